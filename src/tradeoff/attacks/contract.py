@@ -1,0 +1,99 @@
+"""What every evaluation attack takes and gives, and the checks that all of them make.
+
+    attack(model, images, labels, threat, *, keys, ...) -> Attempt
+
+The model is in eval mode and maps images (N, C, H, W) in [0, 1] to logits (N, classes). `keys`
+(N,) are the samples' random keys (`randomness.sample_keys`): a sample is attacked alike in any
+batch. A minimum-norm attack takes a norm in place of the threat.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.losses import margin
+
+
+class Attempt(NamedTuple):
+    """The best adversarial images found, (N, C, H, W), and the forward passes each took, (N,).
+
+    For a bounded attack the best is the one of lowest margin, inside the threat whether it fools
+    the model or not; for a minimum-norm attack the nearest that fools it, or the image itself.
+    """
+
+    images: Tensor
+    queries: Tensor
+
+
+class Best:
+    """The best candidate of each sample so far: fooled before not fooled, then lowest margin."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images.clone()
+        self.margin = torch.full((len(images),), torch.inf, device=images.device)
+        self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def update(
+        self, candidates: Tensor, logits: Tensor, labels: Tensor, at: Tensor | None = None
+    ) -> None:
+        """Take over the candidates (M, C, H, W) that are better, judged by their logits (M, C).
+
+        Args:
+            at: the samples (M,) that the candidates and labels belong to; None for all.
+        """
+        at = torch.arange(len(labels), device=labels.device) if at is None else at
+        fooled, margins = is_fooled(logits, labels), margin(logits, labels)
+        before = self.fooled[at]
+        better = (fooled & ~before) | ((fooled == before) & (margins < self.margin[at]))
+        places = at[better]
+        self.images[places] = candidates[better]
+        self.margin[places] = margins[better]
+        self.fooled[places] |= fooled[better]
+
+
+def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the prediction differs from the label, (N, C), (N,) -> (N,) bool.
+
+    Raises:
+        ValueError: a logit is not a number; such a model is broken, neither robust nor fooled.
+    """
+    if logits.isnan().any():
+        raise ValueError("the model returned NaN logits: it cannot be evaluated")
+    return logits.argmax(1) != labels
+
+
+@torch.no_grad()
+def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Refuse what would make an attack's result meaningless.
+
+    Raises:
+        ValueError: says which of model, images and labels is wrong, what it is, what is allowed.
+    """
+    if model.training:
+        raise ValueError("the model is in train mode; call model.eval() before an attack")
+    if images.dim() != 4 or len(images) == 0 or not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; "
+            "a float tensor (N, C, H, W) with N >= 1 is needed"
+        )
+    if not bool(((images >= 0) & (images <= 1)).all()):  # false for NaN as well
+        raise ValueError("images hold values that are NaN or outside [0, 1]")
+    if labels.shape != (len(images),) or labels.dtype != torch.long:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; "
+            f"int64 of shape ({len(images)},) is needed"
+        )
+    try:
+        logits = model(images[:1])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take images of shape {tuple(images.shape[1:])}: {error}"
+        ) from error
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(f"the model returns {tuple(logits.shape)}; logits (N, classes) are needed")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(
+            f"labels span {int(labels.min())}..{int(labels.max())}; "
+            f"the model has classes 0..{logits.shape[1] - 1}"
+        )

@@ -1,0 +1,23 @@
+"""Fast gradient sign method (Goodfellow et al. 2015, section 4): one step of length epsilon."""
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import Attempt, check_inputs
+from tradeoff.attacks.pgd import Search, ascend_cross_entropy
+from tradeoff.fields import Section
+from tradeoff.threat import Threat
+
+
+class Knobs(Section):
+    """None."""
+
+
+def fgsm(
+    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, *, keys: Tensor
+) -> Attempt:
+    """x + epsilon sign(grad CE(f(x), y)); for l2 along the normalised gradient. No randomness."""
+    check_inputs(model, images, labels)
+    one_step = Search(threat, steps=1, step_size=threat.epsilon)
+    adversarial = ascend_cross_entropy(model, images, labels, images, one_step)
+    return Attempt(adversarial, torch.ones_like(labels))

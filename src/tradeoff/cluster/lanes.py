@@ -1,0 +1,60 @@
+"""Reproduce a data set's cells in several lanes on this machine, then whatever is left.
+
+    python -m tradeoff.cluster.lanes digits --jobs 2
+
+Each lane is one `dvc --wait-for-lock repro` over its share of the cells. DVC holds its lock only
+between commands, so that the commands themselves run side by side. The last step is the plain
+`dvc repro report@DATASET`: it finds the cells done and makes the result the same as without lanes.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from tradeoff.fields import BadParams
+from tradeoff.study import Study
+
+
+def lanes(study: Study, dataset: str, jobs: int) -> list[list[str]]:
+    """The stages of the data set's cells, each cell wholly in one lane, dealt in turn."""
+    shares: list[list[str]] = [[] for _ in range(jobs)]
+    for number, cell in enumerate(study.cells(dataset)):
+        attacks = [f"attack@{cell.key}-{suite}" for suite in cell.dataset.suites]
+        shares[number % jobs] += [f"train@{cell.key}", *attacks]
+    return [share for share in shares if share]
+
+
+def reproduce(dataset: str, jobs: int) -> int:
+    """Run everything; the exit status of the first `dvc repro` that failed, or 0."""
+    shares = lanes(Study.load(), dataset, jobs)
+    status = subprocess.call(["dvc", "repro", f"prepare@{dataset}"])
+    if status or len(shares) < 2:
+        return status or subprocess.call(["dvc", "repro", f"report@{dataset}"])
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
+    running = [subprocess.Popen([*command, *share]) for share in shares]
+    try:
+        statuses = [process.wait() for process in running]
+    except KeyboardInterrupt:
+        for process in running:  # the terminal has told them as well
+            process.wait()
+        raise
+    failed = [status for status in statuses if status]
+    return failed[0] if failed else subprocess.call(["dvc", "repro", f"report@{dataset}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("dataset", help="a data set of params.yaml, such as digits")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="lanes at once")
+    given = parser.parse_args()
+    try:
+        sys.exit(reproduce(given.dataset, max(1, given.jobs)))
+    except BadParams as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again to go on")
+
+
+if __name__ == "__main__":
+    main()

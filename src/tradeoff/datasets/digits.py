@@ -1,0 +1,21 @@
+"""Digits (Alpaydin & Kaynak 1998): 1797 scans of 8x8 pixels, embedded in scikit-learn."""
+
+from pathlib import Path
+
+import torch
+from sklearn.datasets import load_digits
+
+from tradeoff.datasets.contract import Source
+
+
+def read(download: Path) -> Source:
+    """All 1797 images; nothing is downloaded."""
+    bunch = load_digits()
+    return Source(
+        images=torch.from_numpy(bunch.images).to(torch.uint8)[:, None],
+        labels=torch.from_numpy(bunch.target).long(),
+        test_images=None,
+        test_labels=None,
+        white=16,
+        classes=tuple(map(str, range(10))),
+    )

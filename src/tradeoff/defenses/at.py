@@ -1,0 +1,23 @@
+"""Adversarial training with PGD (Madry et al. 2018, equation 2.1): min max CE(f(x + delta), y)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.attacks.pgd import ascend_cross_entropy
+from tradeoff.defenses.contract import Loss, Step
+from tradeoff.fields import Section
+
+ROBUST = True
+
+
+class Knobs(Section):
+    """None."""
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
+) -> Loss:
+    start = step.random_start(images)
+    adversarial = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+    loss = F.cross_entropy(model(adversarial), labels)
+    return Loss(loss, {"cross_entropy": loss.detach()})

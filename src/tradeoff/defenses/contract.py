@@ -1,0 +1,82 @@
+"""What the training loop hands to a defense and what it gets back.
+
+A defense is a module of this package with
+
+    ROBUST: bool                            is the best epoch the most robust one?
+    class Knobs(Section)                    its section of params.yaml (names of tradeoff.fields)
+    training_loss(model, images, labels, step, knobs) -> Loss
+
+`training_loss` makes its adversarial examples with `step.attacked`, an eval-mode twin, so that
+they neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in
+train mode. What it does is composed of pure functions of tensors, which tests feed with known
+numbers.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.pgd import Search
+from tradeoff.threat import random_start
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training is, and what its inner attack may do.
+
+    Attributes:
+        attacked: the model as it is now, in eval mode and without parameter gradients.
+        search: threat and budget of the inner attack.
+        generator: the only source of randomness, on the images' device.
+        epoch, epochs: this epoch, from 0, and how many there are.
+    """
+
+    attacked: nn.Module
+    search: Search
+    generator: torch.Generator
+    epoch: int
+    epochs: int
+
+    def random_start(self, images: Tensor) -> Tensor:
+        """A point drawn uniformly from the ball around each image, (N, C, H, W)."""
+        threat = self.search.threat
+        if threat.norm == "linf":
+            noise = torch.empty_like(images).uniform_(-1, 1, generator=self.generator)
+        else:
+            noise = torch.empty_like(images).normal_(generator=self.generator)
+        radius = images.new_empty(len(images)).uniform_(generator=self.generator)
+        return random_start(images, noise, radius, threat)
+
+    def near_start(self, images: Tensor) -> Tensor:
+        """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
+        return images + 0.001 * torch.empty_like(images).normal_(generator=self.generator)
+
+
+class Defense(Protocol):
+    """The module of a defense, as the training loop sees it."""
+
+    ROBUST: bool
+
+    def training_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
+    ) -> "Loss":
+        """The loss of one step: images (N, C, H, W) in [0, 1], labels (N,)."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss to minimise and, without gradient, what is worth plotting.
+
+    Attributes:
+        total: scalar with gradient.
+        parts: scalars, averaged over an epoch.
+        samples: one number per image (N,); mean, spread and per-class mean go into the history.
+        classes: one number per class (C,), averaged over an epoch.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    samples: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,98 @@
+"""D-TRADES, the thesis's proposal (equations 6.2 to 6.4): TRADES with a weight for each input.
+
+    lambda(x) = alpha H(f(x)) + beta || grad_x' KL(f(x) || f(x')) ||_2   at x' = x + delta
+    L(x, y)   = CE(f(x), y) + lambda(x) KL(f(x) || f(x'))
+
+Entropy and sensitivity are measured once, in eval mode at the final x', and no gradient flows
+through lambda; `differentiable` measures them in train mode and lets it through (an ablation).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.attacks.pgd import ascend_divergence
+from tradeoff.defenses.contract import Loss, Step
+from tradeoff.fields import NonNegative, Section
+from tradeoff.losses import entropy, kl_divergence
+from tradeoff.threat import perturbation_norm
+
+ROBUST = True
+
+
+class Knobs(Section):
+    alpha: NonNegative
+    beta: NonNegative
+    differentiable: bool
+
+
+class Weight(NamedTuple):
+    """lambda(x) and what it is made of, each (N,)."""
+
+    weight: Tensor
+    entropy: Tensor
+    sensitivity: Tensor
+
+
+def adaptive_weight(
+    model: nn.Module,
+    clean_logits: Tensor,
+    adversarial: Tensor,
+    alpha: float,
+    beta: float,
+    differentiable: bool = False,
+) -> Weight:
+    """Equation 6.2, in the model's present mode.
+
+    Args:
+        clean_logits: f(x), (N, classes).
+        adversarial: x', (N, C, H, W).
+        differentiable: keep the graph, so that lambda has a gradient by the parameters.
+    """
+    points = adversarial.detach().requires_grad_()
+    with torch.enable_grad():
+        divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(points)).sum()
+        (gradient,) = torch.autograd.grad(divergence, points, create_graph=differentiable)
+    uncertainty = entropy(clean_logits)
+    sensitivity = perturbation_norm(gradient, "l2")
+    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity)
+
+
+def objective(
+    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Equation 6.4, its cross-entropy and its unweighted divergence, each a mean over the batch."""
+    cross_entropy = F.cross_entropy(clean_logits, labels)
+    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits)
+    return cross_entropy + (weight * divergence).mean(), cross_entropy, divergence.mean()
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
+) -> Loss:
+    start = step.near_start(images)
+    with torch.no_grad():
+        calm_logits = step.attacked(images)
+    clean = F.log_softmax(calm_logits, 1)
+    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    clean_logits = model(images)
+    if knobs.differentiable:
+        measured = adaptive_weight(
+            model, clean_logits, adversarial, knobs.alpha, knobs.beta, differentiable=True
+        )
+    else:
+        measured = adaptive_weight(step.attacked, calm_logits, adversarial, knobs.alpha, knobs.beta)
+    total, cross_entropy, divergence = objective(
+        clean_logits, model(adversarial), labels, measured.weight
+    )
+    return Loss(
+        total,
+        {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
+        {
+            "lambda": measured.weight.detach(),
+            "entropy": measured.entropy.detach(),
+            "sensitivity": measured.sensitivity.detach(),
+        },
+    )

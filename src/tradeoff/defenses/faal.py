@@ -1,0 +1,103 @@
+"""FAAL (Zhang et al. 2024): adversarial training whose class weights follow the worst classes.
+
+In each batch the weights solve  max_w sum_c n_c w_c m_c  with sum w = 1, KL(uniform || w) <= r,
+where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count. The
+authors fine-tune a robust network for a few epochs: before the last `finetune_epochs`, this
+trains it with AT or TRADES (null: FAAL from the first epoch).
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
+from tradeoff.defenses.contract import Loss, Step
+from tradeoff.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.losses import kl_divergence, margin
+
+ROBUST = True
+
+
+class Knobs(Section):
+    radius: Positive
+    finetune_epochs: PositiveInt | None
+    pretrain: Literal["at", "trades"]
+    pretrain_beta: NonNegative
+
+
+def class_margins(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of max_{j != y} p_j - p_y per class, -1 where a class is absent, and counts, (C,)."""
+    classes = probabilities.shape[1]
+    counts = torch.bincount(labels, minlength=classes).to(probabilities.dtype)
+    sums = torch.zeros_like(counts).index_add_(0, labels, -margin(probabilities, labels))
+    return torch.where(counts > 0, sums / counts.clamp_min(1), -1.0), counts
+
+
+def class_weights(margins: Tensor, counts: Tensor, radius: float | Tensor) -> Tensor:
+    """The maximiser w (C,), in closed form up to one root, found by bisection on the device.
+
+    Stationarity gives w_c proportional to 1 / (nu - n_c m_c); the divergence falls as nu grows
+    from max_c n_c m_c, so log(nu - max) is bisected until KL(uniform || w) = r.
+    """
+    gains = (margins * counts).double()
+    gaps = gains.max() - gains
+    scale = gaps.max().clamp_min(1e-12)
+    low, high = torch.full_like(scale, -40.0), torch.full_like(scale, 20.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_far = _divergence_from_uniform(_weights(gaps, scale, middle)) > radius
+        low, high = torch.where(too_far, middle, low), torch.where(too_far, high, middle)
+    return _weights(gaps, scale, high)
+
+
+def _weights(gaps: Tensor, scale: Tensor, log_distance: Tensor) -> Tensor:
+    inverse = 1 / (gaps / scale + log_distance.exp())
+    return inverse / inverse.sum()
+
+
+def _divergence_from_uniform(weights: Tensor) -> Tensor:
+    return -math.log(len(weights)) - weights.log().mean()
+
+
+def objective(
+    adversarial_logits: Tensor, labels: Tensor, radius: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from."""
+    margins, counts = class_margins(adversarial_logits.detach().softmax(1), labels)
+    weights = class_weights(margins, counts, radius).to(adversarial_logits.dtype)
+    losses = F.cross_entropy(adversarial_logits, labels, reduction="none")
+    return len(weights) * (weights[labels] * losses).mean(), weights, margins
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
+) -> Loss:
+    pretraining = (
+        knobs.finetune_epochs is not None and step.epoch < step.epochs - knobs.finetune_epochs
+    )
+    if pretraining and knobs.pretrain == "trades":
+        return _trades(model, images, labels, step, knobs.pretrain_beta)
+    start = step.random_start(images)
+    adversarial = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+    logits = model(adversarial)
+    if pretraining:
+        loss = F.cross_entropy(logits, labels)
+        return Loss(loss, {"cross_entropy": loss.detach()})
+    loss, weights, margins = objective(logits, labels, knobs.radius)
+    return Loss(
+        loss, {"cross_entropy": loss.detach()}, classes={"weight": weights, "margin": margins}
+    )
+
+
+def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: float) -> Loss:
+    start = step.near_start(images)
+    with torch.no_grad():
+        clean = F.log_softmax(step.attacked(images), 1)
+    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    clean_logits = model(images)
+    divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(adversarial)).mean()
+    cross_entropy = F.cross_entropy(clean_logits, labels)
+    return Loss(cross_entropy + beta * divergence, {"cross_entropy": cross_entropy.detach()})

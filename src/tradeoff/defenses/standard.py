@@ -1,0 +1,20 @@
+"""Standard training: cross-entropy on clean images. The control, with no defense at all."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.defenses.contract import Loss, Step
+from tradeoff.fields import Section
+
+ROBUST = False
+
+
+class Knobs(Section):
+    """None."""
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
+) -> Loss:
+    loss = F.cross_entropy(model(images), labels)
+    return Loss(loss, {"cross_entropy": loss.detach()})

@@ -1,0 +1,42 @@
+"""TRADES (Zhang et al. 2019, equation 5): CE(f(x), y) + beta max KL(f(x) || f(x')).
+
+beta is 1/lambda of the paper. The ascent starts at x + 0.001 N(0, 1) and neither branch of the
+divergence is detached, as the authors' code has it: detaching costs robustness.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.attacks.pgd import ascend_divergence
+from tradeoff.defenses.contract import Loss, Step
+from tradeoff.fields import NonNegative, Section
+from tradeoff.losses import kl_divergence
+
+ROBUST = True
+
+
+class Knobs(Section):
+    beta: NonNegative
+
+
+def objective(
+    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, beta: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Total loss, its cross-entropy and its divergence, each a scalar."""
+    cross_entropy = F.cross_entropy(clean_logits, labels)
+    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits).mean()
+    return cross_entropy + beta * divergence, cross_entropy, divergence
+
+
+def training_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
+) -> Loss:
+    start = step.near_start(images)
+    with torch.no_grad():
+        clean = F.log_softmax(step.attacked(images), 1)
+    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    total, cross_entropy, divergence = objective(
+        model(images), model(adversarial), labels, knobs.beta
+    )
+    return Loss(total, {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()})

@@ -1,0 +1,27 @@
+"""The machine at hand."""
+
+import os
+
+import torch
+
+
+def pick_device(threads: int | None = None) -> torch.device:
+    """The device named by TRADEOFF_DEVICE, else the first GPU, else the CPU.
+
+    Args:
+        threads: CPU threads to use; None for all. The number changes the last bits of results,
+            so it is fixed where results must be the same on every machine.
+    """
+    device = torch.device(
+        os.environ.get("TRADEOFF_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, with CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,0 +1,107 @@
+"""The ledger: what became of every test image under every attack. All numbers stem from it.
+
+A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one suite, read with
+`numpy.load(path)` alone. Axes: v model versions, a attacks, n images.
+
+    versions (v,) str            "best", "last"
+    attacks  (a,) str            names of the suite's entries, in the order run
+    labels   (n,) int16          true classes; image i is the i-th of the test split
+    clean_prediction (v, n) int16, clean_margin (v, n) float32, clean_confidence (v, n) float32
+    attempted (v, a, n) bool     false where a version was not put through an attack
+    fooled    (v, a, n) bool     prediction on the attacked image differs from the label
+    prediction (v, a, n) int16   on the attacked image
+    margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
+    l0, l2, linf (v, a, n) float32  norms of the perturbation; l0 counts changed components
+    queries    (v, a, n) int32   forward passes that the attack spent on the image
+    about    () str              JSON: cell, suite, number of classes, threat, attacks
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradeoff.files import whole
+
+Array = NDArray[Any]
+
+_COLUMNS = {
+    "labels": np.int16,
+    "clean_prediction": np.int16,
+    "clean_margin": np.float32,
+    "clean_confidence": np.float32,
+    "attempted": np.bool_,
+    "fooled": np.bool_,
+    "prediction": np.int16,
+    "margin": np.float32,
+    "l0": np.float32,
+    "l2": np.float32,
+    "linf": np.float32,
+    "queries": np.int32,
+}
+PER_ATTACK = ("attempted", "fooled", "prediction", "margin", "l0", "l2", "linf", "queries")
+
+
+class BadLedger(Exception):
+    """A ledger is missing, damaged or of another run; says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The arrays of the module's docstring."""
+
+    versions: tuple[str, ...]
+    attacks: tuple[str, ...]
+    columns: dict[str, Array]
+    about: dict[str, Any]
+
+    def __getitem__(self, column: str) -> Array:
+        return self.columns[column]
+
+    def version(self, name: str) -> int:
+        """Index of a model version."""
+        return self.versions.index(name)
+
+
+def save_ledger(ledger: Ledger, path: Path) -> None:
+    """Write the ledger, whole or not at all; the same ledger gives the same bytes."""
+    arrays: dict[str, Any] = {name: ledger[name].astype(kind) for name, kind in _COLUMNS.items()}
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            versions=np.array(ledger.versions),
+            attacks=np.array(ledger.attacks),
+            about=np.array(json.dumps(ledger.about, sort_keys=True)),
+            **arrays,
+        )
+
+
+def load_ledger(path: Path, cell: str, suite: str) -> Ledger:
+    """Read a ledger.
+
+    Raises:
+        BadLedger: it is missing, damaged, or of another cell or suite.
+    """
+    again = f"run: dvc repro attack@{cell}-{suite}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ledger = Ledger(
+                tuple(map(str, file["versions"])),
+                tuple(map(str, file["attacks"])),
+                {name: file[name] for name in _COLUMNS},
+                json.loads(str(file["about"])),
+            )
+    except FileNotFoundError:
+        raise BadLedger(f"{path}: not there; {again}") from None
+    except (BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
+        raise BadLedger(
+            f"{path}: damaged or not a ledger ({error}); delete it and {again}"
+        ) from None
+    found = (ledger.about.get("cell"), ledger.about.get("suite"))
+    if found != (cell, suite):
+        raise BadLedger(f"{path}: belongs to {found[0]}, suite {found[1]}; delete it and {again}")
+    return ledger

@@ -1,0 +1,32 @@
+"""Files that are there whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` to write to; it takes `path`'s place if nothing fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON that people and `git diff` can read; floats are cut to 6 digits."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(_rounded(value), indent=2) + "\n", "utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,77 @@
+"""Models: built from an architecture's file, kept as safetensors that say what they are."""
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tradeoff.archs.preprocess import Preprocess
+from tradeoff.datasets.prepared import Prepared
+from tradeoff.files import whole
+from tradeoff.randomness import derive_seed
+
+
+class ModelMismatch(Exception):
+    """A model file is damaged or belongs to something else; says what was expected."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What determines the shape of a model."""
+
+    architecture: str
+    dataset: str
+    channels: int
+    classes: int
+    width: float
+
+    @classmethod
+    def of(cls, architecture: str, width: float, data: Prepared) -> "Blueprint":
+        """The model of an architecture that fits a data set."""
+        return cls(architecture, data.name, data.channels, len(data.classes), width)
+
+
+def build_model(
+    blueprint: Blueprint, mean: list[float], std: list[float], seed: int
+) -> nn.Sequential:
+    """A network with its preprocessing: images in [0, 1] to logits; weights drawn from `seed`."""
+    architecture = importlib.import_module(f"tradeoff.archs.{blueprint.architecture}")
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed("weights", seed))
+        network = architecture.build(blueprint.channels, blueprint.classes, blueprint.width)
+    return nn.Sequential(Preprocess(mean, std), network).to(memory_format=torch.channels_last)
+
+
+def save_model(state: dict[str, Tensor], blueprint: Blueprint, path: Path) -> None:
+    """Write a state dict with its blueprint, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with whole(path) as partial:
+        save_file(tensors, partial, metadata={"blueprint": json.dumps(asdict(blueprint))})
+
+
+def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Sequential:
+    """The model in eval mode, its parameters frozen.
+
+    Raises:
+        ModelMismatch: the file is missing, damaged, or of another blueprint.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found = json.loads((file.metadata() or {})["blueprint"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ModelMismatch(f"{path}: not there; train the cell first") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelMismatch(f"{path}: damaged or not a model of this study ({error})") from None
+    for name, expected in asdict(blueprint).items():
+        if found.get(name) != expected:
+            raise ModelMismatch(f"{path}: {name} is {found.get(name)}, params want {expected}")
+    ones = [1.0] * blueprint.channels
+    model = build_model(blueprint, ones, ones, seed=0)
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False).to(device)

@@ -1,0 +1,362 @@
+"""params.yaml as typed, validated objects: the study, its cells, their settings and paths.
+
+No torch here: reading and checking the whole file takes a fraction of a second.
+"""
+
+import difflib
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, create_model
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tradeoff.fields import (
+    BadParams,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Section,
+    knobs,
+    members,
+    unknown,
+    validate,
+)
+
+FILE = "params.yaml"
+VERSIONS = ("best", "last")
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("distinct", "should name each thing once")
+    return values
+
+
+def _one_of(folder: str, attribute: str) -> Any:
+    """A list of distinct names of modules in a package folder."""
+
+    def known(name: str) -> str:
+        allowed = members(folder, attribute)
+        if name not in allowed:
+            raise PydanticCustomError(
+                "unknown_name", "{message}", {"message": unknown(name, allowed)}
+            )
+        return name
+
+    names = list[Annotated[str, AfterValidator(known)]]
+    return Annotated[names, Field(min_length=1), AfterValidator(_distinct)]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Axes(Section):
+    """Section `study`: the matrix."""
+
+    defenses: _one_of("defenses", "Knobs")  # type: ignore[valid-type]
+    architectures: _one_of("archs", "build")  # type: ignore[valid-type]
+    datasets: _one_of("datasets", "read")  # type: ignore[valid-type]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Split(Section):
+    """How a data set is divided; `test` is null where the authors publish a test split."""
+
+    validation: PositiveInt
+    test: PositiveInt | None
+    limit: PositiveInt | None
+
+
+class ModelSettings(Section):
+    """One architecture on one data set: `width` multiplies its channels."""
+
+    width: Annotated[Positive, Field(le=4)]
+    pretrained: Literal["imagenet"] | None
+
+
+class ThreatSettings(Section):
+    norm: Literal["linf", "l2"]
+    epsilon: NonNegative
+
+
+class AscentSettings(Section):
+    """The inner attack of training; its step is relative_step_size * epsilon."""
+
+    steps: PositiveInt
+    relative_step_size: Positive
+
+
+class TrainSettings(Section):
+    """Section `train`, after a data set's own values have replaced some of it."""
+
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: Positive
+    momentum: Annotated[NonNegative, Field(lt=1)]
+    weight_decay: NonNegative
+    schedule: Literal["constant", "cosine", "step", "onecycle"]
+    milestones: list[Fraction]
+    decay: Positive
+    warmup: Annotated[Fraction, Field(gt=0, lt=1)]
+    augment: Literal["crop_flip"] | None
+    clip_gradient: Positive | None
+    ema_decay: Annotated[Positive, Field(lt=1)] | None
+    attack: AscentSettings
+    selection: AscentSettings
+
+
+class DatasetSettings(Section):
+    split: Split
+    models: dict[str, ModelSettings]
+    threat: ThreatSettings
+    threads: PositiveInt | None
+    train: dict[str, Any]
+    suites: dict[str, dict[str, Any]]
+
+
+class SuiteSettings(Section):
+    """A suite: which attacks with which budgets, on how many test images (null: all)."""
+
+    images: PositiveInt | None
+    attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An entry of a suite: `module` of tradeoff.attacks, run with `knobs`."""
+
+    name: str
+    module: str
+    knobs: Section
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    images: int | None
+    attacks: tuple[Attack, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its settings, those of sections `train` and `suites` filled in."""
+
+    name: str
+    split: Split
+    models: dict[str, ModelSettings]
+    threat: ThreatSettings
+    threads: int | None
+    train: TrainSettings
+    suites: dict[str, Suite]
+
+    def suite(self, name: str) -> Suite:
+        """A suite with this data set's budgets.
+
+        Raises:
+            BadParams: params.yaml has no such suite.
+        """
+        if name not in self.suites:
+            raise BadParams(f"suite {unknown(name, self.suites)}")
+        return self.suites[name]
+
+    @property
+    def prepared(self) -> Path:
+        return Path("data", f"{self.name}.safetensors")
+
+    @property
+    def cells_table(self) -> Path:
+        return Path("plots", "cells", f"{self.name}.csv")
+
+    @property
+    def attacks_table(self) -> Path:
+        return Path("plots", "attacks", f"{self.name}.csv")
+
+    @property
+    def summary(self) -> Path:
+        return Path("metrics", f"{self.name}.json")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the study's table; every stage works on one, or on those of a data set."""
+
+    defense: str
+    architecture: str
+    dataset: Dataset
+    seed: int
+    knobs: Section
+
+    @property
+    def key(self) -> str:
+        return f"{self.defense}-{self.architecture}-{self.dataset.name}-{self.seed}"
+
+    @property
+    def settings(self) -> ModelSettings:
+        return self.dataset.models[self.architecture]
+
+    def model(self, version: str) -> Path:
+        return Path("models", self.dataset.name, self.key, f"{version}.safetensors")
+
+    @property
+    def history(self) -> Path:
+        return Path("plots", "training", self.dataset.name, f"{self.key}.csv")
+
+    def ledger(self, suite: str) -> Path:
+        return Path("ledgers", self.dataset.name, f"{self.key}-{suite}.npz")
+
+    def metrics(self, suite: str) -> Path:
+        return Path("metrics", self.dataset.name, f"{self.key}-{suite}.json")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The whole of params.yaml, checked."""
+
+    axes: Axes
+    datasets: dict[str, Dataset]
+    knobs: dict[str, Section]
+
+    @classmethod
+    def load(cls, file: Path = Path(FILE)) -> "Study":
+        """Read and check params.yaml in the current folder.
+
+        Raises:
+            BadParams: names the file, the key, the value given and what is allowed.
+        """
+        raw = _read(file)
+        defenses = members("defenses", "Knobs")
+        sections: dict[str, Any] = {
+            name: (knobs("defenses", name), ...) for name in defenses if name in raw
+        }
+        whole = create_model(
+            "Params",
+            __base__=Section,
+            study=(Axes, ...),
+            datasets=(dict[str, DatasetSettings], ...),
+            train=(TrainSettings, ...),
+            suites=(dict[str, SuiteSettings], ...),
+            **sections,
+        )
+        params = validate(whole, raw, file=file.name)
+        for name in params.study.defenses:
+            if name not in raw:
+                raise BadParams(f"{file.name}: {name}: this section of study.defenses is missing")
+        for name in params.study.datasets:
+            if name not in params.datasets:
+                raise BadParams(f"{file.name}: datasets.{name}: is missing, study.datasets has it")
+            models = params.datasets[name].models
+            for architecture in params.study.architectures:
+                if architecture not in models:
+                    raise BadParams(
+                        f"{file.name}: datasets.{name}.models.{architecture}: is missing, "
+                        "study.architectures has it"
+                    )
+        datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
+        return cls(params.study, datasets, {name: getattr(params, name) for name in sections})
+
+    def cell(self, key: str) -> Cell:
+        """The cell of a key such as trades-resnet18-cifar10-0.
+
+        Raises:
+            BadParams: there is no such cell in the study.
+        """
+        for cell in self.cells():
+            if cell.key == key:
+                return cell
+        near = difflib.get_close_matches(key, [cell.key for cell in self.cells()], 1)
+        axes = {
+            "DEFENSE": self.axes.defenses,
+            "ARCHITECTURE": self.axes.architectures,
+            "DATASET": self.axes.datasets,
+            "SEED": self.axes.seeds,
+        }
+        raise BadParams(
+            f"{key!r} is no cell of the study; a cell is DEFENSE-ARCHITECTURE-DATASET-SEED with "
+            + "; ".join(f"{axis} {' | '.join(map(str, names))}" for axis, names in axes.items())
+            + (f". Did you mean {near[0]}?" if near else "")
+        )
+
+    def cells(self, dataset: str | None = None) -> list[Cell]:
+        """All cells, or those of one data set, in the order of params.yaml."""
+        axes = self.axes
+        names = axes.datasets if dataset is None else [self.dataset(dataset).name]
+        rows = product(axes.defenses, axes.architectures, names, axes.seeds)
+        return [Cell(d, a, self.datasets[s], seed, self.knobs[d]) for d, a, s, seed in rows]
+
+    def position(self, cell: Cell) -> tuple[int, int]:
+        """Which of its data set's cells it is, from 1, and how many there are."""
+        keys = [other.key for other in self.cells(cell.dataset.name)]
+        return keys.index(cell.key) + 1, len(keys)
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set of the study.
+
+        Raises:
+            BadParams: it is not in study.datasets.
+        """
+        if name not in self.axes.datasets:
+            raise BadParams(f"data set {unknown(name, self.axes.datasets)}")
+        return self.datasets[name]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = YAML(typ="safe").load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadParams(f"{file}: not found in {Path.cwd()}; run from the repository") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise BadParams(f"{file.name}: is not readable as YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise BadParams(f"{file.name}: should hold sections, it holds {raw!r}")
+    return raw
+
+
+def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
+    settings: DatasetSettings = params.datasets[name]
+    at = f"datasets.{name}"
+    train = validate(
+        TrainSettings, _replace(raw["train"], settings.train), file=file, at=f"{at}.train"
+    )
+    for suite in settings.suites:
+        if suite not in params.suites:
+            raise BadParams(f"{file}: {at}.suites: {unknown(suite, params.suites)}")
+    for suite in params.suites:
+        if suite not in settings.suites:
+            raise BadParams(f"{file}: {at}.suites.{suite}: is missing; {{}} changes nothing in it")
+    suites = {
+        suite: _suite(suite, _replace(raw["suites"][suite], own), file, f"{at}.suites.{suite}")
+        for suite, own in settings.suites.items()
+    }
+    return Dataset(
+        name, settings.split, settings.models, settings.threat, settings.threads, train, suites
+    )
+
+
+def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
+    settings = validate(SuiteSettings, raw, file=file, at=at)
+    attacks = []
+    for attack, entry in settings.attacks.items():
+        place = f"{at}.attacks.{attack}"
+        module, own = entry.get("attack", attack), {k: v for k, v in entry.items() if k != "attack"}
+        allowed = members("attacks", "Knobs")
+        if module not in allowed:
+            raise BadParams(f"{file}: {place}.attack: {unknown(str(module), allowed)}")
+        checked = validate(knobs("attacks", module), own, file=file, at=place)
+        attacks.append(Attack(attack, module, checked))
+    return Suite(name, settings.images, tuple(attacks))
+
+
+def _replace(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `own` in it, section by section."""
+    merged = dict(base)
+    for key, value in own.items():
+        inner = merged.get(key)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        merged[key] = _replace(inner, value) if both else value  # type: ignore[arg-type]
+    return merged

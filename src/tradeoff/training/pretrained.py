@@ -1,0 +1,53 @@
+"""Starting from torchvision's ImageNet weights, where shapes fit."""
+
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTS = {"resnet18": "ResNet18_Weights", "vgg16": "VGG16_BN_Weights"}
+
+
+class WeightsMissing(Exception):
+    """Pretrained weights cannot be had; says which file to put where."""
+
+
+def load_pretrained(network: nn.Module, architecture: str) -> str:
+    """Copy what fits into `network` (without preprocessing) and say what did not.
+
+    Raises:
+        WeightsMissing: torchvision has no weights for it, or the download failed.
+    """
+    if architecture not in WEIGHTS:
+        known = ", ".join(WEIGHTS)
+        raise WeightsMissing(
+            f"params.yaml: model.pretrained: torchvision has no ImageNet weights for "
+            f"{architecture}; it has them for {known}"
+        )
+    from torchvision import models  # slow to import, and needed by few cells
+
+    weights = getattr(models, WEIGHTS[architecture]).IMAGENET1K_V1
+    try:
+        theirs = weights.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsMissing(
+            f"the download of {weights.url} failed: {error}. On a machine without internet, put "
+            f"the file into {torch.hub.get_dir()}/checkpoints"
+        ) from error
+    return copy_fitting(network, theirs)
+
+
+def copy_fitting(network: nn.Module, theirs: dict[str, Tensor]) -> str:
+    """Copy the tensors that have the same name and shape; a sentence on what was left."""
+    mine = network.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in theirs.items()
+        if name in mine and mine[name].shape == tensor.shape
+    }
+    network.load_state_dict(mine | fitting)
+    left = [name for name in mine if name not in fitting]
+    return (
+        f"ImageNet weights: {len(fitting)} of {len(mine)} tensors loaded; "
+        f"from scratch: {', '.join(left) or 'none'}"
+    )

@@ -1,0 +1,41 @@
+"""Natural and PGD accuracy on the validation split, by which the best epoch is chosen."""
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import is_fooled
+from tradeoff.attacks.pgd import pgd
+from tradeoff.datasets.prepared import Subset
+from tradeoff.randomness import sample_keys
+from tradeoff.study import AscentSettings
+from tradeoff.threat import Threat
+
+
+def accuracies(
+    model: nn.Module, subset: Subset, threat: Threat, budget: AscentSettings, batch_size: int
+) -> tuple[float, float]:
+    """Natural and robust accuracy in [0, 1] of a model in eval mode; the same start each time."""
+    keys = sample_keys(torch.arange(len(subset), device=subset.labels.device), "validation")
+    right = torch.zeros((), device=subset.labels.device)
+    robust = torch.zeros_like(right)
+    for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
+        images, labels = subset.floats(subset.pixels[batch]), subset.labels[batch]
+        natural = _is_right(model, images, labels)
+        right += natural.sum()
+        if natural.any():
+            attempt = pgd(
+                model,
+                images[natural],
+                labels[natural],
+                threat,
+                keys=keys[batch][natural],
+                steps=budget.steps,
+                relative_step_size=budget.relative_step_size,
+            )
+            robust += _is_right(model, attempt.images, labels[natural]).sum()
+    return float(right) / len(subset), float(robust) / len(subset)
+
+
+@torch.no_grad()
+def _is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return ~is_fooled(model(images), labels)

@@ -1,0 +1,58 @@
+"""Attack one cell's models with one suite: the ledger and the cell's metrics."""
+
+import _environment
+
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.device import describe, pick_device
+from tradeoff.evaluation.ledger import save_ledger
+from tradeoff.evaluation.metrics import cell_metrics
+from tradeoff.evaluation.suites import run_suite
+from tradeoff.files import write_json
+from tradeoff.models import Blueprint, load_model
+from tradeoff.progress import Progress
+from tradeoff.study import VERSIONS, Study
+from tradeoff.threat import Threat
+
+
+def main(cell: str, suite: str) -> None:
+    study = Study.load()
+    chosen = study.cell(cell)
+    dataset = chosen.dataset
+    attacks = dataset.suite(suite)
+    device = pick_device(dataset.threads)
+    data = load_prepared(dataset.prepared, dataset.name)
+    blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
+    models = {name: load_model(chosen.model(name), blueprint, device) for name in VERSIONS}
+    test = data.test.first(attacks.images).to(device)
+    threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
+
+    progress = Progress(f"attack {suite}", cell, study.position(chosen))
+    progress.say(f"{len(test)} images on {describe(device)}")
+    ledger = run_suite(
+        models,
+        test.images,
+        test.labels,
+        threat,
+        attacks.attacks,
+        about={
+            "cell": cell,
+            "suite": suite,
+            "classes": len(data.classes),
+            "threat": dataset.threat.model_dump(),
+            "attacks": {
+                a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks
+            },
+        },
+        batch_size=dataset.train.batch_size,
+        report=progress.attacking,
+    )
+    metrics = cell_metrics(ledger)
+    save_ledger(ledger, chosen.ledger(suite))
+    write_json(metrics, chosen.metrics(suite))
+    progress.say(f"NA {metrics['NA']:.1%}, RA {metrics['RA']:.1%}")
+
+
+if __name__ == "__main__":
+    _environment.run(
+        main, __doc__, cell="a cell, such as trades-resnet18-digits-0", suite="such as bounded"
+    )

@@ -1,0 +1,48 @@
+"""Train one cell: models/DATASET/CELL/{best,last}.safetensors and its history."""
+
+import importlib
+
+import _environment
+
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.device import describe, pick_device
+from tradeoff.models import Blueprint, build_model, save_model
+from tradeoff.progress import Progress
+from tradeoff.study import Study
+from tradeoff.threat import Threat
+from tradeoff.training.estimate import estimated_seconds, in_words
+from tradeoff.training.history import write_history
+from tradeoff.training.loop import Plan, fit
+from tradeoff.training.pretrained import load_pretrained
+
+
+def main(cell: str) -> None:
+    study = Study.load()
+    chosen = study.cell(cell)
+    dataset = chosen.dataset
+    device = pick_device(dataset.threads)
+    data = load_prepared(dataset.prepared, dataset.name)
+    progress = Progress("train", cell, study.position(chosen))
+
+    blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
+    model = build_model(blueprint, data.mean, data.std, chosen.seed)
+    if chosen.settings.pretrained is not None:
+        progress.say(load_pretrained(model[1], chosen.architecture))
+    model.to(device)
+
+    defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
+    threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
+    plan = Plan(defense, chosen.knobs, dataset.train, threat, chosen.seed)
+    expected = in_words(estimated_seconds(model, data, plan))
+    progress.say(
+        f"{len(data.train)} images, {dataset.train.epochs} epochs on {describe(device)}; "
+        f"training will take about {expected}"
+    )
+    trained = fit(model, data, plan, progress.training)
+    save_model(trained.best, blueprint, chosen.model("best"))
+    save_model(trained.last, blueprint, chosen.model("last"))
+    write_history(trained.history, chosen.history)
+
+
+if __name__ == "__main__":
+    _environment.run(main, __doc__, cell="a cell, such as trades-resnet18-digits-0")
