@@ -5,7 +5,7 @@ import importlib
 import _environment
 
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.device import describe, pick_device
+from tradeoff.device import describe, pick_device, place
 from tradeoff.models import Blueprint, build_model, save_model
 from tradeoff.progress import Progress
 from tradeoff.study import Study
@@ -28,7 +28,7 @@ def main(cell: str) -> None:
     model = build_model(blueprint, data.mean, data.std, chosen.seed)
     if chosen.settings.pretrained is not None:
         progress.say(load_pretrained(model[1], chosen.architecture))
-    model.to(device)
+    place(model, device)
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)

@@ -4,6 +4,7 @@ import ast
 import difflib
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal  # noqa: F401 (Literal: for `knobs`)
 
@@ -105,12 +106,14 @@ def _sentence(item: Any, file: str, at: str) -> str:
     return f"{file}: {place}: is {item['input']!r}; it {rule}"
 
 
+@cache
 def members(folder: str, attribute: str) -> list[str]:
     """The modules of a package folder that define `attribute`: what params.yaml may name."""
     paths = sorted((PACKAGE / folder).glob("*.py"))
     return [path.stem for path in paths if _definition(path, attribute)]
 
 
+@cache
 def knobs(folder: str, name: str) -> type[Section]:
     """The class `Knobs` of a defense or attack, without importing its file.
 

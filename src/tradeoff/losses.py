@@ -24,3 +24,13 @@ def margin(scores: Tensor, labels: Tensor) -> Tensor:
     own = scores.gather(1, labels[:, None]).squeeze(1)
     others = scores.scatter(1, labels[:, None], float("-inf")).amax(1)
     return own - others
+
+
+def likeliest_others(logits: Tensor, labels: Tensor, count: int | None = None) -> Tensor:
+    """The `count` most likely classes apart from the label, most likely first; None: all others.
+
+    (N, classes), (N,) -> (N, min(count, classes - 1)) int64.
+    """
+    others = logits.shape[1] - 1
+    ranked = logits.scatter(1, labels[:, None], float("-inf"))
+    return ranked.topk(others if count is None else min(count, others), dim=1).indices

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tradeoff.archs.preprocess import Preprocess
 from tradeoff.datasets.prepared import Prepared
+from tradeoff.device import place
 from tradeoff.files import whole
 from tradeoff.randomness import derive_seed
 
@@ -44,7 +45,7 @@ def build_model(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed("weights", seed))
         network = architecture.build(blueprint.channels, blueprint.classes, blueprint.width)
-    return nn.Sequential(Preprocess(mean, std), network).to(memory_format=torch.channels_last)
+    return nn.Sequential(Preprocess(mean, std), network)
 
 
 def save_model(state: dict[str, Tensor], blueprint: Blueprint, path: Path) -> None:
@@ -74,4 +75,4 @@ def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Seq
     ones = [1.0] * blueprint.channels
     model = build_model(blueprint, ones, ones, seed=0)
     model.load_state_dict(state)
-    return model.eval().requires_grad_(False).to(device)
+    return place(model.eval().requires_grad_(False), device)

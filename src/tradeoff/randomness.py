@@ -47,7 +47,9 @@ def normal(keys: Tensor, counter: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def _bits(keys: Tensor, counter: int, count: int) -> Tensor:
-    state = _mix(keys + counter * 0x2545F4914F6CDD1D)[:, None]
+    # The offset may pass 2^63; wrapped by hand, because torch takes no larger Python integer.
+    offset = counter * 0x2545F4914F6CDD1D % 2**64
+    state = _mix(keys + (offset - 2**64 if offset >= 2**63 else offset))[:, None]
     positions = torch.arange(1, count + 1, device=keys.device)
     return _mix(state + positions * _GOLDEN)
 

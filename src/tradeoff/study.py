@@ -257,6 +257,8 @@ class Study:
                         f"{file.name}: datasets.{name}.models.{architecture}: is missing, "
                         "study.architectures has it"
                     )
+        for name, suite in raw["suites"].items():
+            _suite(name, suite, file.name, f"suites.{name}")
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
         return cls(params.study, datasets, {name: getattr(params, name) for name in sections})
 
@@ -310,7 +312,7 @@ def _read(file: Path) -> dict[str, Any]:
         raw = YAML(typ="safe").load(file.read_text("utf-8"))
     except FileNotFoundError:
         raise BadParams(f"{file}: not found in {Path.cwd()}; run from the repository") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # a date such as 2024-13-45 is a ValueError
         raise BadParams(f"{file.name}: is not readable as YAML: {error}") from None
     if not isinstance(raw, dict):
         raise BadParams(f"{file.name}: should hold sections, it holds {raw!r}")

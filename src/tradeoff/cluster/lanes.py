@@ -9,6 +9,7 @@ between commands, so that the commands themselves run side by side. The last ste
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
@@ -32,13 +33,16 @@ def reproduce(dataset: str, jobs: int) -> int:
     if status or len(shares) < 2:
         return status or subprocess.call(["dvc", "repro", f"report@{dataset}"])
     command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-    running = [subprocess.Popen([*command, *share]) for share in shares]
+    # Each lane is a process group of its own, so that an interruption reaches its trainer too.
+    running = [subprocess.Popen([*command, *share], start_new_session=True) for share in shares]
     try:
         statuses = [process.wait() for process in running]
-    except KeyboardInterrupt:
-        for process in running:  # the terminal has told them as well
+    finally:
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+        for process in running:
             process.wait()
-        raise
     failed = [status for status in statuses if status]
     return failed[0] if failed else subprocess.call(["dvc", "repro", f"report@{dataset}"])
 
@@ -48,6 +52,8 @@ def main() -> None:
     parser.add_argument("dataset", help="a data set of params.yaml, such as digits")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="lanes at once")
     given = parser.parse_args()
+    # A scheduler's SIGTERM is handled as Ctrl-C is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(reproduce(given.dataset, max(1, given.jobs)))
     except BadParams as error:

@@ -84,7 +84,7 @@ def split(
         DataMissing: more images are asked for than there are.
     """
     if (test is None) != (source.test_images is not None):
-        published = "has" if test is not None else "has no"
+        published = "has a" if test is not None else "has no"
         raise DataMissing(
             f"params.yaml: datasets.{name}.split.test is {test}; {name} {published} published "
             f"test split, so it must be {'null' if test is not None else 'a number of images'}"

@@ -51,6 +51,8 @@ def adaptive_weight(
         adversarial: x', (N, C, H, W).
         differentiable: keep the graph, so that lambda has a gradient by the parameters.
     """
+    if not differentiable:
+        clean_logits = clean_logits.detach()
     points = adversarial.detach().requires_grad_()
     with torch.enable_grad():
         divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(points)).sum()

@@ -1,0 +1,102 @@
+"""Are the committed results of the digits study true? Two checks of CI.
+
+    python .ci/results.py belong     dvc.lock and the results in git belong to code and params
+    python .ci/results.py compare    what was just computed is what is committed
+    python .ci/results.py remember   note the processor on which the results were computed
+
+Results are the same bytes on the same kind of processor and the same torch. Elsewhere rounding
+differs, training amplifies it, and single cells move: then only means over seeds are compared.
+"""
+
+import io
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+DATASET = "digits"
+PROCESSOR = Path(".ci/processor.json")
+MEAN_TOLERANCE = 0.08  # of an accuracy averaged over seeds, on another kind of processor
+TIMES = "seconds"
+
+
+def processor() -> dict[str, str]:
+    """What decides over the last bits of a result."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in lines.items()}
+    return {
+        "machine": platform.machine(),
+        "model": fields.get("model name", platform.processor()),
+        "family": f"{fields.get('cpu family', '')}/{fields.get('model', '')}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__.partition("+")[0],
+    }
+
+
+def belong() -> None:
+    """Nothing to do for DVC, models and ledgers apart, which are not in git."""
+    command = ["dvc", "repro", "--allow-missing", "--dry", f"report@{DATASET}"]
+    output = subprocess.run(command, capture_output=True, text=True, check=False)
+    stale = [line for line in output.stdout.splitlines() if line.startswith("Running stage")]
+    if output.returncode or stale:
+        print(output.stderr, *stale, sep="\n")
+        sys.exit("The committed results are stale: run make quickstart and commit what it changes.")
+    print("dvc.lock, metrics, plots and report belong to the committed code.")
+
+
+def compare() -> None:
+    """Everything equal but the times; or on another processor, means within the tolerance."""
+    if json.loads(PROCESSOR.read_text()) == processor():
+        different = [name for name in changed_files() if not only_times_differ(name)]
+        if different:
+            sys.exit("These results differ from the committed ones:\n" + "\n".join(different))
+        print("Same kind of processor, same results.")
+        return
+    print(f"Another kind of processor: means over seeds within {MEAN_TOLERANCE}.")
+    path = f"plots/cells/{DATASET}.csv"
+    keys, metrics = ["architecture", "defense"], ["NA", "RA"]
+    now = pd.read_csv(path).groupby(keys)[metrics].mean()
+    then = pd.read_csv(committed(path)).groupby(keys)[metrics].mean()
+    gap = (now - then).abs()
+    print(gap.to_string())
+    if not bool((gap <= MEAN_TOLERANCE).all(axis=None)):
+        sys.exit("Means differ by more than the tolerance.")
+
+
+def changed_files() -> list[str]:
+    """Files of results that are not as committed, new ones included."""
+    command = ["git", "status", "--porcelain", "--", "metrics", "plots", "reports"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line[3:] for line in lines.splitlines()]
+
+
+def only_times_differ(name: str) -> bool:
+    """Whether a CSV equals its committed version apart from the column of seconds."""
+    try:
+        tables = [pd.read_csv(source, dtype=str) for source in (name, committed(name))]
+    except (subprocess.CalledProcessError, ValueError, OSError):
+        return False
+    now, then = (table.drop(columns=TIMES, errors="ignore") for table in tables)
+    return now.equals(then)
+
+
+def committed(name: str) -> io.BytesIO:
+    """The committed version of a file, as a stream."""
+    process = subprocess.run(["git", "show", f"HEAD:{name}"], capture_output=True, check=True)
+    return io.BytesIO(process.stdout)
+
+
+if __name__ == "__main__":
+    tasks = {"belong": belong, "compare": compare}
+    task = sys.argv[1] if len(sys.argv) == 2 else ""
+    if task == "remember":
+        PROCESSOR.write_text(json.dumps(processor(), indent=2) + "\n")
+    elif task in tasks:
+        tasks[task]()
+    else:
+        sys.exit(__doc__)

@@ -1,0 +1,30 @@
+"""Basic iterative method (Kurakin et al. 2017, section 2.2): PGD without a random start."""
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import Attempt, check_inputs
+from tradeoff.attacks.pgd import Search, ascend_cross_entropy
+from tradeoff.fields import Positive, PositiveInt, Section
+from tradeoff.threat import Threat
+
+
+class Knobs(Section):
+    steps: PositiveInt
+    relative_step_size: Positive
+
+
+def bim(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    steps: int = 10,
+    relative_step_size: float = 0.25,
+) -> Attempt:
+    """The last iterate of `steps` projected gradient steps from the image. No randomness."""
+    check_inputs(model, images, labels)
+    search = Search(threat, steps, relative_step_size * threat.epsilon)
+    adversarial = ascend_cross_entropy(model, images, labels, images, search)
+    return Attempt(adversarial, torch.full_like(labels, steps))

@@ -1,0 +1,176 @@
+"""Carlini & Wagner's L2 attack (2017, section VI-A)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import Attempt, check_inputs
+from tradeoff.attacks.nearest import Nearest
+from tradeoff.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.losses import margin
+
+# tanh reaches 0 and 1 only at infinity: the start is a little inside.
+INSIDE = 0.999999
+LARGEST_CONSTANT = 1e10
+# A minimisation needs this many steps without progress to be given up: with fewer, Adam's swings
+# around the boundary pass for the end, and distances grow by some percent.
+LEAST_PATIENCE = 50
+
+
+class Knobs(Section):
+    steps: PositiveInt
+    binary_search_steps: PositiveInt
+    initial_constant: Positive
+    learning_rate: Positive
+    confidence: NonNegative
+
+
+@torch.no_grad()
+def carlini_wagner(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 1000,
+    binary_search_steps: int = 9,
+    initial_constant: float = 1e-3,
+    learning_rate: float = 0.01,
+    confidence: float = 0.0,
+    abort_early: bool = True,
+) -> Attempt:
+    """Minimise ||x' - x||_2^2 + c max(margin + confidence, 0), and search for the smallest c.
+
+    Args:
+        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64.
+        steps: of Adam, for each constant.
+        binary_search_steps: how many constants are tried.
+        initial_constant: the first c; ten times as much while nothing fools the model.
+        learning_rate: of Adam, in tanh space.
+        confidence: kappa, by how many logits another class must win.
+        abort_early: a sample leaves a minimisation whose loss has not fallen in steps / 10,
+            or in `LEAST_PATIENCE` steps if that is more.
+
+    Returns:
+        The nearest images that fool the model with the confidence, and the forward passes.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+    check_inputs(model, images, labels)
+    if min(steps, binary_search_steps) < 1 or min(initial_constant, learning_rate) <= 0:
+        raise ValueError(
+            f"steps {steps} and binary_search_steps {binary_search_steps} must be >= 1, "
+            f"initial_constant {initial_constant} and learning_rate {learning_rate} > 0"
+        )
+    if confidence < 0:
+        raise ValueError(f"confidence is {confidence}; it must be >= 0")
+    nearest = Nearest(images, labels, "l2")
+    rows = torch.arange(len(images), device=images.device)
+    rows = rows[~nearest.update(rows, images, model(images))]
+    constants = images.new_full((len(rows),), initial_constant)
+    lower, upper = torch.zeros_like(constants), torch.full_like(constants, torch.inf)
+    for _ in range(binary_search_steps):
+        if len(rows) == 0:
+            break
+        fooled = _minimise(
+            model,
+            nearest,
+            rows,
+            constants,
+            confidence,
+            steps=steps,
+            learning_rate=learning_rate,
+            patience=max(math.ceil(steps / 10), LEAST_PATIENCE) if abort_early else steps,
+        )
+        upper, lower = constants.where(fooled, upper), lower.where(fooled, constants)
+        middle = (lower + upper) / 2
+        constants = middle.where(upper.isfinite(), constants * 10).clamp_max(LARGEST_CONSTANT)
+    return nearest.attempt()
+
+
+class _State(NamedTuple):
+    """The samples still in a minimisation: place among `rows`, tanh variable, Adam's moments,
+    the lowest loss so far and what it was when progress was last checked."""
+
+    places: Tensor
+    variable: Tensor
+    first: Tensor
+    second: Tensor
+    lowest: Tensor
+    checked: Tensor
+
+
+def _minimise(
+    model: nn.Module,
+    nearest: Nearest,
+    rows: Tensor,
+    constants: Tensor,
+    confidence: float,
+    *,
+    steps: int,
+    learning_rate: float,
+    patience: int,
+) -> Tensor:
+    """Run Adam from the clean images; which of the samples `rows` were fooled on the way (M,)."""
+    fooled = torch.zeros_like(rows, dtype=torch.bool)
+    start = torch.atanh((2 * nearest.clean[rows] - 1) * INSIDE)
+    state = _State(
+        places=torch.arange(len(rows), device=rows.device),
+        variable=start,
+        first=torch.zeros_like(start),
+        second=torch.zeros_like(start),
+        lowest=torch.full_like(constants, torch.inf),
+        checked=torch.full_like(constants, torch.inf),
+    )
+    for step in range(1, steps + 1):
+        samples = rows[state.places]
+        candidates, logits, loss, gradient = _objective(
+            model,
+            state.variable,
+            nearest.clean[samples],
+            nearest.labels[samples],
+            constants[state.places],
+            confidence,
+        )
+        fooled[state.places] |= nearest.update(samples, candidates, logits, confidence)
+        state = _adam(state, gradient, step, learning_rate)
+        state = state._replace(lowest=state.lowest.minimum(loss))
+        if step % patience == 0:
+            improving = state.lowest < 0.9999 * state.checked
+            state = state._replace(checked=state.lowest)
+            state = _State(*(part[improving] for part in state))
+            if len(state.places) == 0:
+                break
+    return fooled
+
+
+def _objective(
+    model: nn.Module,
+    variable: Tensor,
+    clean: Tensor,
+    labels: Tensor,
+    constants: Tensor,
+    confidence: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The images that `variable` stands for, their logits, losses (M,) and loss gradients."""
+    variable = variable.detach().requires_grad_()
+    with torch.enable_grad():
+        candidates = (torch.tanh(variable) + 1) / 2
+        logits = model(candidates)
+        hinge = (margin(logits, labels) + confidence).clamp_min(0)
+        loss = (candidates - clean).square().flatten(1).sum(1) + constants * hinge
+        gradient = torch.autograd.grad(loss.sum(), variable)[0]
+    return candidates.detach(), logits.detach(), loss.detach(), gradient
+
+
+def _adam(state: _State, gradient: Tensor, step: int, learning_rate: float) -> _State:
+    """One step of Adam (Kingma & Ba 2015), with its usual constants, each sample for itself."""
+    first = 0.9 * state.first + 0.1 * gradient
+    second = 0.999 * state.second + 0.001 * gradient.square()
+    scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+    variable = state.variable - learning_rate * first / (1 - 0.9**step) / scale
+    return state._replace(variable=variable, first=first, second=second)

@@ -1,0 +1,328 @@
+"""Fast Adaptive Boundary attack (Croce & Hein 2020, "Minimally distorted adversarial examples").
+
+Projects the current point and the image on a linear model of the decision boundary, mixes both
+with a bias towards the image, and steps back towards the image after each adversarial point. As
+a minimum-norm attack it takes a norm; AutoAttack stops it at the threat's epsilon by `enough`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.apgd import batched_logits, likeliest_targets
+from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.randomness import normal, sample_keys, uniform
+from tradeoff.threat import BallNorm, per_sample, perturbation_norm, steepest
+
+START_RADIUS: dict[BallNorm, float] = {"linf": 0.3, "l2": 1.0}
+ANY_TARGET = -1
+TINY = 1e-12
+
+
+def fab(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    norm: BallNorm,
+    *,
+    keys: Tensor,
+    steps: int = 100,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    enough: float = 0.0,
+    start_radius: float | None = None,
+    batch_size: int = 512,
+) -> Attempt:
+    """The nearest image that fools the model, towards whichever boundary looks nearest.
+
+    Each step takes one gradient per class; `fab_targeted` takes one in all.
+
+    Args:
+        alpha_max: the largest bias towards the image (equation 9).
+        eta: extrapolation beyond the boundary, 1 or more.
+        beta: how far from the image to go on after an adversarial point, in (0, 1).
+        enough: a sample leaves as soon as it is fooled at this distance or nearer.
+        start_radius: restarts begin within half of it, or of the distance found so far; None is
+            the authors' choice for [0, 1] images, 0.3 (linf) or 1 (l2). The first run begins at
+            the image.
+        batch_size: the most images that go through the model at once.
+
+    Returns:
+        The nearest fooling image, or the image itself, and the sample's forward passes.
+
+    Raises:
+        ValueError: unsuitable inputs (`check_inputs`).
+    """
+    check_inputs(model, images, labels)
+    logits = batched_logits(model, images, batch_size)
+    targets = torch.full_like(labels, ANY_TARGET)[:, None]
+    radius = START_RADIUS[norm] if start_radius is None else start_radius
+    method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
+    return _search(method, images, labels, targets, keys, logits, restarts, radius, batch_size)
+
+
+def fab_targeted(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    norm: BallNorm,
+    *,
+    keys: Tensor,
+    targets: int = 9,
+    steps: int = 100,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    enough: float = 0.0,
+    start_radius: float | None = None,
+    batch_size: int = 512,
+) -> Attempt:
+    """FAB-T: towards the boundary with each of the `targets` likeliest classes in turn.
+
+    Targets of all samples share a batch as far as `batch_size` allows.
+
+    Args:
+        targets: classes tried per sample; at most one less than there are.
+        steps, restarts, ...: as for `fab`.
+
+    Returns:
+        The nearest fooling image, or the image itself, and the sample's forward passes.
+
+    Raises:
+        ValueError: unsuitable inputs (`check_inputs`).
+    """
+    check_inputs(model, images, labels)
+    logits = batched_logits(model, images, batch_size)
+    aims = likeliest_targets(logits, labels, targets)
+    radius = START_RADIUS[norm] if start_radius is None else start_radius
+    method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
+    return _search(method, images, labels, aims, keys, logits, restarts, radius, batch_size)
+
+
+def onto_plane(points: Tensor, normals: Tensor, offsets: Tensor, norm: BallNorm) -> Tensor:
+    """The smallest change d of each point with normal.d = offset and point + d in [0, 1].
+
+    Every component moves the way that helps, by min(t * speed, its room); normal.d is then
+    concave and piecewise linear in t, and Newton's method from t = 0 rises to the root in a few
+    exact steps, without the sort of the paper's section 2.2.
+
+    Args:
+        points: (N, D) in [0, 1].
+        normals: (N, D).
+        offsets: (N,).
+
+    Returns:
+        The changes, (N, D); where no point of the box reaches the plane, the nearest corner's.
+    """
+    scale = normals.abs().amax(1).clamp_min(torch.finfo(normals.dtype).tiny)
+    weights = normals.abs() / scale[:, None]
+    goal = offsets.abs() / scale
+    way = normals.sign() * offsets.sign()[:, None]
+    room = torch.where(way > 0, 1 - points, points) * (way != 0)
+    speed = (weights > 0).to(weights.dtype) if norm == "linf" else weights
+    gain, reached = weights * speed, weights * room
+    reachable = reached.sum(1) > goal
+    time = torch.zeros_like(goal)
+    for _ in range(points.shape[1]):
+        free = time[:, None] * speed < room
+        slope = (gain * free).sum(1)
+        ahead = (goal - (reached * ~free).sum(1)) / slope.clamp_min(TINY)
+        rising = reachable & (slope > 0) & (ahead > time * (1 + 1e-6))
+        if not rising.any():
+            break
+        time = ahead.where(rising, time)
+    moved = (time[:, None] * speed).minimum(room)
+    return way * moved.where(reachable[:, None], room)
+
+
+class _Boundary(NamedTuple):
+    """A linear model of a boundary at each point: f(x') = value + gradient.(x' - x)."""
+
+    value: Tensor  # (R,)
+    gradient: Tensor  # (R, C, H, W)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """What all runs of one attack share."""
+
+    model: nn.Module
+    norm: BallNorm
+    steps: int
+    alpha_max: float
+    eta: float
+    beta: float
+    enough: float
+
+    def boundary(self, points: Tensor, labels: Tensor, targets: Tensor) -> _Boundary:
+        """The boundary between label and target, or the nearest one, linearised at the points."""
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.model(points)
+            own = logits.gather(1, labels[:, None])
+            if (targets == ANY_TARGET).all():
+                return self._nearest(points, logits - own, labels)
+            value = (logits.gather(1, targets[:, None]) - own).squeeze(1)
+            return _Boundary(value.detach(), torch.autograd.grad(value.sum(), points)[0])
+
+    def _nearest(self, points: Tensor, differences: Tensor, labels: Tensor) -> _Boundary:
+        """Equation 7: the class whose linearised boundary is nearest, by the dual norm."""
+        nearest = torch.full_like(labels, math.inf, dtype=points.dtype)
+        value, gradient = torch.zeros_like(nearest), torch.zeros_like(points)
+        for number in range(differences.shape[1]):
+            column = differences[:, number]
+            slope = torch.autograd.grad(column.sum(), points, retain_graph=True)[0]
+            order = 1 if self.norm == "linf" else 2
+            length = torch.linalg.vector_norm(slope.flatten(1), ord=order, dim=1)
+            distance = (column.detach().abs() / (length + TINY)).where(labels != number, math.inf)
+            closer = distance < nearest
+            nearest = distance.where(closer, nearest)
+            value = column.detach().where(closer, value)
+            gradient = slope.where(per_sample(closer, slope), gradient)
+        return _Boundary(value, gradient)
+
+    def step(self, current: Tensor, images: Tensor, boundary: _Boundary) -> Tensor:
+        """Equations 8 to 10: both projections, extrapolated and mixed, clipped to [0, 1]."""
+        count = len(current)
+        normals, points = boundary.gradient.flatten(1), current.flatten(1)
+        offsets = -boundary.value  # what normal.d has to be, from the current point
+        centres = images.flatten(1)
+        offsets_centre = offsets + (normals * (points - centres)).sum(1)
+        changes = onto_plane(
+            torch.cat([points, centres]),
+            normals.repeat(2, 1),
+            torch.cat([offsets, offsets_centre]),
+            self.norm,
+        ).view(2, *current.shape)
+        lengths = perturbation_norm(changes.flatten(0, 1), self.norm).view(2, count)
+        lengths = lengths.clamp_min(1e-8)
+        bias = (lengths[0] / lengths.sum(0)).clamp_max(self.alpha_max)
+        bias = per_sample(bias, current)
+        from_current = current + self.eta * changes[0]
+        from_image = images + self.eta * changes[1]
+        return ((1 - bias) * from_current + bias * from_image).clamp(0, 1)
+
+
+class _Outcome:
+    """The nearest fooling image of each sample over its runs."""
+
+    def __init__(self, images: Tensor, labels: Tensor, logits: Tensor) -> None:
+        self.images = images.clone()
+        wrong = is_fooled(logits, labels)
+        self.distance = torch.full_like(logits[:, 0], math.inf).where(~wrong, 0)
+        self.queries = torch.ones_like(labels)
+
+    def take(self, sample: Tensor, candidates: Tensor, distances: Tensor) -> None:
+        """Take over the candidates (R, C, H, W) that are the nearest of their sample."""
+        nearest = self.distance.scatter_reduce(0, sample, distances, "amin")
+        better = (distances == nearest[sample]) & (distances < self.distance[sample])
+        self.images[sample[better]] = candidates[better]
+        self.distance = nearest
+
+    def count(self, sample: Tensor, queries: int) -> None:
+        """Add the forward passes of runs that have ended."""
+        self.queries.index_add_(0, sample, torch.full_like(sample, queries))
+
+
+class _Runs(NamedTuple):
+    """The runs still going, one per row: images (R, C, H, W), all else (R,)."""
+
+    sample: Tensor
+    images: Tensor
+    labels: Tensor
+    targets: Tensor
+    current: Tensor
+    nearest: Tensor
+    distance: Tensor
+
+
+def _search(
+    method: _Method,
+    images: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    keys: Tensor,
+    logits: Tensor,
+    restarts: int,
+    start_radius: float,
+    batch_size: int,
+) -> Attempt:
+    """One run per restart, sample and column of `targets` (N, runs), until it is near enough."""
+    outcome = _Outcome(images, labels, logits)
+    for restart in range(restarts):
+        radius = outcome.distance.clamp_max(start_radius) / 2
+        attacked = (outcome.distance > method.enough).nonzero().squeeze(1)
+        sample = attacked.repeat(targets.shape[1])
+        column = torch.arange(targets.shape[1], device=sample.device)
+        column = column.repeat_interleave(len(attacked))
+        while len(sample):
+            now, rest = sample[:batch_size], slice(batch_size, None)
+            runs = _Runs(
+                now, images[now], labels[now], targets[now, column[:batch_size]],
+                current=images[now].clone(), nearest=images[now],
+                distance=torch.full_like(radius[now], math.inf),
+            )  # fmt: skip
+            if restart:
+                runs = runs._replace(
+                    current=_starts(
+                        images[now], keys[now], column[:batch_size], restart, radius[now],
+                        method.norm,
+                    )
+                )  # fmt: skip
+            _approach(method, runs, outcome)
+            sample, column = sample[rest], column[rest]
+            open_ = outcome.distance[sample] > method.enough
+            sample, column = sample[open_], column[open_]
+    return Attempt(outcome.images, outcome.queries)
+
+
+@torch.no_grad()
+def _approach(method: _Method, runs: _Runs, outcome: _Outcome) -> None:
+    """Algorithm 1 for a batch of runs; what they find goes to `outcome`."""
+    for step in range(method.steps):
+        boundary = method.boundary(runs.current, runs.labels, runs.targets)
+        current = method.step(runs.current, runs.images, boundary)
+        fooled = is_fooled(method.model(current), runs.labels)
+        delta = current - runs.images
+        distance = perturbation_norm(delta, method.norm)
+        nearer = fooled & (distance < runs.distance)
+        runs = runs._replace(
+            current=torch.where(
+                per_sample(fooled, delta), runs.images + method.beta * delta, current
+            ),
+            nearest=current.where(per_sample(nearer, delta), runs.nearest),
+            distance=distance.where(nearer, runs.distance),
+        )
+        near = runs.distance <= method.enough
+        if near.any():
+            outcome.take(runs.sample[near], runs.nearest[near], runs.distance[near])
+            ended = outcome.distance[runs.sample] <= method.enough
+            outcome.count(runs.sample[ended], 2 * (step + 1))
+            runs = _Runs(*(field[~ended] for field in runs))
+            if len(runs.sample) == 0:
+                return
+    outcome.take(runs.sample, runs.nearest, runs.distance)
+    outcome.count(runs.sample, 2 * method.steps)
+
+
+def _starts(
+    images: Tensor, keys: Tensor, column: Tensor, restart: int, radius: Tensor, norm: BallNorm
+) -> Tensor:
+    """Random points at the distance `radius` (R,), other for each column and restart of a key."""
+    noise = torch.empty_like(images)
+    for number in column.unique().tolist():
+        rows = column == number
+        run_keys, shape = sample_keys(keys[rows], restart, number), tuple(images.shape[1:])
+        drawn = normal(run_keys, 0, shape) if norm == "l2" else 2 * uniform(run_keys, 0, shape) - 1
+        noise[rows] = drawn.to(images.dtype)
+    if norm == "linf":
+        direction = noise / per_sample(perturbation_norm(noise, "linf"), noise)
+    else:
+        direction = steepest(noise, "l2")
+    return (images + per_sample(radius, noise) * direction).clamp(0, 1)

@@ -1,0 +1,158 @@
+"""Fast minimum-norm attack, FMN (Pintor et al. 2021)."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import Attempt, check_inputs
+from tradeoff.attacks.nearest import Nearest
+from tradeoff.fields import Fraction, Positive, PositiveInt, Section
+from tradeoff.losses import margin
+from tradeoff.threat import Norm, per_sample, perturbation_norm, steepest
+
+
+class Knobs(Section):
+    norm: Literal["l0", "l2", "linf"]
+    steps: PositiveInt
+    step_size: Positive
+    gamma: Fraction
+
+
+@torch.no_grad()
+def fmn(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: Norm,
+    steps: int = 100,
+    step_size: float = 1.0,
+    final_step_size: float | None = None,
+    gamma: float = 0.05,
+    final_gamma: float = 0.001,
+) -> Attempt:
+    """Follow the margin's gradient inside a ball that shrinks when fooled and grows when not.
+
+    Algorithm 1 of Pintor et al. 2021, untargeted, started at the image itself.
+
+    Args:
+        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64.
+        norm: "l0", "l2" or "linf", the distance that is minimised.
+        steps: forward and backward passes at most.
+        step_size: alpha, l2 length of the first step; later ones shrink along a cosine.
+        final_step_size: of the last step; a hundredth of `step_size` if None.
+        gamma: share by which the radius changes at first, in (0, 1); `final_gamma` at the end.
+
+    Returns:
+        The nearest adversarial images and the passes. A sample stops early where no nearer
+        adversarial can exist: at distance 0, or at one component for l0.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+    check_inputs(model, images, labels)
+    if norm not in ("l0", "l2", "linf"):
+        raise ValueError(f"norm is {norm!r}; allowed are 'l0', 'l2' and 'linf'")
+    if steps < 1 or step_size <= 0 or not 0 < final_gamma <= gamma < 1:
+        raise ValueError(
+            f"steps {steps} (>= 1), step_size {step_size} (> 0), gamma {gamma} and final_gamma "
+            f"{final_gamma} (0 < final_gamma <= gamma < 1): one is outside its range"
+        )
+    final_step_size = step_size / 100 if final_step_size is None else final_step_size
+    nearest = Nearest(images, labels, norm)
+    least = 1.0 if norm == "l0" else 0.0
+    rows = torch.arange(len(images), device=images.device)
+    current = images
+    radius = images.new_full((len(images),), 1.0 if norm == "l0" else torch.inf)
+    for step in range(steps):
+        annealed = (1 + math.cos(math.pi * step / steps)) / 2
+        logits, ascent = _margin_ascent(model, current, labels[rows], temperature=annealed**4)
+        fooled = nearest.update(rows, current, logits)
+        margins = margin(logits, labels[rows])
+        open_ = nearest.distance[rows] > least
+        if not open_.any():
+            break
+        if not open_.all():
+            rows, current, radius = rows[open_], current[open_], radius[open_]
+            ascent, fooled, margins = ascent[open_], fooled[open_], margins[open_]
+
+        rate = final_gamma + (gamma - final_gamma) * annealed
+        best = nearest.distance[rows]
+        clean = images[rows]
+        if norm == "l0":
+            radius = _next_count(radius, rate, fooled, best, clean[0].numel())
+        else:
+            length = perturbation_norm(current - clean, norm)
+            to_boundary = length + margins.abs() / _dual_norm(ascent, norm).clamp_min(1e-12)
+            radius = _next_radius(radius, rate, fooled, best, to_boundary)
+            radius = radius.minimum(perturbation_norm(clean.maximum(1 - clean), norm))
+
+        length_of_step = final_step_size + (step_size - final_step_size) * annealed
+        # First [0, 1], then the ball: the other way round clipping shortens what the ball left,
+        # and on images with many black pixels the radius stops growing before the boundary.
+        delta = (current + length_of_step * steepest(ascent, "l2")).clamp(0, 1) - clean
+        current = (clean + _onto_ball(delta, radius, norm)).clamp(0, 1)
+    return nearest.attempt()
+
+
+def _next_radius(
+    radius: Tensor, rate: float, fooled: Tensor, best: Tensor, to_boundary: Tensor
+) -> Tensor:
+    """Shrink where fooled, grow where fooled before; until then, reach for the boundary.
+
+    Growing is the least in every case: a linear model's boundary would be met, never crossed.
+    """
+    grown = radius * (1 + rate)
+    reaching = grown.where(grown.isfinite(), 0).maximum(to_boundary)
+    grown = grown.where(best.isfinite(), reaching)
+    return (radius * (1 - rate)).minimum(best).where(fooled, grown)
+
+
+def _next_count(
+    count: Tensor, rate: float, fooled: Tensor, best: Tensor, components: int
+) -> Tensor:
+    """The l0 radius changes by whole components, by one at least."""
+    shrunk = (count - 1).minimum((count * (1 - rate)).floor()).minimum(best)
+    grown = (count + 1).maximum((count * (1 + rate)).floor())
+    return shrunk.where(fooled, grown).clamp(1, components)
+
+
+def _onto_ball(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
+    """The perturbations of norm at most `radius` (N,) nearest to `delta` in l2."""
+    limit = per_sample(radius, delta)
+    if norm == "linf":
+        return delta.clamp(-limit, limit)
+    if norm == "l2":
+        length = perturbation_norm(delta, "l2").clamp_min(1e-12)
+        return delta * per_sample((radius / length).clamp_max(1), delta)
+    order = delta.abs().flatten(1).argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(order.shape[1], device=delta.device)
+    kept = torch.zeros_like(order, dtype=torch.bool)
+    kept.scatter_(1, order, ranks < radius[:, None])
+    return delta * kept.view_as(delta)
+
+
+def _dual_norm(gradient: Tensor, norm: Norm) -> Tensor:
+    """The norm (N,) by which a linear function grows per unit of `norm`."""
+    return torch.linalg.vector_norm(gradient.flatten(1), ord=1 if norm == "linf" else 2, dim=1)
+
+
+def _margin_ascent(
+    model: nn.Module, candidates: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, classes), and the gradient (N, C, H, W) along which the margin falls.
+
+    The margin's best other class is softened, by logsumexp at this temperature > 0. At 1 this is
+    the direction of the cross-entropy, which does not hop between classes; near 0 the margin's.
+    """
+    candidates = candidates.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(candidates)
+        own = logits.gather(1, labels[:, None]).squeeze(1)
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        total = (temperature * torch.logsumexp(others / temperature, dim=1) - own).sum()
+    return logits.detach(), torch.autograd.grad(total, candidates)[0]

@@ -1,0 +1,73 @@
+"""Whether a model's confidence on clean images is the share that it gets right."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tradeoff.evaluation.ledger import Array, Ledger
+from tradeoff.evaluation.metrics import natural
+
+BINS = 15  # as in Guo et al. 2017
+
+
+class Reliability(NamedTuple):
+    """The reliability diagram; all (bins,), by rising confidence, NaN in a bin without images.
+
+    Attributes:
+        share: of the images that fall into the bin, in [0, 1].
+        confidence: mean confidence in the bin, in [0, 1].
+        accuracy: share of the bin's images that are classified correctly, in [0, 1].
+    """
+
+    share: Array
+    confidence: Array
+    accuracy: Array
+
+
+def reliability(confidence: Array, right: Array, bins: int = BINS) -> Reliability:
+    """Confidence against accuracy in bins ((m - 1) / bins, m / bins] (Guo et al. 2017, section 2).
+
+    Args:
+        confidence: (n,) in [0, 1], the probability that the model gives to its prediction.
+        right: (n,) bool, whether that prediction is the label.
+
+    Raises:
+        ValueError: shapes differ, there are no images or bins, or a confidence is not in [0, 1].
+    """
+    if confidence.shape != right.shape or confidence.ndim != 1 or len(confidence) == 0:
+        raise ValueError(
+            f"confidences {confidence.shape} and predictions {right.shape}; "
+            "two arrays (n,) with n >= 1 are needed"
+        )
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; at least one is needed")
+    confidence = confidence.astype(np.float64)
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise ValueError("a confidence is NaN or outside [0, 1]")
+    index = np.ceil(confidence * bins).astype(np.int64).clip(1) - 1
+    counts = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            counts / len(confidence),
+            np.bincount(index, weights=confidence, minlength=bins) / counts,
+            np.bincount(index, weights=right, minlength=bins) / counts,
+        )
+
+
+def expected_calibration_error(confidence: Array, right: Array, bins: int = BINS) -> float:
+    """ECE in [0, 1] (Guo et al. 2017, equation 3): the mean gap, weighted by the bins' shares.
+
+    Sampling alone makes it positive: by about sqrt(2 bins p (1 - p) / (pi n)) for a calibrated
+    model whose n images spread over the bins, each with accuracy p.
+
+    Raises:
+        ValueError: as `reliability`.
+    """
+    diagram = reliability(confidence, right, bins)
+    return float(np.nansum(diagram.share * abs(diagram.accuracy - diagram.confidence)))
+
+
+def clean_calibration_error(ledger: Ledger, version: str, bins: int = BINS) -> float:
+    """ECE of one model version on the clean images of a ledger."""
+    confidence = ledger["clean_confidence"][ledger.version(version)]
+    return expected_calibration_error(confidence, natural(ledger, version), bins)

@@ -1,0 +1,202 @@
+"""Transfer attacks: adversarial images made on surrogates and tried on every other model.
+
+The attacker has no access to the target, only to models of the same data (Papernot et al. 2016).
+What a target loses this way, a white-box attack must take as well; if it does not, the target's
+gradients mislead it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.attacks.contract import check_inputs, is_fooled
+from tradeoff.attacks.pgd import Search, ascend
+from tradeoff.evaluation.ledger import Array
+from tradeoff.randomness import normal, uniform
+from tradeoff.threat import Threat, random_start
+
+NATURAL = "standard"  # the defense that is none
+
+Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
+
+
+class Identity(Protocol):
+    """What tells two models of a data set apart, as a `study.Cell` has it."""
+
+    @property
+    def defense(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Transferred(NamedTuple):
+    """What became of every image.
+
+    Attributes:
+        right: by target, which images it classifies correctly as they are, (n,) bool.
+        fooled: by (source, target), which transferred images it misclassifies, (n,) bool.
+    """
+
+    right: dict[str, Array]
+    fooled: dict[tuple[str, str], Array]
+
+
+def role(sources: Sequence[Identity], target: Identity) -> Role:
+    """What the attacker knows who has these surrogates; all but "gray_box" are black boxes.
+
+    gray_box: same architecture and defense, other seed. natural_source: a naturally trained
+    surrogate against a defense, of whatever architecture. other_architecture: of the same or of
+    another defense. other_defense: on the same architecture. ensemble: several surrogates.
+
+    Raises:
+        ValueError: there is no surrogate, or the target is one.
+    """
+    identities = [(source.architecture, source.defense, source.seed) for source in sources]
+    if not identities or (target.architecture, target.defense, target.seed) in identities:
+        raise ValueError("a target is attacked from at least one model, none of them itself")
+    if len(identities) > 1:
+        return "ensemble"
+    architecture, defense, _ = identities[0]
+    if (architecture, defense) == (target.architecture, target.defense):
+        return "gray_box"
+    if defense == NATURAL != target.defense:
+        return "natural_source"
+    return "other_architecture" if architecture != target.architecture else "other_defense"
+
+
+def transfer(
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    keys: Tensor,
+    ensembles: Mapping[str, Sequence[str]] | None = None,
+    steps: int,
+    relative_step_size: float,
+    batch_size: int,
+    report: Callable[[str], None] = lambda source: None,
+) -> Transferred:
+    """Try the examples of every model and ensemble on every model that has no part in them.
+
+    Args:
+        models: in eval mode, by name.
+        keys: (N,) random keys of the samples; a sample starts alike on every surrogate.
+        ensembles: the models' names in each ensemble, by its name.
+        relative_step_size: step size over epsilon.
+        report: called with each source when it is done.
+
+    Raises:
+        ValueError: unsuitable inputs (`check_inputs`); or an ensemble has fewer than two members,
+            one twice or an unknown one, or a model's name.
+    """
+    for model in models.values():
+        check_inputs(model, images, labels)
+    ensembles = ensembles or {}
+    _check_ensembles(models, ensembles)
+    right = {
+        name: ~_misclassified(model, images, labels, batch_size).cpu().numpy()
+        for name, model in models.items()
+    }
+    fooled = {}
+    for source, members in ({name: (name,) for name in models} | dict(ensembles)).items():
+        surrogates = [models[member] for member in members]
+        parts = [
+            transfer_examples(
+                surrogates,
+                images[batch],
+                labels[batch],
+                threat,
+                keys=keys[batch],
+                steps=steps,
+                relative_step_size=relative_step_size,
+            )
+            for batch in torch.arange(len(labels), device=labels.device).split(batch_size)
+        ]
+        examples = torch.cat(parts)
+        for target, model in models.items():
+            if target not in members:
+                wrong = _misclassified(model, examples, labels, batch_size)
+                fooled[source, target] = wrong.cpu().numpy()
+        report(source)
+    return Transferred(right, fooled)
+
+
+def transfer_examples(
+    surrogates: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    *,
+    keys: Tensor,
+    steps: int,
+    relative_step_size: float,
+) -> Tensor:
+    """PGD on the mean of the surrogates' cross-entropies, the last iterate, (N, C, H, W).
+
+    Unlike `attacks.pgd` it goes on when the surrogates are fooled: what fools them by far is more
+    likely to fool another model. The mean is taken over losses, so that no surrogate's scale of
+    logits outweighs the others as it would in their mean (Dong et al. 2018).
+    """
+
+    def objective(candidates: Tensor) -> Tensor:
+        losses = [
+            F.cross_entropy(model(candidates), labels, reduction="none") for model in surrogates
+        ]
+        return torch.stack(losses).mean(0)
+
+    shape = tuple(images.shape[1:])
+    noise = 2 * uniform(keys, 0, shape) - 1 if threat.norm == "linf" else normal(keys, 0, shape)
+    start = random_start(images, noise, uniform(keys, 1, ()), threat)
+    return ascend(
+        objective, images, start, Search(threat, steps, relative_step_size * threat.epsilon)
+    )
+
+
+def transfer_table(outcome: Transferred) -> pd.DataFrame:
+    """One row per source and target.
+
+    Columns:
+        source, target: names.
+        images: how many were tried.
+        fooled: share of the images that the target classifies correctly as they are which it
+            misclassifies when transferred, in [0, 1]; NaN if it classifies none correctly.
+        RA: the target's robust accuracy under this attack alone, in [0, 1].
+    """
+    rows = []
+    for (source, target), wrong in outcome.fooled.items():
+        right = outcome.right[target]
+        rows.append(
+            {
+                "source": source,
+                "target": target,
+                "images": len(right),
+                "fooled": wrong[right].mean() if right.any() else float("nan"),
+                "RA": (right & ~wrong).mean(),
+            }
+        )
+    return pd.DataFrame(rows, columns=["source", "target", "images", "fooled", "RA"])
+
+
+@torch.no_grad()
+def _misclassified(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    return is_fooled(torch.cat([model(batch) for batch in images.split(batch_size)]), labels)
+
+
+def _check_ensembles(
+    models: Mapping[str, nn.Module], ensembles: Mapping[str, Sequence[str]]
+) -> None:
+    for name, members in ensembles.items():
+        unknown = sorted(set(members) - set(models))
+        if unknown:
+            raise ValueError(f"ensemble {name!r}: no model is called {', '.join(unknown)}")
+        if len(set(members)) < max(len(members), 2):
+            raise ValueError(f"ensemble {name!r}: two or more different models are needed")
+        if name in models:
+            raise ValueError(f"ensemble {name!r}: a model has the same name")

@@ -1,0 +1,102 @@
+"""The words of a report: one file per language, and names for what params.yaml names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tradeoff.reporting.estimates import Estimate, percent, write
+
+
+class BadLabels(Exception):
+    """A label file lacks a key or uses an unknown placeholder; the message names both."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The texts of one language by dotted key, such as "tables.main.caption"."""
+
+    file: str
+    texts: dict[str, str]
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of a key with its {placeholders} filled in.
+
+        Raises:
+            BadLabels: the file has no such key, or the text asks for a value that is not given.
+        """
+        if key not in self.texts:
+            raise BadLabels(f"{self.file}: {key}: is missing")
+        try:
+            return self.texts[key].format(**values)
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadLabels(f"{self.file}: {key}: cannot be filled in: {error!r}") from None
+
+    def name(self, kind: str, raw: str) -> str:
+        """What to call a defense, an attack, a knob; its own name where the file knows none.
+
+        A new defense or a suite's freely named attack needs no label to appear in a report.
+        """
+        return self.texts.get(f"{kind}.{raw}", raw)
+
+    @property
+    def mark(self) -> str:
+        """The decimal mark."""
+        return self("decimal_mark")
+
+    def percent(self, value: float) -> str:
+        return percent(value, self.mark)
+
+    def number(self, value: object) -> str:
+        """A setting's value: numbers with the decimal mark, names as they are."""
+        if isinstance(value, bool):
+            return self("yes" if value else "no")
+        if isinstance(value, float):
+            return write(f"{value:g}", self.mark)
+        if isinstance(value, list | tuple):
+            return self.enumerate([self.number(item) for item in value]) or self("none")
+        return self("none") if value is None else str(value)
+
+    def estimate(self, value: Estimate) -> str:
+        """ "85.3 ± 0.4 %", for sentences."""
+        number = self.percent(value.mean)
+        if value.sd is not None:
+            number += f" ± {self.percent(value.sd)}"
+        text = self("sentences.value", number=number)
+        # One thing, which must not be broken between two lines.
+        return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+    def enumerate(self, items: list[str]) -> str:
+        """ "a, b and c"."""
+        if len(items) < 2:
+            return "".join(items)
+        return self("sentences.and", first=", ".join(items[:-1]), last=items[-1])
+
+
+def load_labels(language: str, folder: Path) -> Labels:
+    """Read labels.LANGUAGE.yaml.
+
+    Raises:
+        BadLabels: the file is missing or holds something other than texts in sections.
+    """
+    path = folder / f"labels.{language}.yaml"
+    try:
+        raw = YAML(typ="safe").load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadLabels(f"{path}: not found") from None
+    except YAMLError as error:
+        raise BadLabels(f"{path}: is not readable as YAML: {error}") from None
+    return Labels(path.name, _flat(raw, path.name))
+
+
+def _flat(section: Any, file: str, at: str = "") -> dict[str, str]:
+    if isinstance(section, str):
+        return {at: section}
+    if not isinstance(section, dict):
+        raise BadLabels(f"{file}: {at or '(top level)'}: is {section!r}; it should be a text")
+    texts: dict[str, str] = {}
+    for key, value in section.items():
+        texts |= _flat(value, file, f"{at}.{key}" if at else str(key))
+    return texts

@@ -1,0 +1,165 @@
+"""The report as a part of a LaTeX document: escaping, tables, and the template."""
+
+# Characters that look like others are what this file is about.
+# ruff: noqa: RUF001
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tradeoff.reporting.tables import Number, Table
+
+TEMPLATE = "chapter.tex.j2"
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}", "|": r"\textbar{}",
+    "`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "′": r"\('\)",
+    # After the \\ of a row [ and * would be its arguments; ] would end that of an \item.
+    "[": "{[}", "]": "{]}", "*": "{*}",
+    "\N{PLUS-MINUS SIGN}": r"\(\pm\)", "\N{MINUS SIGN}": r"\(-\)", "≈": r"\(\approx\)",
+    "×": r"\(\times\)", "·": r"\(\cdot\)", "≤": r"\(\le\)", "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)",
+    "ε": r"\(\varepsilon\)", "α": r"\(\alpha\)", "β": r"\(\beta\)", "λ": r"\(\lambda\)",
+    "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
+    "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",
+}  # fmt: skip
+# Latin letters that the T1 encoding has.
+PLAIN = re.compile(r"[ -~¡-ÿŒœŠšŽžŸ]")
+
+
+class TeX(str):
+    """Text that is LaTeX already."""
+
+
+def escape(value: object) -> TeX:
+    """Any text as LaTeX that prints it; a character that the fonts lack becomes its code."""
+    if isinstance(value, TeX):
+        return value
+    text = "".join(_character(character) for character in str(value))
+    # Two hyphens stay two; no other pair of characters that TeX would join is left.
+    return TeX(re.sub("-(?=-)", "-{}", text))
+
+
+def _character(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if character.isspace():
+        return " "
+    return character if PLAIN.match(character) else f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def label(*parts: str) -> TeX:
+    """A name for \\label and files, of harmless characters only."""
+    return TeX(":".join(re.sub(r"[^A-Za-z0-9]+", "-", part) for part in parts))
+
+
+def tabular(table: Table) -> TeX:
+    """The tabular of a table, for booktabs.
+
+    All numbers of a column have as many decimals and all its deviations are made equally wide, so
+    right alignment aligns the decimal marks.
+    """
+    columns = table.columns
+    start = rf"\begin{{tabular}}{{l{'r' * len(columns)}}}"
+    lines = [start, r"\toprule", *_head(table), r"\midrule"]
+    entries = [number for block in table.blocks for row in block.rows for number in row.numbers]
+    # The longest deviation of each column: shorter ones are filled up with invisible digits.
+    widths = [
+        max((len(number.sd) for number in entries[index :: len(columns)]), default=0)
+        for index in range(len(columns))
+    ]
+    for index, block in enumerate(table.blocks):
+        if block.header:
+            if index:
+                lines.append(r"\addlinespace")
+            header = rf"\textit{{{escape(block.header)}}}"
+            lines.append(rf"\multicolumn{{{1 + len(columns)}}}{{l}}{{{header}}} \\")
+        for row in block.rows:
+            cells = [_entry(*pair) for pair in zip(row.numbers, widths, strict=True)]
+            header = escape(row.header) + _note(row.note)
+            lines.append(f"{' & '.join([header, *cells])} \\\\")
+    return TeX("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+
+
+def _head(table: Table) -> list[str]:
+    lines = []
+    if any(group.header for group in table.groups):
+        cells, rules, first = [""], [], 2
+        for group in table.groups:
+            width = len(group.columns)
+            cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group.header)}}}")
+            rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+            first += width
+        lines += [" & ".join(cells) + r" \\", "".join(rules)]
+    headers = [escape(table.corner), *(escape(column.header) for column in table.columns)]
+    return [*lines, " & ".join(headers) + r" \\"]
+
+
+def _entry(number: Number, width: int) -> str:
+    """The LaTeX of an entry; `width` is the number of characters of its column's longest sd."""
+    mean = escape(number.mean or "—")
+    if number.best:
+        mean = TeX(rf"\textbf{{{mean}}}")
+    if not width:
+        return mean + _note(number.note)
+    filled = rf"\phantom{{{'0' * (width - len(number.sd))}}}"
+    if number.sd:
+        spread = rf"\(\pm\)\,{filled}{escape(number.sd)}"
+    else:
+        # The decimal mark is narrower than a digit.
+        spread = rf"\phantom{{\(\pm\)\,{'0' * (width - 1)}.}}"
+    return rf"{mean}\,{{\scriptsize {spread}}}{_note(number.note)}"
+
+
+def _note(letter: str) -> str:
+    # Without width, so that it does not push the decimal marks out of line.
+    return rf"\rlap{{\textsuperscript{{{letter}}}}}" if letter else ""
+
+
+def render_latex(folder: Path, values: Mapping[str, object]) -> str:
+    """The template filled in; every value is escaped unless it is TeX.
+
+    Jinja's usual marks would drown in LaTeX's braces: here they are << value >>, <% if %>, <# #>.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(tabular=tabular, label=label)
+    return environment.get_template(TEMPLATE).render(values)
+
+
+def standalone(chapter: str, babel: str, title: str) -> str:
+    """A document around a chapter that pdflatex compiles as it is."""
+    return rf"""\documentclass[11pt,a4paper]{{article}}
+\usepackage[T1]{{fontenc}}
+\usepackage[utf8]{{inputenc}}
+\usepackage{{textcomp}}
+\IfFileExists{{lmodern.sty}}{{\usepackage{{lmodern}}}}{{}}
+\usepackage[{babel}]{{babel}}
+\usepackage[margin=25mm]{{geometry}}
+\usepackage{{amsmath}}
+\usepackage{{booktabs}}
+\usepackage{{graphicx}}
+\title{{{escape(title)}}}
+\author{{}}
+\date{{}}
+\begin{{document}}
+\maketitle
+\input{{{chapter}}}
+\end{{document}}
+"""

@@ -1,0 +1,139 @@
+"""What was run, in words, from params.yaml and the tables."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tradeoff.reporting.equations import EQUATIONS, Equation
+from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import Results
+from tradeoff.study import Dataset, Study, Suite
+
+
+@dataclass(frozen=True)
+class Item:
+    """A term and what it is in this study."""
+
+    term: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Defense:
+    name: str
+    equation: Equation | None
+    knobs: str
+
+
+def describe_setting(
+    study: Study, dataset: Dataset, results: Results, labels: Labels
+) -> list[Item]:
+    """Data, threat, networks, training, attacks and seeds."""
+    seeds = labels.enumerate([str(seed) for seed in study.axes.seeds])
+    items = [
+        Item(labels("setting.images"), _images(dataset, results, labels)),
+        Item(labels("setting.threat"), _threat(dataset, labels)),
+        Item(labels("setting.networks"), _networks(study, dataset, labels)),
+        Item(labels("setting.training"), _knobs(_used(dataset.train.model_dump()), labels)),
+        Item(labels("setting.seeds"), seeds),
+    ]
+    return items + [_suite(suite, labels) for suite in dataset.suites.values()]
+
+
+def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
+    """Each defense with its objective, if this package knows it, and its knobs."""
+    return [
+        Defense(
+            labels.name("defenses", name),
+            EQUATIONS.get(name),
+            _knobs(study.knobs[name].model_dump(), labels) or labels("none"),
+        )
+        for name in study.axes.defenses
+    ]
+
+
+def limit_note(dataset: Dataset, labels: Labels) -> str:
+    """A warning if the study ran on a part of the images only, else an empty text."""
+    limit = dataset.split.limit
+    return "" if limit is None else labels("setting.limit", limit=limit)
+
+
+def _images(dataset: Dataset, results: Results, labels: Labels) -> str:
+    split = dataset.split
+    text = [labels("setting.validation", images=split.validation)]
+    if split.test is None:
+        text.append(labels("setting.published_test"))
+    else:
+        text.append(labels("setting.test", images=split.test))
+    counts = sorted({int(count) for count in results.cells["images"].dropna()})
+    if counts:
+        text.append(labels("setting.evaluated", images=labels.enumerate([str(n) for n in counts])))
+    return " ".join(text)
+
+
+def _threat(dataset: Dataset, labels: Labels) -> str:
+    epsilon = dataset.threat.epsilon
+    # Papers write radii on 8-bit images as fractions of 255.
+    steps = round(255 * epsilon)
+    exact = steps > 0 and abs(255 * epsilon - steps) < 1e-9
+    value = labels.number(float(f"{epsilon:.4g}"))
+    radius = f"{steps}/255 ≈ {value}" if exact and steps != 255 else value
+    norm = labels.name("norms", dataset.threat.norm)
+    return labels("setting.ball", norm=norm, radius=radius)
+
+
+def _networks(study: Study, dataset: Dataset, labels: Labels) -> str:
+    text = []
+    for architecture in study.axes.architectures:
+        settings = dataset.models[architecture]
+        source = settings.pretrained
+        start = (
+            labels("setting.scratch") if source is None
+            else labels("setting.pretrained", source=labels.name("sources", source))
+        )  # fmt: skip
+        name = labels.name("architectures", architecture)
+        width = labels.number(settings.width)
+        text.append(labels("setting.network", name=name, width=width, start=start))
+    return " ".join(text)
+
+
+def _suite(suite: Suite, labels: Labels) -> Item:
+    images = (
+        labels("setting.all_images") if suite.images is None
+        else labels("setting.some_images", images=suite.images)
+    )  # fmt: skip
+    attacks = []
+    for attack in suite.attacks:
+        own = _knobs(attack.knobs.model_dump(), labels)
+        name = labels.name("attacks", attack.name)
+        attacks.append(f"{name} ({own})" if own else name)
+    return Item(labels("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
+
+
+def _used(train: dict[str, Any]) -> dict[str, Any]:
+    """The settings that this recipe uses: no decay milestones for a cosine schedule."""
+    belongs = {
+        "momentum": ("optimizer", ("sgd",)),
+        "milestones": ("schedule", ("step",)),
+        "decay": ("schedule", ("step",)),
+        "warmup": ("schedule", ("onecycle",)),
+    }
+    return {
+        key: value
+        for key, value in train.items()
+        if value is not None and (key not in belongs or train[belongs[key][0]] in belongs[key][1])
+    }
+
+
+def _knobs(values: dict[str, Any], labels: Labels) -> str:
+    """ "steps = 10; step size / ε = 0.25"; a section in a section stands in brackets."""
+    parts = []
+    for key, value in values.items():
+        name = labels.name("knobs", key)
+        if isinstance(value, dict):
+            parts.append(f"{name} ({_knobs(value, labels)})")
+        elif isinstance(value, str):
+            parts.append(f"{name} = {labels.name('values', value)}")
+        else:
+            parts.append(f"{name} = {labels.number(value)}")
+    # Not a comma: in Spanish it is the decimal mark.
+    return "; ".join(parts)

@@ -1,0 +1,269 @@
+"""Reading published files: intact ones are read, everything else is refused by name."""
+
+import gzip
+import hashlib
+import importlib
+import os
+import pickle
+import struct
+from pathlib import Path
+from types import ModuleType
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10
+
+from tradeoff.datasets import cifar10, digits, mnist
+from tradeoff.datasets.contract import DataMissing, Source
+
+TRAIN, TEST = 30, 20
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads fail; tests that need one put their own in place of this."""
+    monkeypatch.delenv("TRADEOFF_DATA", raising=False)
+
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(mnist, "download_url", fail)
+    monkeypatch.setattr(cifar10, "download_and_extract_archive", fail)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The format of the MNIST files: magic number, sizes, bytes."""
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
+
+
+def write_mnist(folder: Path) -> list[np.ndarray]:
+    """The four files, with random content, which is returned in the order of mnist.FILES."""
+    random = np.random.default_rng(0)
+    arrays = []
+    for name, _ in mnist.FILES:
+        count = TRAIN if "train" in name else TEST
+        images = "images" in name
+        shape = (count, 28, 28) if images else (count,)
+        arrays.append(random.integers(0, 256 if images else 10, shape))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(idx(arrays[-1]))
+    return arrays
+
+
+def write_cifar10(folder: Path) -> tuple[np.ndarray, list[int]]:
+    """Five training batches, the test batch and the names; all pixels and labels are returned."""
+    random = np.random.default_rng(1)
+    base = folder / CIFAR10.base_folder
+    base.mkdir(parents=True, exist_ok=True)
+    pixels, labels = [], []
+    for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]:
+        data = random.integers(0, 256, (6, 3072), dtype=np.uint8)
+        targets = random.integers(0, 10, 6).tolist()
+        (base / name).write_bytes(pickle.dumps({"data": data, "labels": targets}))
+        pixels.append(data)
+        labels += targets
+    names = [f"name {label}" for label in range(10)]
+    (base / CIFAR10.meta["filename"]).write_bytes(pickle.dumps({"label_names": names}))
+    return np.concatenate(pixels).reshape(-1, 3, 32, 32), labels
+
+
+def accept(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the files in `folder` for the published ones: put their checksums in place."""
+    md5 = {
+        name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name, _ in module.FILES
+    }
+    monkeypatch.setattr(module, "FILES", list(md5.items()))
+    if module is cifar10:
+        short = {Path(name).name: value for name, value in md5.items()}
+        for attribute in ("train_list", "test_list"):
+            pairs = [[name, short[name]] for name, _ in getattr(CIFAR10, attribute)]
+            monkeypatch.setattr(CIFAR10, attribute, pairs)
+        name = CIFAR10.meta["filename"]
+        monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": short[name]})
+
+
+def made(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[ModuleType, list[Path]]:
+    """A data set's module, with generated files in `folder` that it takes for the real ones."""
+    module = importlib.import_module(f"tradeoff.datasets.{name}")
+    {"mnist": write_mnist, "cifar10": write_cifar10}[name](folder)
+    accept(module, folder, monkeypatch)
+    return module, [folder / file for file, _ in module.FILES]
+
+
+def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    source = digits.read(tmp_path)
+    assert source.images.shape == (1797, 1, 8, 8) and source.images.dtype == torch.uint8
+    assert (int(source.images.min()), int(source.images.max())) == (0, source.white)
+    assert torch.bincount(source.labels).tolist() == [
+        178, 182, 177, 183, 181, 182, 181, 179, 174, 180
+    ]  # fmt: skip
+    assert source.test_images is None and source.test_labels is None
+    assert len(source.classes) == 10
+    # The first scan, a zero.
+    assert source.labels[0] == 0
+    assert source.images[0, 0, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
+
+
+def test_mnist_files_are_read_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = write_mnist(tmp_path)
+    accept(mnist, tmp_path, monkeypatch)
+    monkeypatch.setenv("TRADEOFF_DATA", str(tmp_path))
+    source = mnist.read(tmp_path / "elsewhere")
+    parts = (source.images, source.labels, source.test_images, source.test_labels)
+    for array, part in zip(arrays, parts, strict=True):
+        assert part is not None
+        expected = array[:, None] if array.ndim == 3 else array
+        assert np.array_equal(part.numpy(), expected)
+    assert source.images.dtype == torch.uint8 and source.labels.dtype == torch.int64
+    assert source.white == 255
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_cifar10_files_are_read_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = write_cifar10(tmp_path)
+    accept(cifar10, tmp_path, monkeypatch)
+    monkeypatch.setenv("TRADEOFF_DATA", str(tmp_path))
+    source = cifar10.read(tmp_path / "elsewhere")
+    assert source.test_images is not None and source.test_labels is not None
+    assert np.array_equal(torch.cat([source.images, source.test_images]).numpy(), pixels)
+    assert torch.cat([source.labels, source.test_labels]).tolist() == labels
+    assert len(source.test_labels) == 6
+    assert source.images.dtype == torch.uint8 and source.labels.dtype == torch.int64
+    assert source.classes == tuple(f"name {label}" for label in range(10))
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_the_download_folder_is_used_where_the_variable_names_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _ = made(name, tmp_path, monkeypatch)
+    assert len(module.read(tmp_path).labels) == TRAIN
+    # A folder that holds other things is no reason to stop.
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("TRADEOFF_DATA", str(tmp_path / "other"))
+    assert len(module.read(tmp_path).labels) == TRAIN
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "swapped", "missing", "one bit"])
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_damaged_files_in_the_named_folder_are_refused_by_name(
+    name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, files = made(name, tmp_path, monkeypatch)
+    monkeypatch.setenv("TRADEOFF_DATA", str(tmp_path))
+    first, second = files[:2]
+    content = first.read_bytes()
+    bad = [first]
+    match damage:
+        case "truncated":
+            first.write_bytes(content[: len(content) // 2])
+        case "empty":
+            first.write_bytes(b"")
+        case "swapped":
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(content)
+            bad = [first, second]
+        case "missing":
+            first.unlink()
+        case "one bit":
+            first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataMissing) as caught:
+        module.read(tmp_path / "download")
+    message = str(caught.value)
+    assert f"TRADEOFF_DATA={tmp_path}" in message
+    named = [file for file in files if str(file.relative_to(tmp_path)) in message]
+    assert named == bad
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_without_network_the_message_lists_files_and_variable(name: str, tmp_path: Path) -> None:
+    module = importlib.import_module(f"tradeoff.datasets.{name}")
+    with pytest.raises(DataMissing) as caught:
+        module.read(tmp_path)
+    message = str(caught.value)
+    assert "no route to host" in message and "TRADEOFF_DATA" in message
+    for file, md5 in module.FILES:
+        assert file in message and md5 in message
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_an_interrupted_download_is_not_taken_for_data(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was cut off stays on the disk, and the next run asks for it again."""
+    module, files = made(name, tmp_path, monkeypatch)
+    last = files[-1]
+    whole = last.read_bytes()
+    last.write_bytes(whole[:-7])
+    with pytest.raises(DataMissing, match="The download failed"):
+        module.read(tmp_path)
+    asked: list[str] = []
+
+    def download(url: str, folder: str, *rest: object, **keywords: object) -> None:
+        asked.append(url)
+        if url.endswith(last.name) or name == "cifar10":
+            last.write_bytes(whole)
+
+    function = "download_url" if name == "mnist" else "download_and_extract_archive"
+    monkeypatch.setattr(module, function, download)
+    assert len(module.read(tmp_path).labels) == TRAIN
+    assert asked
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("File not found or corrupted."), OSError("cut")])
+def test_a_wrong_download_tries_the_next_mirror_and_then_gives_up(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def download(url: str, *rest: object) -> None:
+        asked.append(url)
+        raise failure
+
+    monkeypatch.setattr(mnist, "download_url", download)
+    with pytest.raises(DataMissing, match=str(failure)):
+        mnist.read(tmp_path)
+    assert len(asked) == len(set(asked)) >= 2
+
+
+real = pytest.mark.skipif(
+    "TRADEOFF_DATA" not in os.environ, reason="TRADEOFF_DATA names no folder with the real files"
+)
+FOLDER = os.environ.get("TRADEOFF_DATA", "")
+
+
+@real
+@pytest.mark.parametrize(
+    ("module", "shape", "train_counts", "test_counts"),
+    [
+        (
+            mnist,
+            (1, 28, 28),
+            [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+            [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+        ),
+        (cifar10, (3, 32, 32), [5000] * 10, [1000] * 10),
+    ],
+)
+def test_the_real_files_hold_what_was_published(
+    module: ModuleType,
+    shape: tuple[int, ...],
+    train_counts: list[int],
+    test_counts: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("TRADEOFF_DATA", FOLDER)
+    source: Source = module.read(tmp_path)
+    assert source.test_images is not None and source.test_labels is not None
+    assert tuple(source.images.shape[1:]) == tuple(source.test_images.shape[1:]) == shape
+    assert torch.bincount(source.labels).tolist() == train_counts
+    assert torch.bincount(source.test_labels).tolist() == test_counts
+    assert (int(source.images.min()), int(source.images.max())) == (0, 255)

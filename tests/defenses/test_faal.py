@@ -1,0 +1,159 @@
+"""FAAL: the closed form against a general solver, its properties, and the phases of training."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.optimize import minimize
+from torch import Tensor
+
+from tests import tiny
+from tradeoff.defenses import faal
+
+RADIUS = 0.5
+
+
+def divergence(weights: np.ndarray) -> float:
+    """KL(uniform || weights)."""
+    return float(-math.log(len(weights)) - np.log(weights).mean())
+
+
+def solved(gains: np.ndarray, radius: float) -> np.ndarray:
+    """The weights found by sequential quadratic programming, in log weights."""
+    classes = len(gains)
+    scale = np.abs(gains).max()
+    found = minimize(
+        lambda u: -np.exp(u) @ gains / scale,
+        np.full(classes, -math.log(classes)),
+        jac=lambda u: -np.exp(u) * gains / scale,
+        method="SLSQP",
+        constraints=[
+            {
+                "type": "eq",
+                "fun": lambda u: np.exp(u).sum() - 1,
+                "jac": lambda u: np.exp(u),
+            },
+            {
+                "type": "ineq",
+                "fun": lambda u: radius + math.log(classes) + u.mean(),
+                "jac": lambda u: np.full(classes, 1 / classes),
+            },
+        ],
+        options={"maxiter": 500, "ftol": 1e-14},
+    )
+    assert found.success
+    return np.exp(found.x)
+
+
+@pytest.mark.parametrize("problem", range(12))
+def test_closed_form_equals_a_general_solver(problem: int) -> None:
+    random = np.random.default_rng(problem)
+    classes = int(random.integers(2, 11))
+    margins, counts = random.uniform(-1, 1, classes), random.integers(1, 20, classes)
+    radius = random.uniform(0.05, 1.0)
+    weights = faal.class_weights(torch.tensor(margins), torch.tensor(counts), radius).numpy()
+    expected = solved(margins * counts, radius)
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    gains = margins * counts
+    assert weights @ gains >= expected @ gains - 1e-6 * np.abs(gains).max()
+
+
+problems = st.tuples(
+    arrays.arrays(np.float64, st.integers(2, 12), elements=st.floats(-1, 1, allow_subnormal=False)),
+    st.floats(1e-3, 3.0),
+    st.randoms(use_true_random=False),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(problems)
+def test_weights_are_a_distribution_on_the_border_of_what_is_allowed(problem) -> None:  # type: ignore[no-untyped-def]
+    margins, radius, random = problem
+    counts = np.array([random.randint(0, 30) for _ in margins])
+    gains = margins * counts
+    weights = faal.class_weights(torch.tensor(margins), torch.tensor(counts), radius).numpy()
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).all()
+    if np.ptp(gains) > 1e-6:
+        assert divergence(weights) == pytest.approx(radius, rel=1e-4)
+        order = np.argsort(gains, kind="stable")
+        assert (np.diff(weights[order]) >= -1e-12).all()
+    else:
+        assert divergence(weights) <= radius
+
+
+def test_equal_margins_give_equal_weights() -> None:
+    weights = faal.class_weights(torch.full((5,), 0.3), torch.full((5,), 4.0), RADIUS)
+    torch.testing.assert_close(weights, torch.full((5,), 0.2, dtype=torch.float64))
+
+
+def test_a_larger_radius_favours_the_worst_class_more() -> None:
+    margins, counts = torch.tensor([0.4, -0.2, -0.9]), torch.full((3,), 10.0)
+    largest = [float(faal.class_weights(margins, counts, r)[0]) for r in (0.01, 0.1, 0.5, 2.0)]
+    assert largest == sorted(largest)
+    assert largest[0] < 0.5 < 0.9 < largest[-1]
+
+
+def test_margins_and_counts_by_hand() -> None:
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.5, 0.4]])
+    margins, counts = faal.class_margins(probabilities, torch.tensor([0, 0, 1]))
+    # Class 0: (0.2 - 0.7 + 0.6 - 0.3) / 2; class 1: 0.4 - 0.5; class 2 is absent.
+    torch.testing.assert_close(margins, torch.tensor([-0.1, -0.1, -1.0]))
+    assert counts.tolist() == [2, 1, 0]
+
+
+def test_objective_weighs_each_image_by_its_class_without_gradient_through_the_weights() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(12, 4, generator=draws).requires_grad_()
+    labels = torch.arange(12) % 4
+    loss, weights, margins = faal.objective(logits, labels, RADIUS)
+    each = F.cross_entropy(logits, labels, reduction="none")
+    expected = (4 * weights.detach()[labels] * each).sum() / 12
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, logits, retain_graph=True), torch.autograd.grad(expected, logits)
+    )
+    assert weights.argmax() == margins.argmax()
+    assert not weights.requires_grad
+
+
+def loss_in_epoch(
+    epoch: int, finetune_epochs: int | None, pretrain: str = "at", epochs: int = 4
+) -> tuple[Tensor, bool]:
+    """The loss, and whether it was FAAL's."""
+    images, labels = tiny.batch()
+    model = tiny.network()
+    knobs = faal.Knobs(
+        radius=RADIUS, finetune_epochs=finetune_epochs, pretrain=pretrain, pretrain_beta=2.0
+    )
+    step = tiny.step(model, epoch=epoch, epochs=epochs)
+    loss = faal.training_loss(model, images, labels, step, knobs)
+    return loss.total, "weight" in loss.classes
+
+
+@pytest.mark.parametrize(
+    ("finetune_epochs", "expected"),
+    [
+        (1, [False, False, False, True]),
+        (2, [False, False, True, True]),
+        (4, [True, True, True, True]),
+        (9, [True, True, True, True]),
+        (None, [True, True, True, True]),
+    ],
+)
+def test_the_last_epochs_are_faal_and_those_before_pretrain(
+    finetune_epochs: int | None, expected: list[bool]
+) -> None:
+    found = [loss_in_epoch(epoch, finetune_epochs) for epoch in range(4)]
+    assert [is_faal for _, is_faal in found] == expected
+    assert len({loss.item() for loss, _ in found}) == len(set(expected))
+
+
+def test_pretraining_with_trades_differs_from_pretraining_with_at() -> None:
+    assert loss_in_epoch(0, 1, "trades")[0] != loss_in_epoch(0, 1, "at")[0]
+    assert loss_in_epoch(3, 1, "trades")[0] == loss_in_epoch(3, 1, "at")[0]

@@ -1,0 +1,219 @@
+"""A study that nobody ran: params, and CSV files as summarize and train would write them."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tradeoff.fields import Section, knobs
+from tradeoff.study import (
+    Attack,
+    Axes,
+    Cell,
+    Dataset,
+    ModelSettings,
+    Split,
+    Study,
+    Suite,
+    ThreatSettings,
+    TrainSettings,
+)
+
+DEFENSES = ["standard", "at", "trades", "dtrades", "mart", "faal"]
+ATTACKS = ["fgsm", "pgd", "margin"]
+CLASSES = 10
+PER_CLASS = 36
+EPOCHS = 12
+# Natural and robust accuracy around which cells are drawn.
+LEVELS = {
+    "standard": (0.98, 0.02),
+    "at": (0.93, 0.62),
+    "trades": (0.91, 0.66),
+    "dtrades": (0.90, 0.67),
+    "mart": (0.89, 0.65),
+    "faal": (0.92, 0.60),
+}
+KNOBS = {
+    "standard": {},
+    "at": {},
+    "trades": {"beta": 6.0},
+    "dtrades": {"alpha": 2.5, "beta": 1.25, "differentiable": False},
+    "mart": {"beta": 5.0},
+    "faal": {"radius": 0.5, "finetune_epochs": 2, "pretrain": "at", "pretrain_beta": 6.0},
+}
+
+
+class NoKnobs(Section):
+    """Of a defense that the package does not have."""
+
+
+def made_up_study(
+    defenses: list[str] | None = None,
+    architectures: list[str] | None = None,
+    seeds: list[int] | None = None,
+    limit: int | None = None,
+    attacks: list[str] | None = None,
+    suite: str = "bounded",
+) -> Study:
+    """A study of the digits; names need not be those of modules."""
+    defenses = DEFENSES if defenses is None else defenses
+    axes = Axes.model_construct(
+        defenses=defenses,
+        architectures=architectures or ["resnet18", "vgg16"],
+        datasets=["digits"],
+        seeds=seeds or [0, 1, 2],
+    )
+    ascent = {"steps": 10, "relative_step_size": 0.25}
+    train = TrainSettings.model_validate({
+        "epochs": EPOCHS, "batch_size": 64, "optimizer": "adam", "learning_rate": 0.001,
+        "momentum": 0.9, "weight_decay": 0.0005, "schedule": "cosine", "milestones": [0.5, 0.75],
+        "decay": 0.1, "warmup": 0.3, "augment": None, "clip_gradient": None, "ema_decay": None,
+        "attack": ascent, "selection": {"steps": 20, "relative_step_size": 0.125},
+    })  # fmt: skip
+    dataset = Dataset(
+        name="digits",
+        split=Split(validation=200, test=360, limit=limit),
+        models={name: ModelSettings(width=0.25, pretrained=None) for name in axes.architectures},
+        threat=ThreatSettings(norm="linf", epsilon=24 / 255),
+        threads=2,
+        train=train,
+        suites={suite: Suite(suite, None, tuple(map(_attack, attacks or ATTACKS)))},
+    )
+    sections = {
+        name: knobs("defenses", name).model_validate(KNOBS[name]) if name in KNOBS else NoKnobs()
+        for name in defenses
+    }
+    return Study(axes=axes, datasets={"digits": dataset}, knobs=sections)
+
+
+def _attack(name: str) -> Attack:
+    if name == "fgsm":
+        return Attack(name, "fgsm", knobs("attacks", "fgsm")())
+    loss = "margin" if name == "margin" else "cross_entropy"
+    budget = {"loss": loss, "steps": 20, "relative_step_size": 0.1, "restarts": 2}
+    return Attack(name, "pgd", knobs("attacks", "pgd").model_validate(budget))
+
+
+@dataclass(frozen=True)
+class Tables:
+    cells: pd.DataFrame
+    attacks: pd.DataFrame
+
+
+def made_up_tables(study: Study) -> Tables:
+    """The tables of a complete matrix; the same for the same study."""
+    cells, attacks = [], []
+    for cell in study.cells("digits"):
+        draw = random.Random(cell.key)
+        level = LEVELS.get(cell.defense, (0.9, 0.5))
+        names = ["natural", *(attack.name for suite in cell.dataset.suites.values()
+                              for attack in suite.attacks), "all"]  # fmt: skip
+        rates: dict[str, dict[str, list[float]]] = {
+            "best": _rates(names, *level, draw),
+            "last": _rates(names, level[0] + 0.005, 0.93 * level[1], draw),
+        }
+        cells.append(_cell_row(cell, rates))
+        attacks += [row for version, found in rates.items() for row in _rows(cell, version, found)]
+    return Tables(pd.DataFrame(cells), pd.DataFrame(attacks))
+
+
+def _rates(
+    names: list[str], natural: float, robust: float, draw: random.Random
+) -> dict[str, list[float]]:
+    """Accuracy of each class under each attack; "all" is below every attack."""
+    found: dict[str, list[float]] = {}
+    for index, name in enumerate(names):
+        level = natural if name == "natural" else robust + 0.04 * (len(names) - 1 - index)
+        counts = [min(PER_CLASS, max(0, round(PER_CLASS * draw.gauss(level, 0.05))))
+                  for _ in range(CLASSES)]  # fmt: skip
+        found[name] = [count / PER_CLASS for count in counts]
+    for place in range(CLASSES):
+        found["all"][place] = min(found[name][place] for name in names)
+    return found
+
+
+def _cell_row(cell: Cell, rates: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    natural, robust = rates["best"]["natural"], rates["best"]["all"]
+    na, ra = sum(natural) / CLASSES, sum(robust) / CLASSES
+    return {
+        "defense": cell.defense, "architecture": cell.architecture, "seed": cell.seed,
+        "images": CLASSES * PER_CLASS, "NA": na, "RA": ra, "RD": na - ra, "ASR": 1 - ra,
+        "ASR_correct": (na - ra) / na, "RA_worst_class": min(robust),
+        "worst_class": robust.index(min(robust)),
+        "NA_last": sum(rates["last"]["natural"]) / CLASSES,
+        "RA_last": sum(rates["last"]["all"]) / CLASSES,
+    }  # fmt: skip
+
+
+def _rows(cell: Cell, version: str, rates: dict[str, list[float]]) -> list[dict[str, Any]]:
+    key = {"defense": cell.defense, "architecture": cell.architecture, "seed": cell.seed}
+    rows = []
+    for attack, by_class in rates.items():
+        values = {"all": sum(by_class) / CLASSES} | {str(c): v for c, v in enumerate(by_class)}
+        rows += [
+            key | {"version": version, "attack": attack, "class": name,
+                   "images": PER_CLASS * (CLASSES if name == "all" else 1), "accuracy": value}
+            for name, value in values.items()
+        ]  # fmt: skip
+    return rows
+
+
+def made_up_history(cell: Cell) -> pd.DataFrame:
+    """The epochs of a cell's training."""
+    draw = random.Random(f"history {cell.key}")
+    natural, robust = LEVELS.get(cell.defense, (0.9, 0.5))
+    rows = []
+    for epoch in range(EPOCHS):
+        progress = 1 - 0.5 ** (epoch + 1)
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "loss": 2 * 0.8**epoch,
+            "learning_rate": 0.001,
+            "validation_natural_accuracy": min(1, natural * progress + draw.gauss(0, 0.01)),
+            "validation_robust_accuracy": max(0, robust * progress - 0.006 * max(0, epoch - 7)
+                                              + draw.gauss(0, 0.01)),
+            "seconds": draw.random(),
+        }  # fmt: skip
+        if cell.defense == "dtrades":
+            entropy = 1.9 * 0.85**epoch + draw.gauss(0, 0.02)
+            sensitivity = 0.6 * progress
+            row |= {"lambda_mean": 2.5 * entropy + 1.25 * sensitivity, "lambda_std": 0.5}
+            row |= {f"lambda_{c}": 2.5 * entropy + 0.1 * c for c in range(CLASSES)}
+            row |= {"entropy_mean": entropy, "sensitivity_mean": sensitivity}
+        if cell.defense == "faal":
+            weight = 1 / CLASSES if epoch >= EPOCHS - 2 else None
+            row |= {f"class_weight_{c}": weight for c in range(CLASSES)}
+        rows.append(row)
+    best = max(rows, key=lambda row: row["validation_robust_accuracy"])
+    return pd.DataFrame([row | {"selected": int(row is best)} for row in rows])
+
+
+def write_made_up(
+    study: Study, root: Path, without: frozenset[str] = frozenset(),
+    without_history: frozenset[str] = frozenset(), tables: Tables | None = None,
+) -> None:  # fmt: skip
+    """Write every input of a report below `root`, but for the cells with these keys."""
+    tables = tables or made_up_tables(study)
+    for name, table in (("cells", tables.cells), ("attacks", tables.attacks)):
+        keys = (table["defense"] + "-" + table["architecture"] + "-digits-"
+                + table["seed"].astype(str))  # fmt: skip
+        path = root / "plots" / name / "digits.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table[~keys.isin(without)].to_csv(path, index=False)
+    for cell in study.cells("digits"):
+        if cell.key not in without | without_history:
+            path = root / cell.history
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made_up_history(cell).to_csv(path, index=False)
+
+
+# A matrix with holes: a single seed, an architecture without one defense, no training CSV.
+MISSING = frozenset({
+    "trades-resnet18-digits-1",
+    "at-resnet18-digits-1",
+    "at-resnet18-digits-2",
+    *(f"mart-vgg16-digits-{seed}" for seed in range(3)),
+})  # fmt: skip
+MISSING_HISTORY = frozenset({"faal-vgg16-digits-0"})

@@ -1,0 +1,187 @@
+"""The files: the same bytes each time, self-contained, readable, and safe whatever the names."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up import made_up_study, made_up_tables, write_made_up
+from pages import Page
+
+from tradeoff.reporting.labels import BadLabels, Labels, load_labels
+from tradeoff.reporting.latex import escape
+from tradeoff.reporting.report import LANGUAGES, build_report
+from tradeoff.reporting.results import read_results
+from tradeoff.reporting.style import KNOWN, looks
+
+pytestmark = [
+    pytest.mark.xdist_group("reporting"),
+    pytest.mark.filterwarnings("ignore:Glyph:UserWarning"),  # the hostile names have strange ones
+]
+HOSTILE = [
+    "dtrades",
+    "*",
+    "[2cm]",
+    r"\input{x}%$&#_^~{}",
+    "<b onclick=alert(1)>x</b>$a$",
+    "{0} << t >> {{ t }} ü 中 \N{GRINNING FACE} --'`\"|",
+]
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory, templates):
+    root = tmp_path_factory.mktemp("hostile")
+    attacks = ["fgsm", "]]> & \\end{document} % </td>", "null"]
+    study = made_up_study(HOSTILE, ["<img src=x onerror=alert(1)>"], [7], None, attacks,
+                          "\\write18{ls} {images}")  # fmt: skip
+    tables = made_up_tables(study)
+    for name, table in (("cells", tables.cells), ("attacks", tables.attacks)):
+        path = root / "plots" / name / "digits.csv"
+        path.parent.mkdir(parents=True)
+        table.to_csv(path, index=False)
+    return build_report(study, "digits", read_results(study, "digits", root), templates, ["es"])
+
+
+def small(root, templates):
+    study = made_up_study(["at", "dtrades"], ["vgg16"], [0, 1])
+    write_made_up(study, root)
+    return build_report(study, "digits", read_results(study, "digits", root), templates, ["es"])
+
+
+def test_two_builds_are_equal_byte_for_byte(tmp_path, templates):
+    one, other = small(tmp_path / "one", templates), small(tmp_path / "other", templates)
+    assert one == other
+    assert {"report.es.html", "chapter.es.tex", "standalone.es.tex",
+            "figures/tradeoff-es.pdf", "figures/training-vgg16-es.pdf",
+            "figures/lambda-dtrades-es.pdf", "figures/classes-es.pdf"} <= set(one)  # fmt: skip
+    for name, content in one.items():
+        assert str(tmp_path).encode() not in content, name
+        assert b"CreationDate" not in content, name
+
+
+@pytest.mark.parametrize(
+    ("kind", "language"),
+    [("complete_report", "en"), ("complete_report", "es"), ("incomplete_report", "en"),
+     ("hostile_report", "es")],
+)  # fmt: skip
+def test_pages_are_well_formed_and_ask_for_nothing(request, kind, language):
+    text = request.getfixturevalue(kind)[f"report.{language}.html"].decode()
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    others = {f"report.{code}.html" for code in LANGUAGES}
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "img", "iframe", "object", "image", "b")
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            target = attributes.get(name, "#")
+            if target.startswith("#"):
+                assert target == "#" or target[1:] in page.ids
+            else:
+                assert target == "data:," or (tag == "a" and target in others)
+    assert not re.search(r"url\((?!#)|@import|https?:", text)
+    for reference in re.findall(r"url\(#([^)]*)\)", text):
+        assert reference in page.ids
+
+
+def test_pages_can_be_read_by_a_screen_reader(complete_report):
+    page = Page(complete_report["report.es.html"].decode())
+    assert ("html", {"lang": "es"}) in page.tags
+    headers = [attributes for tag, attributes in page.tags if tag == "th"]
+    assert headers and all("scope" in attributes for attributes in headers)
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawings) == 5
+    for attributes in drawings:
+        assert attributes["role"] == "img"
+        assert attributes["aria-labelledby"] in page.ids
+        assert attributes["aria-describedby"] in page.ids
+
+
+def test_hostile_names_appear_as_they_are(hostile_report):
+    page = Page(hostile_report["report.es.html"].decode())
+    headers = [row[0] for row in page.tables["table-main"][2:]]
+    assert headers == ["D-TRADES", *(" ".join(name.split()) for name in HOSTILE[1:])]
+    assert page.tables["table-main"][0][1] == "<img src=x onerror=alert(1)>"
+
+
+def test_escape_prints_what_it_is_given():
+    assert escape(r"a_b & 50 % \x{}") == r"a\_b \& 50 \% \textbackslash{}x\{\}"
+    assert escape("[1]*") == "{[}1{]}{*}"
+    assert escape("a---b") == "a-{}-{}-b"
+    assert escape("\N{GRINNING FACE}") == "{[}U+1F600{]}"
+    assert escape(escape("_")) == r"\_"
+
+
+def test_incomplete_reports_say_so(incomplete_report):
+    for name in ("report.en.html", "chapter.en.tex"):
+        text = " ".join(incomplete_report[name].decode().split())
+        assert "12 of 18 cells are evaluated" in text
+        assert "This is a trial" in text
+    assert "no results" in incomplete_report["report.en.html"].decode()
+
+
+def test_a_complete_report_has_no_warning(complete_report):
+    text = complete_report["report.en.html"].decode()
+    assert 'class="warning"' not in text
+    assert "All 36 cells" in text
+
+
+def test_languages_have_the_same_keys_and_placeholders(templates):
+    texts = {language: load_labels(language, templates).texts for language in LANGUAGES}
+    english, spanish = texts["en"], texts["es"]
+    assert english.keys() == spanish.keys()
+    for key in english:
+        found = [sorted(re.findall(r"{\w+}", text[key])) for text in (english, spanish)]
+        assert found[0] == found[1], key
+
+
+def test_a_missing_label_is_an_error_with_file_and_key(templates, tmp_path):
+    text = (templates / "labels.es.yaml").read_text("utf-8")
+    (tmp_path / "labels.es.yaml").write_text(text.replace("  nobody:", "  someone:"), "utf-8")
+    labels = load_labels("es", tmp_path)
+    with pytest.raises(BadLabels, match=r"labels\.es\.yaml: sentences\.nobody: is missing"):
+        labels("sentences.nobody", architecture="", metric="")
+    with pytest.raises(BadLabels, match=r"x\.yaml: a: cannot be filled in"):
+        Labels("x.yaml", {"a": "{b}"})("a")
+
+
+def test_values_are_not_read_as_placeholders():
+    assert Labels("x.yaml", {"a": "<{b}>"})("a", b="{c}") == "<{c}>"
+
+
+def test_a_defense_keeps_its_colour():
+    assert looks(["mart", "new"])["mart"] == KNOWN["mart"]
+    assert len({look.colour for look in looks([*KNOWN, "new", "newer"]).values()}) == 8
+
+
+def test_reporting_needs_no_torch():
+    code = (
+        "import sys; sys.path.insert(0, 'stages'); import report; "
+        "sys.exit(sorted({'torch', 'dvc', 'sklearn'} & set(sys.modules)) != [])"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize(
+    ("kind", "language"),
+    [("complete_report", "es"), ("incomplete_report", "en"), ("hostile_report", "es")],
+)
+def test_chapters_compile(request, tmp_path, kind, language):
+    for name, content in request.getfixturevalue(kind).items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"standalone.{language}"]
+    runs = 2 if kind == "complete_report" else 1
+    for _ in range(runs):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+        log = done.stdout.decode("latin-1")
+        if "not found" in log and done.returncode:
+            pytest.skip("LaTeX lacks a package: " + log[log.index("not found") - 60 :][:80])
+        assert done.returncode == 0, log[-2000:]
+    if runs == 2:
+        assert "undefined references" not in log
+        assert "Overfull" not in log

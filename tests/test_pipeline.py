@@ -1,0 +1,248 @@
+"""dvc.yaml: a change reruns the cells it touches and no others, and no dependency is forgotten.
+
+The pipeline is the real one; its stage scripts are replaced by stubs that write something new
+whenever they run, so that what runs is what DVC holds to be stale.
+"""
+
+import ast
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STUB = """
+import sys, uuid
+from pathlib import Path
+stage, *names = Path(sys.argv[0]).stem, *sys.argv[1:]
+dataset = names[0].split("-")[2] if "-" in names[0] else names[0]
+key = "-".join(names)
+outs = {
+    "prepare": [f"data/{dataset}.safetensors"],
+    "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
+    "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
+    "summarize": [f"metrics/{dataset}.json", f"plots/cells/{dataset}.csv",
+                  f"plots/attacks/{dataset}.csv"],
+    "report": [f"reports/{dataset}/report.html"],
+}[stage]
+for out in map(Path, outs):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text('{"value": "%s"}' % uuid.uuid4())
+"""
+
+SMALL = {
+    "defenses": ["trades", "dtrades"],
+    "architectures": ["resnet18"],
+    "datasets": ["digits", "mnist"],
+    "seeds": [0],
+}
+
+
+class Toy:
+    """A copy of the repository with stub stages, a small matrix and everything done once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        names = ["dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"]
+        for name in names:
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("src", "stages", "report_templates"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        for script in ("prepare", "train", "attack", "summarize", "report"):
+            (folder / "stages" / f"{script}.py").write_text(STUB)
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc" / "config").write_text(
+            "[core]\n    analytics = false\n    no_scm = true\n"
+        )
+        self.change(lambda params: params["study"].update(SMALL))
+        self.reproduce("report@digits", "report@mnist")
+
+    def change(self, edit: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+        """Edit params.yaml in place."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path.read_text())
+        edit(params)
+        with path.open("w") as file:
+            yaml.dump(params, file)
+
+    def touch(self, name: str) -> None:
+        """Change a source file without changing what it does."""
+        with (self.folder / name).open("a") as file:
+            file.write("\n# changed\n")
+
+    def reproduce(self, *targets: str) -> set[str]:
+        """The names of the stages that ran."""
+        with contextlib.chdir(self.folder), Repo() as repo:
+            return {stage.addressing for stage in repo.reproduce(list(targets))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def toy(finished: Toy, tmp_path: Path) -> Toy:
+    copy = Toy.__new__(Toy)
+    copy.folder = tmp_path / "toy"
+    shutil.copytree(finished.folder, copy.folder, symlinks=True)
+    return copy
+
+
+def cells(*defenses: str, dataset: str = "digits", seeds: tuple[int, ...] = (0,)) -> set[str]:
+    """The train and attack stages of these defenses."""
+    keys = [f"{defense}-resnet18-{dataset}-{seed}" for defense in defenses for seed in seeds]
+    suites = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["suites"]
+    return {f"train@{key}" for key in keys} | {f"attack@{k}-{s}" for k in keys for s in suites}
+
+
+SUMMARY = {"summarize@digits", "report@digits"}
+
+
+def test_nothing_runs_when_nothing_changed(toy: Toy) -> None:
+    assert toy.reproduce("report@digits", "report@mnist") == set()
+
+
+def test_a_knob_reruns_its_defense_only(toy: Toy) -> None:
+    toy.change(lambda params: params["dtrades"].update(alpha=0.5))
+    assert toy.reproduce("report@digits") == cells("dtrades") | SUMMARY
+
+
+def test_a_new_seed_runs_the_new_cells_only(toy: Toy) -> None:
+    toy.change(lambda params: params["study"].update(seeds=[0, 2]))
+    new = cells("trades", "dtrades", seeds=(2,))
+    assert toy.reproduce("report@digits") == new | SUMMARY
+
+
+def test_a_dropped_defense_reruns_no_cell(toy: Toy) -> None:
+    toy.change(lambda params: params["study"].update(defenses=["dtrades"]))
+    assert toy.reproduce("report@digits") == SUMMARY
+
+
+def test_a_data_sets_epsilon_reruns_its_cells_only(toy: Toy) -> None:
+    toy.change(lambda params: params["datasets"]["digits"]["threat"].update(epsilon=0.2))
+    expected = cells("trades", "dtrades") | SUMMARY
+    assert toy.reproduce("report@digits", "report@mnist") == expected
+
+
+def test_a_defenses_source_reruns_its_cells_only(toy: Toy) -> None:
+    toy.touch("src/tradeoff/defenses/trades.py")
+    assert toy.reproduce("report@digits") == cells("trades") | SUMMARY
+
+
+def test_a_template_reruns_the_report_only(toy: Toy) -> None:
+    toy.touch("report_templates/report.html.j2")
+    assert toy.reproduce("report@digits") == {"report@digits"}
+
+
+def test_a_suite_reruns_its_attacks_and_no_training(toy: Toy) -> None:
+    toy.change(lambda params: params["suites"]["bounded"].update(images=100))
+    ran = toy.reproduce("report@digits")
+    assert {name for name in ran if name.startswith("attack@")} == {
+        name for name in cells("trades", "dtrades") if name.endswith("-bounded")
+    }
+    assert not any(name.startswith("train@") for name in ran)
+
+
+def test_a_split_reruns_one_data_set_from_its_preparation_on(toy: Toy) -> None:
+    toy.change(lambda params: params["datasets"]["mnist"]["split"].update(limit=500))
+    ran = toy.reproduce("report@digits", "report@mnist")
+    assert "prepare@mnist" in ran
+    assert not any("digits" in name for name in ran)
+
+
+# --- dependencies ------------------------------------------------------------------------------
+
+
+def imports(path: Path) -> set[Path]:
+    """The package's files that a file imports, anywhere in it; a module imported by an f-string
+    stands for every file of its folder that such a name can mean."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+            prefix = str(node.values[0].value)
+            if prefix.startswith("tradeoff.") and prefix.endswith("."):
+                found |= {Path("src", *prefix.rstrip(".").split("."), "*")}
+        for name in names:
+            file = Path("src", *name.split(".")).with_suffix(".py")
+            if name.startswith("tradeoff.") and (ROOT / file).exists():
+                found.add(file)
+            elif name == "_environment":
+                found.add(Path("stages/_environment.py"))
+    return found
+
+
+def closure(start: Path) -> set[Path]:
+    """All files that a stage script may load, itself included."""
+    reached, waiting = set(), [start]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        if path.name == "*":
+            waiting += [file.relative_to(ROOT) for file in (ROOT / path.parent).glob("[!_]*.py")]
+        else:
+            waiting += imports(ROOT / path)
+    return {path for path in reached if path.name != "*"}
+
+
+def dependencies(stage: str) -> list[str]:
+    """A stage's file dependencies in dvc.yaml, `${...}` as a glob."""
+    flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+    deps = flow["stages"][stage]["deps"]
+    return [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in deps]
+
+
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_imports_is_a_dependency(stage: str) -> None:
+    deps = dependencies(stage)
+    missing = {
+        str(path)
+        for path in closure(Path("stages", f"{stage}.py"))
+        if not any(path.match(dep) or Path(dep) in path.parents for dep in deps)
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_dependency_is_superfluous(stage: str) -> None:
+    used = closure(Path("stages", f"{stage}.py"))
+    code = [dep for dep in dependencies(stage) if dep.startswith(("src/", "stages/"))]
+    idle = [
+        dep
+        for dep in code
+        if not any(path.match(dep) or Path(dep) in path.parents for path in used)
+    ]
+    assert not idle
+
+
+def test_every_stage_of_the_flow_has_a_script_that_explains_itself() -> None:
+    flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+    assert sorted(flow["stages"]) == STAGES
+    for stage in STAGES:
+        script = ROOT / "stages" / f"{stage}.py"
+        help_text = subprocess.run(
+            [sys.executable, script, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        docstring = ast.get_docstring(ast.parse(script.read_text()))
+        assert docstring and docstring in " ".join(help_text.split())

@@ -1,0 +1,68 @@
+"""The estimate of a cell's training time."""
+
+import copy
+import time
+
+import pytest
+import torch
+
+from tests import tiny
+from tradeoff.defenses import at, faal
+from tradeoff.fields import Section
+from tradeoff.training.estimate import estimated_seconds, in_words
+from tradeoff.training.loop import Plan, fit
+
+
+def plan(defense: object = at, knobs: Section | None = None, epochs: int = 3) -> Plan:
+    settings = tiny.settings(
+        epochs=epochs, batch_size=64, attack={"steps": 20, "relative_step_size": 0.25}
+    )
+    return Plan(defense, knobs or at.Knobs(), settings, tiny.THREAT, seed=0)  # type: ignore[arg-type]
+
+
+def test_the_estimate_is_within_a_factor_of_three() -> None:
+    data, model = tiny.made_up(train=1024, validation=16), tiny.network()
+    best = 0.0
+    for _ in range(3):  # a busy machine may disturb one of them
+        expected = estimated_seconds(model, data, plan())
+        began = time.perf_counter()
+        fit(copy.deepcopy(model), data, plan(), lambda *told: None)
+        ratio = (time.perf_counter() - began) / expected
+        best = max(best, min(ratio, 1 / ratio))
+        if best > 1 / 3:
+            break
+    assert best > 1 / 3
+
+
+def test_the_model_and_torchs_random_numbers_are_left_as_they_were() -> None:
+    model, data = tiny.network(), tiny.made_up()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    estimated_seconds(model, data, plan())
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_grows_with_the_epochs_and_takes_every_defense() -> None:
+    model, data = tiny.network(), tiny.made_up()
+    assert estimated_seconds(model, data, plan(epochs=3000)) > 20 * estimated_seconds(
+        model, data, plan(epochs=30)
+    )
+    knobs = faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="trades", pretrain_beta=6.0)
+    assert estimated_seconds(model, data, plan(faal, knobs)) > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "0 s"),
+        (40, "40 s"),
+        (119, "119 s"),
+        (720, "12 min"),
+        (5.5 * 3600, "5.5 h"),
+        (47 * 3600, "47.0 h"),
+        (3.1 * 86400, "3.1 days"),
+    ],
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -1,0 +1,43 @@
+"""Learning rates over training."""
+
+import pytest
+
+from tests.tiny import settings
+from tradeoff.training.schedules import learning_rate
+
+GRID = [step / 400 for step in range(400)]
+
+
+def rates(**changes: object) -> list[float]:
+    plan = settings(learning_rate=0.2, **changes)
+    return [learning_rate(plan, progress) for progress in GRID]
+
+
+def test_constant() -> None:
+    assert set(rates(schedule="constant")) == {0.2}
+
+
+def test_cosine_falls_from_the_peak_to_nothing() -> None:
+    values = rates(schedule="cosine")
+    assert values[0] == 0.2
+    assert values[200] == pytest.approx(0.1)
+    assert values[100] == pytest.approx(0.2 * (1 + 2**-0.5) / 2)
+    assert values == sorted(values, reverse=True)
+    assert 0 < values[-1] < 1e-4
+
+
+def test_step_multiplies_at_each_milestone() -> None:
+    values = rates(schedule="step", milestones=[0.5, 0.75], decay=0.1)
+    assert values[:200] == [0.2] * 200
+    assert values[200:300] == pytest.approx([0.02] * 100)
+    assert values[300:] == pytest.approx([0.002] * 100)
+
+
+def test_onecycle_rises_to_the_peak_at_the_end_of_warmup_and_falls_to_nothing() -> None:
+    values = rates(schedule="onecycle", warmup=0.25)
+    assert values.index(max(values)) == 100
+    assert values[100] == pytest.approx(0.2)
+    assert values[:101] == sorted(values[:101])
+    assert values[100:] == sorted(values[100:], reverse=True)
+    assert values[50] == pytest.approx(0.1) and values[250] == pytest.approx(0.1)
+    assert min(values) >= 0 and values[-1] < 0.001
