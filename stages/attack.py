@@ -5,12 +5,13 @@ import _environment
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.device import describe, pick_device
 from tradeoff.evaluation.ledger import save_ledger
-from tradeoff.evaluation.metrics import cell_metrics
+from tradeoff.evaluation.metrics import suite_metrics
+from tradeoff.evaluation.norms import NORMS, norm_metrics
 from tradeoff.evaluation.suites import run_suite
 from tradeoff.files import write_json
 from tradeoff.models import Blueprint, load_model
 from tradeoff.progress import Progress
-from tradeoff.study import VERSIONS, Study
+from tradeoff.study import Study
 from tradeoff.threat import Threat
 
 
@@ -22,34 +23,32 @@ def main(cell: str, suite: str) -> None:
     device = pick_device(dataset.threads)
     data = load_prepared(dataset.prepared, dataset.name)
     blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
-    models = {name: load_model(chosen.model(name), blueprint, device) for name in VERSIONS}
+    models = {
+        version: load_model(chosen.model(version), blueprint, device)
+        for version in attacks.versions
+    }
     test = data.test.first(attacks.images).to(device)
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
 
     progress = Progress(f"attack {suite}", cell, study.position(chosen))
     progress.say(f"{len(test)} images on {describe(device)}")
+    about = {
+        "cell": cell,
+        "suite": suite,
+        "classes": len(data.classes),
+        "threat": dataset.threat.model_dump(),
+        "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks},
+    }
     ledger = run_suite(
-        models,
-        test.images,
-        test.labels,
-        threat,
-        attacks.attacks,
-        about={
-            "cell": cell,
-            "suite": suite,
-            "classes": len(data.classes),
-            "threat": dataset.threat.model_dump(),
-            "attacks": {
-                a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks
-            },
-        },
-        batch_size=dataset.train.batch_size,
-        report=progress.attacking,
+        models, test.images, test.labels, threat, attacks, about=about, report=progress.attacking
     )
-    metrics = cell_metrics(ledger)
     save_ledger(ledger, chosen.ledger(suite))
+    if suite == "minimal":
+        metrics = {f"APN_{norm}": norm_metrics(ledger, "best")[norm]["APN"] for norm in NORMS}
+    else:
+        metrics = suite_metrics(ledger)
     write_json(metrics, chosen.metrics(suite))
-    progress.say(f"NA {metrics['NA']:.1%}, RA {metrics['RA']:.1%}")
+    progress.say(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Turn the ledgers of a data set's cells into tables: plots/{cells,attacks}/ and means."""
+"""Turn the ledgers of a data set's cells into tables, plots/*/DATASET.csv, and means."""
 
 import _environment
 
-from tradeoff.evaluation.ledger import load_ledger
-from tradeoff.evaluation.summary import attack_table, cell_table, means, write_table
+from tradeoff.evaluation import summary
+from tradeoff.evaluation.tables import write_table
 from tradeoff.files import write_json
 from tradeoff.study import Study
-
-SUITE = "bounded"
 
 
 def main(dataset: str) -> None:
@@ -15,11 +13,18 @@ def main(dataset: str) -> None:
     chosen = study.dataset(dataset)
     cells = study.cells(dataset)
     print(f"[summarize] {dataset}: {len(cells)} cells", flush=True)
-    ledgers = [(cell, load_ledger(cell.ledger(SUITE), cell.key, SUITE)) for cell in cells]
-    table = cell_table(ledgers)
-    write_table(table, chosen.cells_table)
-    write_table(attack_table(ledgers), chosen.attacks_table)
-    write_json(means(table), chosen.summary)
+    evaluated = [summary.load_evaluated(cell) for cell in cells]
+    tables = {
+        "cells": summary.cell_table(evaluated),
+        "attacks": summary.attack_table(evaluated),
+        "norms": summary.norm_table(evaluated),
+        "curve": summary.curve_table(evaluated),
+        "differences": summary.difference_table(evaluated, study.statistics),
+        "masking": summary.masking_table(evaluated, study.masking),
+    }
+    for name, table in tables.items():
+        write_table(table, chosen.table(name))
+    write_json(summary.means(tables["cells"]), chosen.summary)
 
 
 if __name__ == "__main__":

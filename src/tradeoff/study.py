@@ -18,6 +18,7 @@ from tradeoff.fields import (
     BadParams,
     Fraction,
     NonNegative,
+    Number,
     Positive,
     PositiveInt,
     Section,
@@ -121,10 +122,52 @@ class DatasetSettings(Section):
 
 
 class SuiteSettings(Section):
-    """A suite: which attacks with which budgets, on how many test images (null: all)."""
+    """A suite: which attacks with which budgets, on which model versions and how many images."""
 
     images: PositiveInt | None
+    batch_size: PositiveInt
+    versions: Annotated[
+        list[Literal["best", "last"]], Field(min_length=1), AfterValidator(_distinct)
+    ]
+    gradient_checks: AscentSettings | None
     attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+class Suites(Section):
+    """Section `suites`. What the tables need of each is written in `evaluation.summary`."""
+
+    bounded: SuiteSettings
+    autoattack: SuiteSettings
+    minimal: SuiteSettings
+
+
+class MaskingSettings(Section):
+    """Section `masking`: beyond which number a model is suspected of hiding its gradients."""
+
+    pgd_minus_autoattack: Fraction
+    square_alone: Fraction
+    fosc: NonNegative
+    gradient_cosine: Annotated[Number, Field(ge=-1, le=1)]
+    zero_gradients: Fraction
+    large_epsilon_accuracy: Fraction
+    single_step_stronger: Fraction
+
+
+class TransferSettings(Section):
+    """Section `transfer`: examples made on one model and tried on the others."""
+
+    images: PositiveInt
+    steps: PositiveInt
+    relative_step_size: Positive
+
+
+class StatisticsSettings(Section):
+    """Section `statistics`: the bootstrap of differences, and what is detectable."""
+
+    resamples: PositiveInt
+    level: Annotated[Fraction, Field(gt=0, lt=1)]
+    alpha: Annotated[Fraction, Field(gt=0, lt=1)]
+    power: Annotated[Fraction, Field(ge=0.5, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -140,6 +183,9 @@ class Attack:
 class Suite:
     name: str
     images: int | None
+    batch_size: int
+    versions: list[str]
+    gradient_checks: AscentSettings | None
     attacks: tuple[Attack, ...]
 
 
@@ -169,13 +215,9 @@ class Dataset:
     def prepared(self) -> Path:
         return Path("data", f"{self.name}.safetensors")
 
-    @property
-    def cells_table(self) -> Path:
-        return Path("plots", "cells", f"{self.name}.csv")
-
-    @property
-    def attacks_table(self) -> Path:
-        return Path("plots", "attacks", f"{self.name}.csv")
+    def table(self, name: str) -> Path:
+        """A table of the data set's results: cells, attacks, norms, curve, ..."""
+        return Path("plots", name, f"{self.name}.csv")
 
     @property
     def summary(self) -> Path:
@@ -221,6 +263,9 @@ class Study:
     axes: Axes
     datasets: dict[str, Dataset]
     knobs: dict[str, Section]
+    masking: MaskingSettings
+    transfer: TransferSettings
+    statistics: StatisticsSettings
 
     @classmethod
     def load(cls, file: Path = Path(FILE)) -> "Study":
@@ -240,7 +285,10 @@ class Study:
             study=(Axes, ...),
             datasets=(dict[str, DatasetSettings], ...),
             train=(TrainSettings, ...),
-            suites=(dict[str, SuiteSettings], ...),
+            suites=(Suites, ...),
+            masking=(MaskingSettings, ...),
+            transfer=(TransferSettings, ...),
+            statistics=(StatisticsSettings, ...),
             **sections,
         )
         params = validate(whole, raw, file=file.name)
@@ -260,7 +308,14 @@ class Study:
         for name, suite in raw["suites"].items():
             _suite(name, suite, file.name, f"suites.{name}")
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
-        return cls(params.study, datasets, {name: getattr(params, name) for name in sections})
+        return cls(
+            params.study,
+            datasets,
+            {name: getattr(params, name) for name in sections},
+            params.masking,
+            params.transfer,
+            params.statistics,
+        )
 
     def cell(self, key: str) -> Cell:
         """The cell of a key such as trades-resnet18-cifar10-0.
@@ -325,10 +380,11 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     train = validate(
         TrainSettings, _replace(raw["train"], settings.train), file=file, at=f"{at}.train"
     )
+    names = list(Suites.model_fields)
     for suite in settings.suites:
-        if suite not in params.suites:
-            raise BadParams(f"{file}: {at}.suites: {unknown(suite, params.suites)}")
-    for suite in params.suites:
+        if suite not in names:
+            raise BadParams(f"{file}: {at}.suites: {unknown(suite, names)}")
+    for suite in names:
         if suite not in settings.suites:
             raise BadParams(f"{file}: {at}.suites.{suite}: is missing; {{}} changes nothing in it")
     suites = {
@@ -351,7 +407,14 @@ def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
             raise BadParams(f"{file}: {place}.attack: {unknown(str(module), allowed)}")
         checked = validate(knobs("attacks", module), own, file=file, at=place)
         attacks.append(Attack(attack, module, checked))
-    return Suite(name, settings.images, tuple(attacks))
+    return Suite(
+        name,
+        settings.images,
+        settings.batch_size,
+        list(settings.versions),
+        settings.gradient_checks,
+        tuple(attacks),
+    )
 
 
 def _replace(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,22 @@ from tradeoff.attacks.apgd import apgd, apgd_targeted, batched_logits
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
 from tradeoff.attacks.fab import fab, fab_targeted
 from tradeoff.attacks.square import square
+from tradeoff.fields import PositiveInt, Section
 from tradeoff.losses import margin
 from tradeoff.randomness import sample_keys
 from tradeoff.threat import Threat, project
 
 Version = Literal["standard", "plus"]
 Bounded = Callable[..., Attempt]
+
+
+class Knobs(Section):
+    version: Literal["standard", "plus"]
+    apgd_steps: PositiveInt
+    fab_steps: PositiveInt
+    targets: PositiveInt
+    square_queries: PositiveInt
+    plus_restarts: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,11 @@ def attacks(version: Version, budget: Budget) -> dict[str, Bounded]:
     raise ValueError(f"version is {version!r}; allowed are 'standard' and 'plus'")
 
 
+def parts(version: Version, **budget: int) -> dict[str, Bounded]:
+    """`attacks`, for the budgets of a suite."""
+    return attacks(version, Budget(**budget))
+
+
 def _within(
     attack: Bounded,
     model: nn.Module,
@@ -157,7 +172,7 @@ def _within(
     threat: Threat,
     *,
     keys: Tensor,
-    batch_size: int,
+    batch_size: int = 512,
 ) -> Attempt:
     """A minimum-norm attack as a bounded one: it stops at epsilon; what lies beyond is projected.
 

@@ -7,7 +7,8 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
     attacks  (a,) str            names of the suite's entries, in the order run
     labels   (n,) int16          true classes; image i is the i-th of the test split
     clean_prediction (v, n) int16, clean_margin (v, n) float32, clean_confidence (v, n) float32
-    attempted (v, a, n) bool     false where a version was not put through an attack
+    check_* (v, n) float32       what PGD met on its way (`gradients`); NaN if not asked for
+    attempted (v, a, n) bool     false where an ensemble's attack was not needed any more
     fooled    (v, a, n) bool     prediction on the attacked image differs from the label
     prediction (v, a, n) int16   on the attacked image
     margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
@@ -34,6 +35,11 @@ _COLUMNS = {
     "clean_prediction": np.int16,
     "clean_margin": np.float32,
     "clean_confidence": np.float32,
+    "check_fooled": np.float32,
+    "check_fosc": np.float32,
+    "check_gradient_cosine": np.float32,
+    "check_zero_gradient": np.float32,
+    "check_fooled_at_large_epsilon": np.float32,
     "attempted": np.bool_,
     "fooled": np.bool_,
     "prediction": np.int16,
@@ -43,6 +49,8 @@ _COLUMNS = {
     "linf": np.float32,
     "queries": np.int32,
 }
+CHECKS = tuple(name for name in _COLUMNS if name.startswith("check_"))
+PER_IMAGE = ("clean_prediction", "clean_margin", "clean_confidence", *CHECKS)
 PER_ATTACK = ("attempted", "fooled", "prediction", "margin", "l0", "l2", "linf", "queries")
 
 
@@ -61,6 +69,11 @@ class Ledger:
 
     def __getitem__(self, column: str) -> Array:
         return self.columns[column]
+
+    def first(self, count: int) -> "Ledger":
+        """The ledger of the first `count` images."""
+        columns = {name: values[..., :count] for name, values in self.columns.items()}
+        return Ledger(self.versions, self.attacks, columns, self.about)
 
     def version(self, name: str) -> int:
         """Index of a model version."""

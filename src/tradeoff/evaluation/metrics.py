@@ -1,10 +1,8 @@
-"""The thesis's metrics, equations 5.1 to 5.4, computed from a ledger. All in [0, 1].
+"""The thesis's metrics, equations 5.1 to 5.4, computed from ledgers. All in [0, 1].
 
 An image counts as robust only if every attack of the suite failed on it and its clean
 prediction is right.
 """
-
-from typing import Any
 
 import numpy as np
 
@@ -17,11 +15,17 @@ def natural(ledger: Ledger, version: str) -> Array:
 
 
 def robust(ledger: Ledger, version: str, attack: str | None = None) -> Array:
-    """Which images are classified correctly under `attack`, or under all of them, (n,) bool."""
+    """Which images are right as they are and under `attack`, or under all attacks, (n,) bool.
+
+    For a part of an ensemble: under it and the parts before it.
+    """
     v = ledger.version(version)
-    if attack is not None:
-        return ~ledger["fooled"][v, ledger.attacks.index(attack)]
-    return natural(ledger, version) & ~ledger["fooled"][v].any(0)
+    right = natural(ledger, version)
+    if attack is None:
+        return right & ~ledger["fooled"][v].any(0)
+    a = ledger.attacks.index(attack)
+    # What an ensemble did not attempt any more, an attack before had fooled already.
+    return right & ledger["attempted"][v, a] & ~ledger["fooled"][v, a]
 
 
 def by_class(right: Array, labels: Array, classes: int) -> Array:
@@ -31,23 +35,39 @@ def by_class(right: Array, labels: Array, classes: int) -> Array:
         return np.bincount(labels, weights=right, minlength=classes) / counts
 
 
-def cell_metrics(ledger: Ledger) -> dict[str, Any]:
-    """The cell's metrics for the selected model, and NA and RA of the last one.
+def joint(bounded: Ledger, autoattack: Ledger) -> tuple[Array, Array]:
+    """Which images the selected model gets right: as they are, and under both suites, (n,) bool.
 
-    NA and RA are equations 5.2 and 5.1, RD = NA - RA is 5.3, ASR = 1 - RA is 5.4; ASR_correct is
-    the success rate over the images that were right before the attack.
+    On the first n images, n the smaller number of the two suites.
     """
+    count = min(len(bounded["labels"]), len(autoattack["labels"]))
+    parts = (bounded.first(count), autoattack.first(count))
+    return natural(parts[0], "best"), robust(parts[0], "best") & robust(parts[1], "best")
+
+
+def suite_metrics(ledger: Ledger) -> dict[str, float]:
+    """A suite's own metrics for the selected model, and RA of the last one if it was attacked."""
     right, held = natural(ledger, "best"), robust(ledger, "best")
-    per_class = by_class(held, ledger["labels"], ledger.about["classes"])
+    metrics = accuracies(right, held)
+    if "last" in ledger.versions:
+        metrics["RA_last"] = float(robust(ledger, "last").mean())
+    return metrics
+
+
+def accuracies(right: Array, held: Array) -> dict[str, float]:
+    """NA, RA, RD and ASR, equations 5.2, 5.1, 5.3 and 5.4, of (n,) bool each.
+
+    ASR = 1 - RA; ASR_correct is the success rate over the images that were right before.
+    """
     na, ra = float(right.mean()), float(held.mean())
+    successes = float((right & ~held).sum() / max(right.sum(), 1))
+    return {"NA": na, "RA": ra, "RD": na - ra, "ASR": 1 - ra, "ASR_correct": successes}
+
+
+def worst_class(held: Array, labels: Array, classes: int) -> dict[str, float]:
+    """The class of least RA and its RA."""
+    per_class = by_class(held, labels, classes)
     return {
-        "NA": na,
-        "RA": ra,
-        "RD": na - ra,
-        "ASR": 1 - ra,
-        "ASR_correct": float((right & ~held).sum() / max(right.sum(), 1)),
         "RA_worst_class": float(np.nanmin(per_class)),
         "worst_class": int(np.nanargmin(per_class)),
-        "NA_last": float(natural(ledger, "last").mean()),
-        "RA_last": float(robust(ledger, "last").mean()),
     }

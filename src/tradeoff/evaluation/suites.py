@@ -2,22 +2,24 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import check_inputs, is_fooled
-from tradeoff.evaluation.ledger import PER_ATTACK, Array, Ledger
+from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.evaluation.gradients import gradient_checks
+from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
 from tradeoff.folding import fold
 from tradeoff.losses import margin
 from tradeoff.randomness import sample_keys
-from tradeoff.study import Attack
+from tradeoff.study import AscentSettings, Attack, Suite
 from tradeoff.threat import Threat, perturbation_norm
 
 Report = Callable[[str, str, int, int], None]
+Columns = dict[str, Array]
 
 
 def run_suite(
@@ -25,89 +27,156 @@ def run_suite(
     images: Tensor,
     labels: Tensor,
     threat: Threat,
-    attacks: Iterable[Attack],
+    suite: Suite,
     *,
     about: dict[str, Any],
-    batch_size: int,
     report: Report = lambda version, attack, done, images: None,
 ) -> Ledger:
     """Attack each version of a model in eval mode with each attack, in float32.
 
     Args:
-        models: the versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on their
-            device.
+        models: the suite's versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on
+            their device.
         report: called with (version, attack, images done, images).
 
     Raises:
         ValueError: model, images or labels are not what an attack takes.
     """
-    attacks = list(attacks)
-    clean, attacked = [], []
+    versions, names = [], []
     for version, model in models.items():
         check_inputs(model, images, labels)
-        clean.append(_clean(model, images, labels, batch_size))
         twin = fold(model)
-        rows = []
-        for attack in attacks:
-            keys = sample_keys(torch.arange(len(labels), device=labels.device), attack.name)
-            parts = []
-            for batch in torch.arange(len(labels), device=labels.device).split(batch_size):
-                part = _attack(
-                    attack, model, twin, images[batch], labels[batch], threat, keys[batch]
-                )
-                parts.append(part)
+        rows: dict[str, Columns] = {}
+        for attack in suite.attacks:
+            parts: dict[str, list[Columns]] = {}
+            for batch in torch.arange(len(labels), device=labels.device).split(suite.batch_size):
+                subject = _Subject(model, twin, images[batch], labels[batch], threat)
+                for name, part in _attack(attack, subject, batch).items():
+                    parts.setdefault(name, []).append(part)
                 report(version, attack.name, int(batch[-1]) + 1, len(labels))
-            rows.append(_joined(parts))
-        attacked.append({name: np.stack([row[name] for row in rows]) for name in PER_ATTACK})
-    columns = {name: np.stack([part[name] for part in clean]) for name in clean[0]}
-    columns |= {name: np.stack([part[name] for part in attacked]) for name in PER_ATTACK}
+            rows |= {name: _joined(found) for name, found in parts.items()}
+        names = list(rows)
+        columns = {name: np.stack([row[name] for row in rows.values()]) for name in PER_ATTACK}
+        versions.append(columns | _clean(model, twin, images, labels, threat, suite))
+    columns = {name: np.stack([v[name] for v in versions]) for name in (*PER_IMAGE, *PER_ATTACK)}
     columns["labels"] = labels.cpu().numpy()
-    return Ledger(tuple(models), tuple(attack.name for attack in attacks), columns, about)
+    return Ledger(tuple(models), tuple(names), columns, about)
 
 
-def _attack(
-    attack: Attack,
+class _Subject:
+    """A batch under attack: attacks are made on the folded twin, judged by the model itself."""
+
+    def __init__(
+        self, model: nn.Module, twin: nn.Module, images: Tensor, labels: Tensor, threat: Threat
+    ) -> None:
+        self.model, self.twin, self.threat = model, twin, threat
+        self.images, self.labels = images, labels
+        with torch.no_grad():
+            self.wrong = is_fooled(model(images), labels)
+
+
+def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Columns]:
+    """One entry of a suite on one batch: a row by its name, or one for each part.
+
+    An ensemble such as AutoAttack has parts; each attacks what is still robust.
+    """
+    module = importlib.import_module(f"tradeoff.attacks.{attack.module}")
+    keys = sample_keys(batch, attack.name)
+    if not hasattr(module, "parts"):
+        function = getattr(module, attack.module)
+        arguments = attack.knobs.model_dump()
+        takes = inspect.signature(function).parameters
+        if "keys" in takes:
+            arguments["keys"] = keys
+        if "threat" in takes:
+            arguments["threat"] = subject.threat
+        attempt = function(subject.twin, subject.images, subject.labels, **arguments)
+        everyone = torch.arange(len(batch), device=batch.device)
+        return {attack.name: _judged(subject, everyone, attempt)}
+    rows, robust = {}, ~subject.wrong
+    for name, function in module.parts(**attack.knobs.model_dump()).items():
+        left = robust.nonzero().squeeze(1)
+        attempt = Attempt(subject.images[left], torch.zeros_like(left))
+        if len(left):
+            attempt = function(
+                subject.twin,
+                subject.images[left],
+                subject.labels[left],
+                subject.threat,
+                keys=sample_keys(keys[left], name),
+            )
+        rows[name] = _judged(subject, left, attempt)
+        robust &= ~torch.from_numpy(rows[name]["fooled"]).to(robust.device)
+    return rows
+
+
+@torch.no_grad()
+def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
+    """What an attempt on the images `at` of a batch did; the others were not attempted."""
+    full = {
+        "attempted": torch.zeros_like(subject.wrong),
+        "fooled": torch.zeros_like(subject.wrong),
+        "prediction": torch.full_like(subject.labels, -1),
+        "margin": torch.full_like(subject.images[:, 0, 0, 0], torch.nan),
+        "queries": torch.zeros_like(subject.labels),
+    }
+    full |= {norm: torch.zeros_like(full["margin"]) for norm in ("l0", "l2", "linf")}
+    if len(at):
+        labels, delta = subject.labels[at], attempt.images - subject.images[at]
+        logits = subject.model(attempt.images)
+        full["attempted"][at] = True
+        full["fooled"][at] = is_fooled(logits, labels)
+        full["prediction"][at] = logits.argmax(1)
+        full["margin"][at] = margin(logits, labels)
+        full["queries"][at] = attempt.queries
+        for norm in ("l0", "l2", "linf"):
+            full[norm][at] = perturbation_norm(delta, norm)
+    return {name: values.cpu().numpy() for name, values in full.items()}
+
+
+def _clean(
     model: nn.Module,
     twin: nn.Module,
     images: Tensor,
     labels: Tensor,
     threat: Threat,
-    keys: Tensor,
-) -> dict[str, Array]:
-    """One attack on one batch: made on the folded twin, judged by the model itself."""
-    function = getattr(importlib.import_module(f"tradeoff.attacks.{attack.module}"), attack.module)
-    arguments = attack.knobs.model_dump()
-    takes = inspect.signature(function).parameters
-    if "keys" in takes:
-        arguments["keys"] = keys
-    if "threat" in takes:
-        arguments["threat"] = threat
-    attempt = function(twin, images, labels, **arguments)
+    suite: Suite,
+) -> Columns:
+    """Predictions on the images as they are and, if the suite asks for them, gradient checks."""
     with torch.no_grad():
-        logits = model(attempt.images)
-    delta = attempt.images - images
-    return {
-        "attempted": np.ones(len(labels), dtype=bool),
-        "fooled": is_fooled(logits, labels).cpu().numpy(),
-        "prediction": logits.argmax(1).cpu().numpy(),
-        "margin": margin(logits, labels).cpu().numpy(),
-        "queries": attempt.queries.cpu().numpy(),
-        "l0": perturbation_norm(delta, "l0").cpu().numpy(),
-        "l2": perturbation_norm(delta, "l2").cpu().numpy(),
-        "linf": perturbation_norm(delta, "linf").cpu().numpy(),
-    }
-
-
-@torch.no_grad()
-def _clean(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> dict[str, Array]:
-    logits = torch.cat([model(part) for part in images.split(batch_size)])
-    is_fooled(logits, labels)
-    return {
+        logits = torch.cat([model(part) for part in images.split(suite.batch_size)])
+    columns = {
         "clean_prediction": logits.argmax(1).cpu().numpy(),
         "clean_margin": margin(logits, labels).cpu().numpy(),
         "clean_confidence": logits.softmax(1).amax(1).cpu().numpy(),
     }
+    if suite.gradient_checks is None:
+        return columns | {name: np.full(len(labels), np.nan) for name in CHECKS}
+    return columns | _checks(twin, images, labels, threat, suite.gradient_checks, suite.batch_size)
 
 
-def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in PER_ATTACK}
+def _checks(
+    twin: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    budget: AscentSettings,
+    batch_size: int,
+) -> Columns:
+    parts = []
+    for batch in torch.arange(len(labels), device=labels.device).split(batch_size):
+        checks = gradient_checks(
+            twin,
+            images[batch],
+            labels[batch],
+            threat,
+            keys=sample_keys(batch, "gradient checks"),
+            steps=budget.steps,
+            relative_step_size=budget.relative_step_size,
+        )
+        parts.append({f"check_{name}": values for name, values in checks.items()})
+    return _joined(parts)
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,56 +1,210 @@
-"""From the ledgers of a data set's cells to its tables: one row per cell, one per accuracy."""
+"""From the ledgers of a data set's cells to its tables, which are in git and feed the report."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tradeoff.evaluation.ledger import Ledger
-from tradeoff.evaluation.metrics import by_class, cell_metrics, natural, robust
-from tradeoff.files import whole
-from tradeoff.study import Cell
+from tradeoff.evaluation.calibration import clean_calibration_error
+from tradeoff.evaluation.ledger import Array, Ledger, load_ledger
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation.metrics import (
+    accuracies,
+    by_class,
+    joint,
+    natural,
+    robust,
+    worst_class,
+)
+from tradeoff.evaluation.norms import NORMS, average_norms, minimum_norms, robust_accuracy
+from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
+from tradeoff.study import Cell, MaskingSettings, StatisticsSettings
 
-DIGITS = 6  # of numbers in files: enough to tell any two accuracies apart
+PROPOSAL = "dtrades"  # the defense that all others are compared with
+CURVE_POINTS = 41
 
 
-def cell_table(ledgers: Iterable[tuple[Cell, Ledger]]) -> pd.DataFrame:
-    """One row per cell: defense, architecture, seed, images and `cell_metrics`."""
-    rows = [
-        _identity(cell) | {"images": len(ledger["labels"])} | cell_metrics(ledger)
-        for cell, ledger in ledgers
-    ]
-    return pd.DataFrame(rows).round(DIGITS)
+@dataclass(frozen=True)
+class Evaluated:
+    """A cell with the ledgers of its suites."""
+
+    cell: Cell
+    bounded: Ledger
+    autoattack: Ledger
+    minimal: Ledger
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        cell = self.cell
+        return {"defense": cell.defense, "architecture": cell.architecture, "seed": cell.seed}
+
+    @property
+    def classes(self) -> int:
+        return int(self.bounded.about["classes"])
 
 
-def attack_table(ledgers: Iterable[tuple[Cell, Ledger]]) -> pd.DataFrame:
-    """Accuracy per cell, version, attack ("natural", each, "all") and class ("all", each)."""
+def load_evaluated(cell: Cell) -> Evaluated:
+    """The ledgers of a cell.
+
+    Raises:
+        BadLedger: one is missing, damaged or of another cell.
+    """
+    suites = ("bounded", "autoattack", "minimal")
+    return Evaluated(cell, *(load_ledger(cell.ledger(s), cell.key, s) for s in suites))
+
+
+def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """One row per cell. NA to worst_class: the selected model under all bounded attacks and
+    AutoAttack; *_last: the last model under the bounded suite, RA_bounded the selected one."""
+    rows = []
+    for item in evaluated:
+        right, held = joint(item.bounded, item.autoattack)
+        labels = item.bounded["labels"][: len(right)]
+        rows.append(
+            item.identity
+            | {"images": len(right)}
+            | accuracies(right, held)
+            | worst_class(held, labels, item.classes)
+            | {
+                "NA_last": natural(item.bounded, "last").mean(),
+                "RA_last": robust(item.bounded, "last").mean(),
+                "RA_bounded": robust(item.bounded, "best").mean(),
+                "ECE": clean_calibration_error(item.bounded, "best"),
+                "passes": sum(int(x["queries"].sum()) for x in (item.bounded, item.autoattack)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def attack_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """Accuracy per cell, version, attack ("natural", each, "all") and class ("all", each).
+
+    Parts of AutoAttack are cumulative: RA after the part and those before it.
+    """
     rows: list[dict[str, Any]] = []
-    for cell, ledger in ledgers:
-        labels, classes = ledger["labels"], ledger.about["classes"]
-        counts = np.bincount(labels, minlength=classes)
-        for version in ledger.versions:
-            right = {"natural": natural(ledger, version)}
-            right |= {name: robust(ledger, version, name) for name in ledger.attacks}
-            right["all"] = robust(ledger, version)
-            for attack, held in right.items():
-                about = _identity(cell) | {"version": version, "attack": attack}
-                rows.append(
-                    about | {"class": "all", "images": len(labels), "accuracy": held.mean()}
+    for item in evaluated:
+        for version, attack, held, labels in _accuracies(item):
+            about = item.identity | {"version": version, "attack": attack}
+            counts = np.bincount(labels, minlength=item.classes)
+            rows.append(about | {"class": "all", "images": len(labels), "accuracy": held.mean()})
+            rows += [
+                about | {"class": str(label), "images": count, "accuracy": accuracy}
+                for label, (count, accuracy) in enumerate(
+                    zip(counts, by_class(held, labels, item.classes), strict=True)
                 )
-                accuracies = by_class(held, labels, classes)
-                rows += [
-                    about | {"class": str(label), "images": count, "accuracy": accuracy}
-                    for label, (count, accuracy) in enumerate(zip(counts, accuracies, strict=True))
-                ]
-    return pd.DataFrame(rows).round(DIGITS)
+            ]
+    return pd.DataFrame(rows)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with whole(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+def _accuracies(item: Evaluated) -> Iterator[tuple[str, str, Array, Array]]:
+    """(version, attack, which images are right, their labels)."""
+    for version in item.bounded.versions:
+        labels = item.bounded["labels"]
+        yield version, "natural", natural(item.bounded, version), labels
+        for attack in item.bounded.attacks:
+            yield version, attack, robust(item.bounded, version, attack), labels
+        if version == "last":
+            yield version, "all", robust(item.bounded, version), labels
+    for attack in item.autoattack.attacks:
+        held = robust(item.autoattack, "best", attack)
+        yield "best", attack, held, item.autoattack["labels"]
+    _, held = joint(item.bounded, item.autoattack)
+    yield "best", "all", held, item.bounded["labels"][: len(held)]
+
+
+def norm_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """APN (equation 5.5) per cell and norm, over all images and over the fooled ones."""
+    rows = []
+    for item in evaluated:
+        for norm in NORMS:
+            minimum = minimum_norms(item.minimal, "best", norm)
+            about = item.identity | {"norm": norm, "images": len(minimum)}
+            rows.append(about | average_norms(minimum))
+    return pd.DataFrame(rows)
+
+
+def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """RA over epsilon in the threat's norm, up to twice its epsilon, from the minimum norms."""
+    rows = []
+    for item in evaluated:
+        threat = item.cell.dataset.threat
+        epsilons = np.linspace(0, 2 * threat.epsilon, CURVE_POINTS)
+        curve = robust_accuracy(minimum_norms(item.minimal, "best", threat.norm), epsilons)
+        rows += [
+            item.identity | {"epsilon": epsilon, "RA": value}
+            for epsilon, value in zip(epsilons, curve, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -> pd.DataFrame:
+    """D-TRADES less each other defense in NA and RA, with interval and detectable difference.
+
+    Columns: architecture, other, metric, seeds, images, difference, low, high, detectable.
+    """
+    results: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
+    for item in evaluated:
+        place = (item.cell.architecture, item.cell.defense)
+        results.setdefault(place, []).append(joint(item.bounded, item.autoattack))
+    rows: list[dict[str, Any]] = []
+    for (architecture, other), theirs in results.items():
+        ours = results.get((architecture, PROPOSAL), [])
+        if other == PROPOSAL or not ours:
+            continue
+        for index, metric in enumerate(("NA", "RA")):
+            one, two = (np.stack([pair[index] for pair in side]) for side in (ours, theirs))
+            interval = paired_bootstrap(
+                one,
+                two,
+                draws=np.random.default_rng(0),
+                resamples=settings.resamples,
+                level=settings.level,
+            )
+            rows.append(
+                {
+                    "architecture": architecture,
+                    "other": other,
+                    "metric": metric,
+                    "seeds": len(one),
+                    "images": one.shape[1],
+                    **interval._asdict(),
+                    "detectable": minimum_detectable_difference(
+                        one, two, alpha=settings.alpha, power=settings.power
+                    ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.DataFrame:
+    """The masking flags of each cell: flag, number, threshold, raised, suggests."""
+    rows = []
+    for item in evaluated:
+        count = min(len(item.bounded["labels"]), len(item.autoattack["labels"]))
+        bounded, auto = item.bounded.first(count), item.autoattack.first(count)
+        fooled = {name: bounded["fooled"][0, a] for a, name in enumerate(bounded.attacks)}
+        parts = {name: auto["fooled"][0, a] for a, name in enumerate(auto.attacks)}
+        square = parts.pop("square")
+        numbers = attack_numbers(
+            natural(bounded, "best"),
+            fgsm=fooled["fgsm"],
+            pgd=fooled["pgd"],
+            square=square,
+            white_box=np.any([*fooled.values(), *parts.values()], axis=0),
+            autoattack=np.any([square, *parts.values()], axis=0),
+        )
+        checks = {
+            name.removeprefix("check_"): item.bounded[name][0]
+            for name in item.bounded.columns
+            if name.startswith("check_")
+        }
+        for name in ("fooled", "zero_gradient", "fooled_at_large_epsilon"):
+            checks[name] = checks[name] == 1
+        numbers |= gradient_numbers(checks)
+        rows += [item.identity | flag._asdict() for flag in flags(numbers, settings.model_dump())]
+    return pd.DataFrame(rows).rename(columns={"name": "flag"})
 
 
 def means(cells: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
@@ -62,7 +216,3 @@ def means(cells: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
         place = nested.setdefault(row["architecture"], {})
         place[row["defense"]] = {name: float(row[name]) for name in metrics}
     return nested
-
-
-def _identity(cell: Cell) -> dict[str, Any]:
-    return {"defense": cell.defense, "architecture": cell.architecture, "seed": cell.seed}

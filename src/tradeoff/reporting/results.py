@@ -84,8 +84,8 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             is not a rate in [0, 1].
     """
     expected = study.cells(dataset)
-    cells_file = root / study.dataset(dataset).cells_table
-    attacks_file = root / study.dataset(dataset).attacks_table
+    cells_file = root / study.dataset(dataset).table("cells")
+    attacks_file = root / study.dataset(dataset).table("attacks")
     cells = _of_study(_read(cells_file, CELL_COLUMNS), expected)
     attacks = _of_study(_read(attacks_file, ATTACK_COLUMNS), expected)
     _check_rates(cells, RATES, cells_file)

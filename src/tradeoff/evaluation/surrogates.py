@@ -1,0 +1,46 @@
+"""Which models of a data set attack which: ensembles of surrogates, and the roles of pairs."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from tradeoff.evaluation.transfer import role
+from tradeoff.study import Cell
+
+
+def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
+    """For each architecture its models of the first seed: the members by the ensemble's name.
+
+    Models of the other architecture and of the other seeds are its targets.
+    """
+    found: dict[str, list[str]] = {}
+    first = min((cell.seed for cell in cells.values()), default=0)
+    for key, cell in cells.items():
+        if cell.seed == first:
+            found.setdefault(f"ensemble-{cell.architecture}", []).append(key)
+    return {name: tuple(members) for name, members in found.items() if len(members) > 1}
+
+
+def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
+    """The transfer table with the role of each pair and what source and target are.
+
+    Adds columns role, source_defense, source_architecture (both "ensemble" for one),
+    target_defense, target_architecture.
+    """
+    groups = {**{key: (key,) for key in cells}, **ensembles(cells)}
+    rows = []
+    for row in table.to_dict("records"):
+        members = [cells[key] for key in groups[str(row["source"])]]
+        target = cells[str(row["target"])]
+        single = members[0] if len(members) == 1 else None
+        rows.append(
+            {
+                "role": role(members, target),
+                "source_defense": single.defense if single else "ensemble",
+                "source_architecture": members[0].architecture,
+                "target_defense": target.defense,
+                "target_architecture": target.architecture,
+                **row,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,15 @@
+"""Tables of results as CSV files that are in git."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tradeoff.files import whole
+
+DIGITS = 6  # enough to tell any two accuracies apart
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with whole(path) as partial:
+        table.round(DIGITS).to_csv(partial, index=False, lineterminator="\n")

@@ -1,0 +1,47 @@
+"""Attack every model of a data set with examples made on the others: plots/transfer/DATASET.csv."""
+
+import _environment
+import torch
+
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.device import describe, pick_device
+from tradeoff.evaluation.surrogates import ensembles, labelled
+from tradeoff.evaluation.tables import write_table
+from tradeoff.evaluation.transfer import transfer, transfer_table
+from tradeoff.folding import fold
+from tradeoff.models import Blueprint, load_model
+from tradeoff.randomness import sample_keys
+from tradeoff.study import Study
+from tradeoff.threat import Threat
+
+
+def main(dataset: str) -> None:
+    study = Study.load()
+    chosen = study.dataset(dataset)
+    settings = study.transfer
+    device = pick_device(chosen.threads)
+    data = load_prepared(chosen.prepared, dataset)
+    cells = {cell.key: cell for cell in study.cells(dataset)}
+    print(f"[transfer] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
+    models = {}
+    for key, cell in cells.items():
+        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
+        models[key] = fold(load_model(cell.model("best"), blueprint, device))
+    test = data.test.first(settings.images).to(device)
+    outcome = transfer(
+        models,
+        test.images,
+        test.labels,
+        Threat(chosen.threat.norm, chosen.threat.epsilon),
+        keys=sample_keys(torch.arange(len(test), device=device), "transfer"),
+        ensembles=ensembles(cells),
+        steps=settings.steps,
+        relative_step_size=settings.relative_step_size,
+        batch_size=settings.images,
+        report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
+    )
+    write_table(labelled(transfer_table(outcome), cells), chosen.table("transfer"))
+
+
+if __name__ == "__main__":
+    _environment.run(main, __doc__, dataset="a data set of params.yaml, such as digits")
