@@ -29,14 +29,17 @@ outs = {
     "prepare": [f"data/{dataset}.safetensors"],
     "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
     "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
-    "summarize": [f"metrics/{dataset}.json", f"plots/cells/{dataset}.csv",
-                  f"plots/attacks/{dataset}.csv"],
+    "transfer": [f"plots/transfer/{dataset}.csv"],
+    "summarize": [f"metrics/{dataset}.json"] + [f"plots/{name}/{dataset}.csv" for name in
+                  "cells attacks norms curve differences masking".split()],
     "report": [f"reports/{dataset}/report.html"],
 }[stage]
 for out in map(Path, outs):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text('{"value": "%s"}' % uuid.uuid4())
 """
+
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 SMALL = {
     "defenses": ["trades", "dtrades"],
@@ -58,7 +61,7 @@ class Toy:
             shutil.copytree(
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for script in ("prepare", "train", "attack", "summarize", "report"):
+        for script in STAGES:
             (folder / "stages" / f"{script}.py").write_text(STUB)
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text(
@@ -107,7 +110,7 @@ def cells(*defenses: str, dataset: str = "digits", seeds: tuple[int, ...] = (0,)
     return {f"train@{key}" for key in keys} | {f"attack@{k}-{s}" for k in keys for s in suites}
 
 
-SUMMARY = {"summarize@digits", "report@digits"}
+SUMMARY = {"transfer@digits", "summarize@digits", "report@digits"}
 
 
 def test_nothing_runs_when_nothing_changed(toy: Toy) -> None:
@@ -208,9 +211,6 @@ def dependencies(stage: str) -> list[str]:
     flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
     deps = flow["stages"][stage]["deps"]
     return [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in deps]
-
-
-STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("stage", STAGES)

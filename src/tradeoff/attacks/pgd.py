@@ -120,7 +120,7 @@ def pgd(
     step_size = relative_step_size * threat.epsilon
     for restart in range(restarts):
         left = torch.where(~best.fooled)[0]
-        current = _start(images[left], keys[left], restart, threat)
+        current = keyed_start(images[left], keys[left], threat, restart)
         for step in range(steps + 1):
             if len(left) == 0:
                 break
@@ -136,7 +136,8 @@ def pgd(
     return Attempt(best.images, queries)
 
 
-def _start(images: Tensor, keys: Tensor, restart: int, threat: Threat) -> Tensor:
+def keyed_start(images: Tensor, keys: Tensor, threat: Threat, restart: int = 0) -> Tensor:
+    """A uniform random point of the threat (N, C, H, W) that belongs to each sample's key."""
     shape = tuple(images.shape[1:])
     if threat.norm == "linf":
         noise = 2 * uniform(keys, 2 * restart, shape) - 1

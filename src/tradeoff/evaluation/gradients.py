@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import check_inputs, is_fooled
-from tradeoff.attacks.pgd import step_up
+from tradeoff.attacks.pgd import keyed_start, step_up
 from tradeoff.evaluation.ledger import Array
-from tradeoff.randomness import normal, uniform
-from tradeoff.threat import Threat, per_sample, random_start
+from tradeoff.threat import Threat, per_sample
 
 SMALLEST = torch.finfo(torch.float32).tiny  # below it, numbers lose digits and GPUs flush them
 
@@ -65,7 +64,7 @@ def gradient_checks(
     if keys.shape != labels.shape or steps < 1:
         raise ValueError(f"keys are {tuple(keys.shape)} and steps {steps}; (N,) and >= 1 needed")
     clean = _point(model, images, labels)
-    start = _start(images, keys, threat)
+    start = keyed_start(images, keys, threat)
     fooled, before = clean.fooled, None
     cosines = torch.zeros_like(images[:, 0, 0, 0])
     pairs = torch.zeros_like(cosines)
@@ -126,7 +125,7 @@ def _farthest_in_l2(gradient: Tensor, images: Tensor, epsilon: float) -> Tensor:
     meets its bound at t_j = room_j / |g_j|; between two of these the length is known in closed
     form.
     """
-    # In float64 and scaled: the squares of a small gradient are 0 in float32.
+    # Scaled, as the squares of a small gradient are 0 in float32; in float64 for the long sums.
     scaled = gradient.double() / per_sample(_largest(gradient).double().clamp_min(1e-300), gradient)
     speed = scaled.abs().flatten(1)
     room = torch.where(scaled > 0, 1 - images.double(), images.double()).flatten(1)
@@ -145,12 +144,6 @@ def _farthest_in_l2(gradient: Tensor, images: Tensor, epsilon: float) -> Tensor:
     t = ((epsilon**2 - stopped).clamp_min(0) / moving).sqrt().where(moving > 0, math.inf)
     distance = torch.where(speed > 0, t * speed, 0).minimum(room)
     return images + (distance.view_as(images) * scaled.sign()).to(images.dtype)
-
-
-def _start(images: Tensor, keys: Tensor, threat: Threat) -> Tensor:
-    shape = tuple(images.shape[1:])
-    noise = 2 * uniform(keys, 0, shape) - 1 if threat.norm == "linf" else normal(keys, 0, shape)
-    return random_start(images, noise, uniform(keys, 1, ()), threat)
 
 
 def _ascent(

@@ -130,7 +130,7 @@ def gradient_numbers(checks: Mapping[str, Array]) -> dict[str, float]:
     """
     cosines = checks["gradient_cosine"]
     return {
-        "fosc": _mean(checks["fosc"] * ~checks["fooled"]),
+        "fosc": _mean(np.where(checks["fooled"], 0.0, checks["fosc"])),
         "gradient_cosine": _mean(cosines[~np.isnan(cosines)]),
         "zero_gradients": _mean(checks["zero_gradient"]),
         "large_epsilon_accuracy": _mean(~checks["fooled_at_large_epsilon"]),

@@ -139,8 +139,9 @@ def minimum_detectable_difference(
 
     is what a two-sided test at level `alpha` finds with probability `power`; components and
     degrees of freedom of t are those of `uncertainty`, estimated on the arrays given. With many
-    degrees of freedom the factor is 2.80; with the two that three seeds have it is 5.36. For a
-    single seed: the difference between two models, of other images.
+    degrees of freedom the factor is 2.80; with the two that three seeds have it is 5.36, and the
+    standard error is then itself known to about half. For a single seed: the difference between
+    these two models, on other images.
 
     Raises:
         ValueError: as `uncertainty`; or alpha is not in (0, 1), or power not in [0.5, 1).

@@ -142,7 +142,7 @@ def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
 def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -> pd.DataFrame:
     """D-TRADES less each other defense in NA and RA, with interval and detectable difference.
 
-    Columns: architecture, other, metric, seeds, images, difference, low, high, detectable.
+    No rows if the study has no D-TRADES.
     """
     results: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
     for item in evaluated:
@@ -175,7 +175,8 @@ def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -
                     ),
                 }
             )
-    return pd.DataFrame(rows)
+    columns = ["architecture", "other", "metric", "seeds", "images"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high", "detectable"])
 
 
 def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.DataFrame:

@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import check_inputs, is_fooled
-from tradeoff.attacks.pgd import Search, ascend
+from tradeoff.attacks.pgd import Search, ascend, keyed_start
 from tradeoff.evaluation.ledger import Array
-from tradeoff.randomness import normal, uniform
-from tradeoff.threat import Threat, random_start
+from tradeoff.threat import Threat
 
 NATURAL = "standard"  # the defense that is none
 
@@ -151,9 +150,7 @@ def transfer_examples(
         ]
         return torch.stack(losses).mean(0)
 
-    shape = tuple(images.shape[1:])
-    noise = 2 * uniform(keys, 0, shape) - 1 if threat.norm == "linf" else normal(keys, 0, shape)
-    start = random_start(images, noise, uniform(keys, 1, ()), threat)
+    start = keyed_start(images, keys, threat)
     return ascend(
         objective, images, start, Search(threat, steps, relative_step_size * threat.epsilon)
     )
