@@ -1,9 +1,12 @@
 """Attack one cell's models with one suite: the ledger and the cell's metrics."""
 
+from pathlib import Path
+
 import _environment
 
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.device import describe, pick_device
+from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.ledger import save_ledger
 from tradeoff.evaluation.metrics import suite_metrics
 from tradeoff.evaluation.norms import NORMS, norm_metrics
@@ -40,7 +43,14 @@ def main(cell: str, suite: str) -> None:
         "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks},
     }
     ledger = run_suite(
-        models, test.images, test.labels, threat, attacks, about=about, report=progress.attacking
+        models,
+        test.images,
+        test.labels,
+        threat,
+        attacks,
+        about=about,
+        checkpoints=Checkpoints(Path("checkpoints")),
+        report=progress.attacking,
     )
     save_ledger(ledger, chosen.ledger(suite))
     if suite == "minimal":

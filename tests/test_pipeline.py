@@ -172,7 +172,9 @@ def imports(path: Path) -> set[Path]:
     """The package's files that a file imports, anywhere in it; a module imported by an f-string
     stands for every file of its folder that such a name can mean."""
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    # What a package exports lazily, inside __getattr__, is loaded by those who ask for it only.
+    for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -183,10 +185,16 @@ def imports(path: Path) -> set[Path]:
             if prefix.startswith("tradeoff.") and prefix.endswith("."):
                 found |= {Path("src", *prefix.rstrip(".").split("."), "*")}
         for name in names:
-            file = Path("src", *name.split(".")).with_suffix(".py")
-            if name.startswith("tradeoff.") and (ROOT / file).exists():
-                found.add(file)
-            elif name == "_environment":
+            folder = Path("src", *name.split("."))
+            files = [folder.with_suffix(".py"), folder.parent / "__init__.py"]
+            found |= {
+                file
+                for file in files
+                if name.startswith("tradeoff.")
+                and (ROOT / file).exists()
+                and (ROOT / file).stat().st_size  # an empty __init__.py does nothing
+            }
+            if name == "_environment":
                 found.add(Path("stages/_environment.py"))
     return found
 

@@ -266,6 +266,7 @@ class Study:
     masking: MaskingSettings
     transfer: TransferSettings
     statistics: StatisticsSettings
+    suites: dict[str, Suite]
 
     @classmethod
     def load(cls, file: Path = Path(FILE)) -> "Study":
@@ -315,6 +316,10 @@ class Study:
             params.masking,
             params.transfer,
             params.statistics,
+            {
+                suite: _suite(suite, raw["suites"][suite], file.name, f"suites.{suite}")
+                for suite in raw["suites"]
+            },
         )
 
     def cell(self, key: str) -> Cell:
@@ -350,6 +355,16 @@ class Study:
         """Which of its data set's cells it is, from 1, and how many there are."""
         keys = [other.key for other in self.cells(cell.dataset.name)]
         return keys.index(cell.key) + 1, len(keys)
+
+    def suite(self, name: str) -> Suite:
+        """A suite as section `suites` has it, before a data set's own values.
+
+        Raises:
+            BadParams: params.yaml has no such suite.
+        """
+        if name not in self.suites:
+            raise BadParams(f"suite {unknown(name, self.suites)}")
+        return self.suites[name]
 
     def dataset(self, name: str) -> Dataset:
         """A data set of the study.

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.gradients import gradient_checks
 from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.folding import fold
+from tradeoff.folding import fold_if_same
 from tradeoff.losses import margin
 from tradeoff.randomness import sample_keys
 from tradeoff.study import AscentSettings, Attack, Suite
@@ -30,6 +32,7 @@ def run_suite(
     suite: Suite,
     *,
     about: dict[str, Any],
+    checkpoints: Checkpoints | None = None,
     report: Report = lambda version, attack, done, images: None,
 ) -> Ledger:
     """Attack each version of a model in eval mode with each attack, in float32.
@@ -37,29 +40,38 @@ def run_suite(
     Args:
         models: the suite's versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on
             their device.
+        checkpoints: where an interrupted run is taken up again.
         report: called with (version, attack, images done, images).
 
     Raises:
         ValueError: model, images or labels are not what an attack takes.
     """
-    versions, names = [], []
+    versions: list[Columns] = []
+    finished: list[Checkpoints] = []
+    names: list[str] = []
     for version, model in models.items():
         check_inputs(model, images, labels)
-        twin = fold(model)
+        twin = fold_if_same(model, images[: suite.batch_size])
+        kept = (checkpoints or Checkpoints(None)).of(model, images, labels, about)
+        finished.append(kept)
         rows: dict[str, Columns] = {}
         for attack in suite.attacks:
             parts: dict[str, list[Columns]] = {}
             for batch in torch.arange(len(labels), device=labels.device).split(suite.batch_size):
                 subject = _Subject(model, twin, images[batch], labels[batch], threat)
-                for name, part in _attack(attack, subject, batch).items():
+                place = f"{attack.name}-{int(batch[0])}"
+                found = kept.get(place, partial(_attack, attack, subject, batch))
+                for name, part in found.items():
                     parts.setdefault(name, []).append(part)
                 report(version, attack.name, int(batch[-1]) + 1, len(labels))
-            rows |= {name: _joined(found) for name, found in parts.items()}
+            rows |= {name: _joined(pieces) for name, pieces in parts.items()}
         names = list(rows)
         columns = {name: np.stack([row[name] for row in rows.values()]) for name in PER_ATTACK}
         versions.append(columns | _clean(model, twin, images, labels, threat, suite))
     columns = {name: np.stack([v[name] for v in versions]) for name in (*PER_IMAGE, *PER_ATTACK)}
     columns["labels"] = labels.cpu().numpy()
+    for kept in finished:
+        kept.done()
     return Ledger(tuple(models), tuple(names), columns, about)
 
 

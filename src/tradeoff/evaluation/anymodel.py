@@ -1,0 +1,178 @@
+"""The study's evaluation for a model that is not the study's, from Python or the shell.
+
+from tradeoff.evaluation import evaluate
+result = evaluate(model, images, labels, Threat("linf", 8 / 255), "autoattack")
+
+python -m tradeoff.evaluation.anymodel MODEL DATA.npz --suite autoattack --epsilon 8/255
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.device import pick_device
+from tradeoff.evaluation.checkpoints import Checkpoints
+from tradeoff.evaluation.ledger import Ledger, save_ledger
+from tradeoff.evaluation.metrics import suite_metrics
+from tradeoff.evaluation.norms import norm_metrics
+from tradeoff.evaluation.suites import Report, run_suite
+from tradeoff.fields import BadParams
+from tradeoff.models import Blueprint, load_model
+from tradeoff.progress import Progress
+from tradeoff.study import Study, Suite
+from tradeoff.threat import Threat
+
+
+class Evaluation(NamedTuple):
+    """What became of every image, and the metrics computed from it."""
+
+    ledger: Ledger
+    metrics: dict[str, Any]
+
+
+class Unusable(Exception):
+    """A file given on the command line is not what is needed; says what is."""
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    suite: str | Suite,
+    *,
+    checkpoints: Path | None = None,
+    report: Report = lambda version, attack, done, images: None,
+) -> Evaluation:
+    """Put a model through a suite of attacks.
+
+    Args:
+        model: maps images to logits (N, classes); it is attacked in eval mode, in which it is
+            left, in float32, on the images' device.
+        images: (N, C, H, W) in [0, 1]; labels (N,) int64.
+        suite: a suite, or the name of one in ./params.yaml.
+        checkpoints: a folder that keeps what is done, so that an interrupted call goes on.
+        report: called with (version, attack, images done, images); the version is "best".
+
+    Raises:
+        ValueError: model, images or labels are not what an attack takes.
+        BadParams: there is no such suite, or params.yaml cannot be used.
+    """
+    chosen = Study.load().suite(suite) if isinstance(suite, str) else suite
+    if model.training:
+        model.eval()
+    with torch.no_grad():
+        classes = model(images[:1]).shape[-1]
+    about = {
+        "cell": type(model).__name__,
+        "suite": chosen.name,
+        "classes": int(classes),
+        "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
+        "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks},
+    }
+    count = chosen.images
+    ledger = run_suite(
+        {"best": model},
+        images[:count],
+        labels[:count],
+        threat,
+        chosen,
+        about=about,
+        checkpoints=Checkpoints(checkpoints),
+        report=report,
+    )
+    return Evaluation(ledger, suite_metrics(ledger) | {"norms": norm_metrics(ledger, "best")})
+
+
+def load_exported(path: Path, device: torch.device) -> nn.Module:
+    """A TorchScript or torch.export (.pt2) file as a module.
+
+    Raises:
+        Unusable: it is neither.
+    """
+    try:
+        if path.suffix == ".pt2":
+            module = torch.export.load(path).module().to(device)
+            module.training = False  # its mode is frozen in the graph; eval() is refused
+            return module
+        return torch.jit.load(str(path), map_location=device)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise Unusable(
+            f"{path}: neither TorchScript nor torch.export (.pt2): {str(error).splitlines()[0]}"
+        ) from error
+
+
+def load_images(path: Path, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`images` float (N, C, H, W) in [0, 1] and `labels` (N,) of an .npz file.
+
+    Raises:
+        Unusable: there is no such file, or it lacks one of the two.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+    except (OSError, KeyError, ValueError) as error:
+        raise Unusable(
+            f"{path}: an .npz file with `images` and `labels` is needed: {error}"
+        ) from None
+    return (
+        torch.from_numpy(images).float().to(device),
+        torch.from_numpy(labels).long().to(device),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Evaluate the robustness of a model.")
+    parser.add_argument("model", help="a cell of the study, or a TorchScript or .pt2 file")
+    parser.add_argument("data", nargs="?", help=".npz with images and labels; a cell needs none")
+    parser.add_argument("--suite", default="autoattack", help="of params.yaml")
+    parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
+    parser.add_argument("--epsilon", default="8/255", help="such as 8/255 or 0.3")
+    parser.add_argument("--out", type=Path, help="write the ledger here (.npz)")
+    given = parser.parse_args()
+    try:
+        result = _evaluate_files(given)
+    except (Unusable, BadParams, ValueError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again to go on")
+    if given.out:
+        save_ledger(result.ledger, given.out)
+    for name, value in result.metrics.items():
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def _evaluate_files(given: argparse.Namespace) -> Evaluation:
+    device = pick_device()
+    if given.data is None:
+        study = Study.load()
+        cell = study.cell(given.model)
+        data = load_prepared(cell.dataset.prepared, cell.dataset.name)
+        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
+        model: nn.Module = load_model(cell.model("best"), blueprint, device)
+        images, labels = data.test.images.to(device), data.test.labels.to(device)
+    else:
+        model = load_exported(Path(given.model), device)
+        images, labels = load_images(Path(given.data), device)
+    numerator, _, denominator = given.epsilon.partition("/")
+    threat = Threat(given.norm, float(numerator) / float(denominator or 1))
+    progress = Progress(f"attack {given.suite}", Path(given.model).name, (1, 1))
+    return evaluate(
+        model,
+        images,
+        labels,
+        threat,
+        given.suite,
+        checkpoints=Path("checkpoints"),
+        report=progress.attacking,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What an interrupted suite has done, so that the next run goes on from there.
+
+Each attack's result on a batch is a small file in a folder whose name is a hash of everything
+that determines it: model, images, budgets and this package's code. Anything changed starts anew;
+a finished suite deletes its folder.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tradeoff.evaluation.ledger import Array
+from tradeoff.files import whole
+
+PACKAGE = Path(__file__).parents[1]
+CODE = ("*.py", "attacks/*.py", "evaluation/*.py")
+
+Columns = dict[str, Array]
+Parts = dict[str, Columns]
+
+
+class Checkpoints:
+    """Results by name in a folder; with `folder` None nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def of(self, model: nn.Module, images: Tensor, labels: Tensor, about: Any) -> "Checkpoints":
+        """The part that belongs to this model, these images and budgets, and today's code."""
+        if self._folder is None:
+            return self
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for tensor in (*model.state_dict().values(), images, labels):
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        for path in sorted(path for pattern in CODE for path in PACKAGE.glob(pattern)):
+            digest.update(path.read_bytes())
+        return Checkpoints(self._folder / f"suite-{digest.hexdigest()[:16]}")
+
+    def get(self, name: str, compute: Callable[[], Parts]) -> Parts:
+        """The result kept under `name`, else that of `compute`, which is kept."""
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts: Parts = {}
+                for key in file.files:
+                    row, _, column = key.rpartition("/")
+                    parts.setdefault(row, {})[column] = file[key]
+                return parts
+        except (OSError, BadZipFile, ValueError):  # not there, or cut off by a crash
+            pass
+        parts = compute()
+        flat: dict[str, Any] = {
+            f"{row}/{column}": values
+            for row, columns in parts.items()
+            for column, values in columns.items()
+        }
+        with whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, **flat)
+        return parts
+
+    def done(self) -> None:
+        """Forget everything: the suite is finished."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
