@@ -4,7 +4,7 @@
 
 Trains a small convolutional network adversarially on MNIST ($TRADEOFF_DATA/MNIST/raw/*.gz), or
 on scikit-learn's digits if MNIST is not there, then attacks the first test images with both. The
-target is a ratio of 2 on two CPU cores and of 3 on a GPU. Ours attacks a channels-last copy of
+target is a ratio of 2 on two CPU cores and of 3 on a GPU. Ours attacks a copy of
 the network with BatchNorm folded; passes are counted in images. The original judges both.
 """
 
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tradeoff.attacks.autoattack import Budget, autoattack
+from tradeoff.folding import fold
 from tradeoff.randomness import generator, sample_keys
 from tradeoff.threat import Threat, project
 
@@ -114,7 +114,7 @@ def time_ours(
     budget: Budget,
     batch_size: int,
 ) -> Row:
-    attacked = folded(model)
+    attacked = fold(model)
     keys = sample_keys(torch.arange(len(images), device=images.device), "benchmark")
 
     def attack(counter: nn.Module) -> Tensor:
@@ -169,17 +169,6 @@ def measure(
         fooled = model(found).argmax(1) != labels
     accuracy = 1 - fooled.double().mean().item()
     return Row(who, accuracy, seconds, counter.forward_passes, counter.backward_passes, fooled)
-
-
-def folded(model: nn.Sequential) -> nn.Module:
-    """A channels-last copy for evaluation, each BatchNorm folded into the convolution before it."""
-    layers: list[nn.Module] = []
-    for layer in copy.deepcopy(model).requires_grad_(False):
-        if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        else:
-            layers.append(layer)
-    return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
 
 
 def synchronize(images: Tensor) -> None:

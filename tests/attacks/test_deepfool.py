@@ -23,7 +23,7 @@ def test_keeps_the_contract(norm):
 
 @pytest.mark.parametrize("network", [natural, robust])
 @pytest.mark.parametrize(
-    "norm, other",
+    ("norm", "other"),
     [
         ("l2", foolbox.attacks.L2DeepFoolAttack),
         ("linf", foolbox.attacks.LinfDeepFoolAttack),
@@ -44,7 +44,7 @@ def test_few_candidates_are_nearly_as_good():
     assert means[1] < 1.02 * means[0] < means[2]
 
 
-@pytest.mark.parametrize("norm, dual", [("l2", 2), ("linf", 1)])
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_exact_on_a_linear_model(norm, dual):
     """One step, longer than the exact distance by the overshoot."""
     model, images, labels = linear(classes=4)

@@ -24,7 +24,7 @@ def test_keeps_the_contract(norm):
 
 
 @pytest.mark.parametrize(
-    "norm, other, network",
+    ("norm", "other", "network"),
     [
         ("l0", foolbox.attacks.L0FMNAttack, natural),
         ("l0", foolbox.attacks.L0FMNAttack, robust),
@@ -43,7 +43,7 @@ def test_as_strong_as_foolbox(norm, other, network):
     assert ours.queries.max() <= 40
 
 
-@pytest.mark.parametrize("norm, dual", [("l2", 2), ("linf", 1)])
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_exact_on_two_linear_classes(norm, dual):
     model, images, labels = linear(classes=2)
     attempt = fmn(model, images, labels, norm=norm, steps=200)
@@ -51,7 +51,7 @@ def test_exact_on_two_linear_classes(norm, dual):
     assert ratio.min() > 0.999 and ratio.max() < 1.01
 
 
-@pytest.mark.parametrize("norm, dual", [("l2", 2), ("linf", 1)])
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_near_the_optimum_on_four_linear_classes(norm, dual):
     model, images, labels = linear(classes=4)
     attempt = fmn(model, images, labels, norm=norm)
