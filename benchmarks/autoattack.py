@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.autoattack import Budget, autoattack
-from tradeoff.folding import fold
-from tradeoff.randomness import generator, sample_keys
-from tradeoff.threat import Threat, project
+from tradeoff.core.folding import fold
+from tradeoff.core.randomness import generator, sample_keys
+from tradeoff.core.threat import Threat, project
 
 try:
     from pyautoattack import AutoAttack

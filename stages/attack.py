@@ -4,18 +4,18 @@ from pathlib import Path
 
 import _environment
 
+from tradeoff.core.device import describe, pick_device
+from tradeoff.core.files import write_json
+from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.progress import Progress
+from tradeoff.core.study import Study
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.device import describe, pick_device
 from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.ledger import save_ledger
 from tradeoff.evaluation.metrics import suite_metrics
 from tradeoff.evaluation.norms import NORMS, norm_metrics
 from tradeoff.evaluation.suites import run_suite
-from tradeoff.files import write_json
-from tradeoff.models import Blueprint, load_model
-from tradeoff.progress import Progress
-from tradeoff.study import Study
-from tradeoff.threat import Threat
 
 
 def main(cell: str, suite: str) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import _environment
 
+from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import save_prepared, split
-from tradeoff.study import Study
 
 DOWNLOADS = Path("data", "raw")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import _environment
 
+from tradeoff.core.study import Study
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
-from tradeoff.study import Study
 
 TEMPLATES = Path("report_templates")
 

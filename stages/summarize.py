@@ -2,10 +2,10 @@
 
 import _environment
 
+from tradeoff.core.files import write_json
+from tradeoff.core.study import Study
 from tradeoff.evaluation import summary
 from tradeoff.evaluation.tables import write_table
-from tradeoff.files import write_json
-from tradeoff.study import Study
 
 
 def main(dataset: str) -> None:

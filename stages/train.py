@@ -4,12 +4,12 @@ import importlib
 
 import _environment
 
+from tradeoff.core.device import describe, pick_device, place
+from tradeoff.core.models import Blueprint, build_model, save_model
+from tradeoff.core.progress import Progress
+from tradeoff.core.study import Study
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.device import describe, pick_device, place
-from tradeoff.models import Blueprint, build_model, save_model
-from tradeoff.progress import Progress
-from tradeoff.study import Study
-from tradeoff.threat import Threat
 from tradeoff.training.estimate import estimated_seconds, in_words
 from tradeoff.training.history import write_history
 from tradeoff.training.loop import Plan, fit

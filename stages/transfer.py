@@ -3,16 +3,16 @@
 import _environment
 import torch
 
+from tradeoff.core.device import describe, pick_device
+from tradeoff.core.folding import fold
+from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.study import Study
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.device import describe, pick_device
 from tradeoff.evaluation.surrogates import ensembles, labelled
 from tradeoff.evaluation.tables import write_table
 from tradeoff.evaluation.transfer import transfer, transfer_table
-from tradeoff.folding import fold
-from tradeoff.models import Blueprint, load_model
-from tradeoff.randomness import sample_keys
-from tradeoff.study import Study
-from tradeoff.threat import Threat
 
 
 def main(dataset: str) -> None:

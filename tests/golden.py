@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search
+from tradeoff.core.threat import Threat, random_start
 from tradeoff.defenses.contract import Step
-from tradeoff.threat import Threat, random_start
 
 
 @cache

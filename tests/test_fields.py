@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tradeoff import fields
-from tradeoff.fields import BadParams, Fraction, Number, Section, knobs, members, unknown, validate
+from tradeoff.core import fields
+from tradeoff.core.fields import (
+    BadParams,
+    Fraction,
+    Number,
+    Section,
+    knobs,
+    members,
+    unknown,
+    validate,
+)
 
 
 class Inner(Section):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tradeoff.cluster.lanes import lanes
-from tradeoff.study import Study
+from tradeoff.core.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tradeoff.fields import BadParams
-from tradeoff.study import Study
+from tradeoff.core.fields import BadParams
+from tradeoff.core.study import Study
 
 ROOT = Path(__file__).parents[1]
 OWN = ROOT / "params.yaml"
@@ -421,7 +421,7 @@ def test_a_mutated_file_is_read_or_refused_with_a_message(
             inner[place[-1]] = value
         except (KeyError, IndexError, TypeError):
             continue  # an earlier mutation replaced what is around this place
-    monkeypatch.setattr("tradeoff.study.YAML.load", lambda self, text: params)
+    monkeypatch.setattr("tradeoff.core.study.YAML.load", lambda self, text: params)
     assert_read_or_refused(OWN)
 
 
@@ -443,7 +443,7 @@ def test_reading_takes_no_torch_and_little_time() -> None:
     code = (
         "import sys, time; began = time.process_time()\n"
         "from pathlib import Path\n"
-        "from tradeoff.study import Study\n"
+        "from tradeoff.core.study import Study\n"
         f"Study.load(Path({str(OWN)!r}))\n"
         "heavy = {'torch', 'torchvision', 'sklearn', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

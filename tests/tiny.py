@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search
+from tradeoff.core.randomness import generator
+from tradeoff.core.study import TrainSettings
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses.contract import Step
-from tradeoff.randomness import generator
-from tradeoff.study import TrainSettings
-from tradeoff.threat import Threat
 
 CLASSES = 4
 THREAT = Threat("linf", 0.1)

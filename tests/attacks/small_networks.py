@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt
-from tradeoff.threat import Norm, Threat, perturbation_norm
+from tradeoff.core.threat import Norm, Threat, perturbation_norm
 
 TRAINED_ON = 1297
 

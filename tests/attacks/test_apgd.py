@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.apgd import apgd, apgd_targeted, checkpoints, likeliest_targets
-from tradeoff.randomness import sample_keys
-from tradeoff.threat import Threat, perturbation_norm
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.threat import Threat, perturbation_norm
 
 REFERENCE_NORM = {"linf": "Linf", "l2": "L2"}
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks.autoattack import Budget, autoattack, components
-from tradeoff.randomness import sample_keys
-from tradeoff.threat import Threat, perturbation_norm
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.threat import Threat, perturbation_norm
 
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)
 SMALL = Budget(apgd_steps=15, fab_steps=10, square_queries=100, plus_restarts=2)

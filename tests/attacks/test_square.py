@@ -8,8 +8,8 @@ from pyautoattack.square import SquareAttack
 
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks.square import square, square_share
-from tradeoff.randomness import sample_keys
-from tradeoff.threat import Threat, perturbation_norm
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.threat import Threat, perturbation_norm
 
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)
 

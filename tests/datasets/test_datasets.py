@@ -72,9 +72,7 @@ def write_cifar10(folder: Path) -> tuple[np.ndarray, list[int]]:
 
 def accept(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the files in `folder` for the published ones: put their checksums in place."""
-    md5 = {
-        name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name, _ in module.FILES
-    }
+    md5 = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name, _ in module.FILES}
     monkeypatch.setattr(module, "FILES", list(md5.items()))
     if module is cifar10:
         short = {Path(name).name: value for name, value in md5.items()}
@@ -85,9 +83,7 @@ def accept(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": short[name]})
 
 
-def made(
-    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[ModuleType, list[Path]]:
+def made(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, list[Path]]:
     """A data set's module, with generated files in `folder` that it takes for the real ones."""
     module = importlib.import_module(f"tradeoff.datasets.{name}")
     {"mnist": write_mnist, "cifar10": write_cifar10}[name](folder)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from tests import golden, tiny
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
+from tradeoff.core.folding import fold
+from tradeoff.core.threat import random_start
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
-from tradeoff.folding import fold
-from tradeoff.threat import random_start
 
 WHOLE = {
     "at": (at, at.Knobs()),

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
+from tradeoff.core.fields import Section
+from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.defenses.contract import Step
-from tradeoff.fields import Section
-from tradeoff.threat import Threat, perturbation_norm
 
 
 def faal_knobs(finetune_epochs: int | None = None, pretrain: str = "at") -> faal.Knobs:

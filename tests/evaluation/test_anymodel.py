@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.fields import knobs
+from tradeoff.core.study import Attack, Study, Suite
+from tradeoff.core.threat import Threat
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.ledger import CHECKS, Ledger
-from tradeoff.fields import knobs
-from tradeoff.study import Attack, Study, Suite
-from tradeoff.threat import Threat
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAT = Threat("linf", 0.1)

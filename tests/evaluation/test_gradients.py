@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.attacks.trained import L2, LINF, linear, trained
+from tradeoff.core.randomness import generator, sample_keys
+from tradeoff.core.threat import Threat, per_sample, perturbation_norm, project
 from tradeoff.evaluation.gradients import everywhere, fosc, gradient_checks
-from tradeoff.randomness import generator, sample_keys
-from tradeoff.threat import Threat, per_sample, perturbation_norm, project
 
 NAMES = {"fooled", "fosc", "gradient_cosine", "zero_gradient", "fooled_at_large_epsilon"}
 

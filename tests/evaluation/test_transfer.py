@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search, ascend_cross_entropy, pgd
+from tradeoff.core.randomness import generator, sample_keys
+from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,
@@ -19,8 +21,6 @@ from tradeoff.evaluation.transfer import (
     transfer_examples,
     transfer_table,
 )
-from tradeoff.randomness import generator, sample_keys
-from tradeoff.threat import Threat, perturbation_norm
 
 LINF = Threat("linf", 0.15)
 BUDGET = {"steps": 10, "relative_step_size": 0.2}

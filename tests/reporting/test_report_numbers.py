@@ -3,17 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import MISSING, made_up_study, made_up_tables, write_made_up
+from made_up import ATTACKS, MISSING, PARTS, made_up_study, made_up_tables, write_made_up
 from pages import Page
 
+from tradeoff.reporting.accuracy import attack_table, class_table, main_table, overfitting_table
 from tradeoff.reporting.estimates import Estimate, best, estimate, percent, within_one_sd
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
 from tradeoff.reporting.sentences import coverage, leaders
-from tradeoff.reporting.tables import attack_table, class_table, main_table, overfitting_table
 
 pytestmark = pytest.mark.xdist_group("reporting")
-METRICS = ["NA", "RA", "RD", "ASR", "RA_worst_class"]
+METRICS = ["NA", "RA", "RD", "ASR", "RA_worst_class", "ECE"]
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +39,41 @@ def with_values(study, root, values, **holes):
 
 def test_main_table_equals_numpy(complete, english):
     study, results = complete
-    cells = made_up_tables(study).cells
-    (block,) = main_table(study, results, english).blocks
-    for row, defense in zip(block.rows, study.axes.defenses, strict=True):
-        expected = []
-        for architecture in study.axes.architectures:
-            mask = (cells["defense"] == defense) & (cells["architecture"] == architecture)
+    tables = made_up_tables(study)
+    table = main_table(study, results, english)
+    for block, architecture in zip(table.blocks, study.axes.architectures, strict=True):
+        for row, defense in zip(block.rows, study.axes.defenses, strict=True):
+            where = f"defense == {defense!r} and architecture == {architecture!r}"
+            cells, expected = tables.cells.query(where), []
             for metric in METRICS:
-                values = 100 * cells.loc[mask, metric].to_numpy()
+                values = 100 * cells[metric].to_numpy()
                 sd = f"{np.std(values, ddof=1):.1f}" if metric in ("NA", "RA") else ""
                 expected.append((f"{np.mean(values):.1f}", sd))
-        assert [(number.mean, number.sd) for number in row.numbers] == expected
+            norms = tables.norms.query(f"{where} and norm == 'linf'")
+            bound = "≥\N{NO-BREAK SPACE}" if norms["APN_is_lower_bound"].any() else ""
+            expected.insert(5, (f"{bound}{norms['APN'].mean():.4f}", ""))
+            assert [(number.mean, number.sd) for number in row.numbers] == expected
+
+
+def test_the_main_table_says_what_ra_is(complete, english):
+    caption = main_table(*complete, english).caption
+    assert "every attack of suite bounded and AutoAttack must fail" in caption
+    assert "both share: 360" in caption
+    assert f"norm {english('norms.linf')}" in caption
 
 
 def test_bold_is_on_the_best_of_each_column(complete, english):
     study, results = complete
-    (block,) = main_table(study, results, english).blocks
-    means = np.array([[float(n.mean) for n in row.numbers] for row in block.rows])
-    bold = np.array([[n.best for n in row.numbers] for row in block.rows])
-    for column, metric in enumerate(METRICS * 2):
-        lower = metric in ("RD", "ASR")
-        target = means[:, column].min() if lower else means[:, column].max()
-        assert (bold[:, column] == (means[:, column] == target)).all()
+    for block in main_table(study, results, english).blocks:
+        for column, metric in enumerate([*METRICS[:5], "APN", "ECE"]):
+            numbers = [row.numbers[column] for row in block.rows]
+            bold = [number.best for number in numbers]
+            if any("≥" in number.mean for number in numbers):
+                assert not any(bold)
+                continue
+            means = [float(number.mean) for number in numbers]
+            target = min(means) if metric in ("RD", "ASR", "ECE") else max(means)
+            assert bold == [mean == target for mean in means]
 
 
 def test_ties_at_the_printed_precision_are_all_bold():
@@ -68,6 +81,8 @@ def test_ties_at_the_printed_precision_are_all_bold():
     assert best(tie, True) == [True, True, False]
     assert best(tie, False) == [False, False, True]
     assert best([None, tie[0]], True) == [False, False]
+    bound = Estimate(0.5, None, 1, at_least=True)
+    assert best([*tie, bound], True) == [False] * 4
 
 
 def test_attack_table_equals_the_csv(complete, english):
@@ -75,7 +90,10 @@ def test_attack_table_equals_the_csv(complete, english):
     tables = made_up_tables(study)
     attacks = tables.attacks.query("version == 'best' and `class` == 'all'")
     table = attack_table(study, results, english)
-    names = ["natural", "fgsm", "pgd", "margin", "all"]
+    names = ["natural", *ATTACKS, *PARTS, "all"]
+    assert [group.header for group in table.groups] == [
+        "", "Bounded attacks", "AutoAttack, cumulative", ""
+    ]  # fmt: skip
     assert [column.header for column in table.columns[:-1]] == [
         english(f"attacks.{name}") for name in names
     ]
@@ -96,7 +114,7 @@ def test_overfitting_is_the_mean_of_the_differences(incomplete, english):
     table = overfitting_table(study, results, english)
     index = study.axes.defenses.index("trades")
     rows = results.cells.query("defense == 'trades' and architecture == 'resnet18'")
-    change = 100 * (rows["RA_last"] - rows["RA"])
+    change = 100 * (rows["RA_last"] - rows["RA_bounded"])
     number = table.blocks[0].rows[index].numbers[-1]
     assert len(rows) == 2
     assert number.mean == f"{change.mean():.1f}".replace("-", "\N{MINUS SIGN}")
@@ -119,14 +137,17 @@ def test_missing_seeds_are_noted_and_a_single_seed_has_no_sd(incomplete, english
     study, results = incomplete
     table = main_table(study, results, english)
     rows = dict(zip(study.axes.defenses, table.blocks[0].rows, strict=True))
+    other = dict(zip(study.axes.defenses, table.blocks[1].rows, strict=True))
     assert rows["at"].numbers[0].sd == ""
     assert rows["trades"].numbers[0].sd != ""
-    assert [number.mean for number in rows["mart"].numbers[5:]] == [""] * 5
+    assert [number.mean for number in other["mart"].numbers] == [""] * 7
     notes = {note.letter: note.text for note in table.notes}
-    assert "1 of 3 seeds (missing: 1 and 2)" in notes[rows["at"].numbers[0].note]
-    assert "2 of 3 seeds (missing: 1)" in notes[rows["trades"].numbers[0].note]
-    assert "none of the 3 cells" in notes[rows["mart"].numbers[5].note]
-    assert rows["faal"].numbers[0].note == ""
+    assert "1 of 3 seeds (missing: 1 and 2)" in notes[rows["at"].note]
+    seeds, flags = rows["trades"].note.split(", ")
+    assert "2 of 3 seeds (missing: 1)" in notes[seeds]
+    assert "FOSC (1 of 2 seeds); Cosine of gradients (1 of 2 seeds)" in notes[flags]
+    assert "none of the 3 cells" in notes[other["mart"].note]
+    assert rows["faal"].note == ""
 
 
 def test_missing_cells_and_histories_are_named(incomplete, english):
@@ -185,19 +206,23 @@ def test_estimates():
 
 def test_the_page_shows_the_table(complete, complete_report, english):
     study, results = complete
-    rows = Page(complete_report["report.en.html"].decode()).tables["table-main"][2:]
-    (block,) = main_table(study, results, english).blocks
-    shown = [[f"{n.mean} ± {n.sd}" if n.sd else n.mean for n in row.numbers] for row in block.rows]
-    assert [row[1:] for row in rows] == shown
+    rows = Page(complete_report["report.en.html"].decode()).tables["table-main"]
+    shown = [
+        [" ".join(f"{n.mean} ± {n.sd}".split()) if n.sd else " ".join(n.mean.split())
+         for n in row.numbers]
+        for block in main_table(study, results, english).blocks
+        for row in block.rows
+    ]  # fmt: skip
+    assert [row[1:] for row in rows[1:] if len(row) > 1] == shown
 
 
 def test_spanish_has_decimal_commas(complete_report):
     page = Page(complete_report["report.es.html"].decode())
     cells = [cell for row in page.tables["table-main"] for cell in row]
     assert not any("." in cell for cell in cells)
-    assert sum("," in cell for cell in cells) == 60
+    assert sum("," in cell for cell in cells) == 84
     for words in ("precisión natural", "precisión robusta", "caída de robustez",
-                  "tasa de éxito del ataque"):  # fmt: skip
+                  "tasa de éxito del ataque", "norma media de perturbación"):  # fmt: skip
         assert words in page.text.lower()
     assert "96,1" in complete_report["chapter.es.tex"].decode()
     assert "96.1" not in complete_report["chapter.es.tex"].decode()

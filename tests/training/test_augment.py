@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from tradeoff.randomness import generator
+from tradeoff.core.randomness import generator
 from tradeoff.training.augment import crop_and_flip
 
 
@@ -44,7 +44,5 @@ def test_half_of_the_images_are_mirrored() -> None:
 
 def test_the_generator_decides() -> None:
     before = images(16)
-    once, again, other = (
-        crop_and_flip(before, generator("augment", seed)) for seed in (0, 0, 1)
-    )
+    once, again, other = (crop_and_flip(before, generator("augment", seed)) for seed in (0, 0, 1))
     assert torch.equal(once, again) and not torch.equal(once, other)

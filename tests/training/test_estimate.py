@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests import tiny
+from tradeoff.core.fields import Section
 from tradeoff.defenses import at, faal
-from tradeoff.fields import Section
 from tradeoff.training.estimate import estimated_seconds, in_words
 from tradeoff.training.loop import Plan, fit
 

@@ -50,12 +50,14 @@ def test_one_channel_and_another_width_load_what_fits() -> None:
 
 def test_nothing_left_is_said() -> None:
     one, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    assert copy_fitting(one, other.state_dict()).endswith("2 of 2 tensors loaded; from scratch: none")
+    assert copy_fitting(one, other.state_dict()).endswith(
+        "2 of 2 tensors loaded; from scratch: none"
+    )
     assert torch.equal(one.weight, other.weight)
 
 
 def test_an_architecture_without_weights_is_refused() -> None:
-    with pytest.raises(WeightsMissing, match="no ImageNet weights for alexnet.*resnet18, vgg16"):
+    with pytest.raises(WeightsMissing, match=r"no ImageNet weights for alexnet.*resnet18, vgg16"):
         load_pretrained(nn.Linear(2, 2), "alexnet")
 
 
@@ -72,9 +74,9 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.Monk
 
 def test_downloaded_weights_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = torchvision.models.resnet18().state_dict()
-    monkeypatch.setattr(
-        "torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs
-    )
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
     network = resnet18.build(3, 10, 1.0)
     assert "119 of 122 tensors loaded" in load_pretrained(network, "resnet18")
-    assert torch.equal(network.state_dict()["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"])
+    assert torch.equal(
+        network.state_dict()["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"]
+    )

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
-from tradeoff.losses import margin
-from tradeoff.randomness import normal, sample_keys, uniform
-from tradeoff.threat import Threat, per_sample, project, random_start, steepest
+from tradeoff.core.losses import margin
+from tradeoff.core.randomness import normal, sample_keys, uniform
+from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest
 
 MOMENTUM = 0.75  # share of the new step in each move, alpha in the paper
 TINY = 1e-12

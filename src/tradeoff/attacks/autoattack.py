@@ -16,10 +16,10 @@ from tradeoff.attacks.apgd import apgd, apgd_targeted, batched_logits
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
 from tradeoff.attacks.fab import fab, fab_targeted
 from tradeoff.attacks.square import square
-from tradeoff.fields import PositiveInt, Section
-from tradeoff.losses import margin
-from tradeoff.randomness import sample_keys
-from tradeoff.threat import Threat, project
+from tradeoff.core.fields import PositiveInt, Section
+from tradeoff.core.losses import margin
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.threat import Threat, project
 
 Version = Literal["standard", "plus"]
 Bounded = Callable[..., Attempt]

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.pgd import Search, ascend_cross_entropy
-from tradeoff.fields import Positive, PositiveInt, Section
-from tradeoff.threat import Threat
+from tradeoff.core.fields import Positive, PositiveInt, Section
+from tradeoff.core.threat import Threat
 
 
 class Knobs(Section):

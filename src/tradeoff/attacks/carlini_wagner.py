@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.losses import margin
+from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.core.losses import margin
 
 # tanh reaches 0 and 1 only at infinity: the start is a little inside.
 INSIDE = 0.999999

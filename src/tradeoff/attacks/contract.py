@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.losses import margin
+from tradeoff.core.losses import margin
 
 
 class Attempt(NamedTuple):

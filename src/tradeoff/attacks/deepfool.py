@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.fields import NonNegative, PositiveInt, Section
-from tradeoff.losses import likeliest_others
-from tradeoff.threat import BallNorm, per_sample, steepest
+from tradeoff.core.fields import NonNegative, PositiveInt, Section
+from tradeoff.core.losses import likeliest_others
+from tradeoff.core.threat import BallNorm, per_sample, steepest
 
 # A step shorter than this could vanish in float32, and a sample on the boundary would stay there.
 SHORTEST_STEP = 1e-4

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.apgd import batched_logits, likeliest_targets
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
-from tradeoff.randomness import normal, sample_keys, uniform
-from tradeoff.threat import BallNorm, per_sample, perturbation_norm, steepest
+from tradeoff.core.randomness import normal, sample_keys, uniform
+from tradeoff.core.threat import BallNorm, per_sample, perturbation_norm, steepest
 
 START_RADIUS: dict[BallNorm, float] = {"linf": 0.3, "l2": 1.0}
 ANY_TARGET = -1

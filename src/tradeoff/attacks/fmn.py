@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.fields import Fraction, Positive, PositiveInt, Section
-from tradeoff.losses import margin
-from tradeoff.threat import Norm, per_sample, perturbation_norm, steepest
+from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
+from tradeoff.core.losses import margin
+from tradeoff.core.threat import Norm, per_sample, perturbation_norm, steepest
 
 
 class Knobs(Section):

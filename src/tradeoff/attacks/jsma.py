@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.fields import Fraction, Positive, PositiveInt, Section
-from tradeoff.losses import likeliest_others
+from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
+from tradeoff.core.losses import likeliest_others
 
 
 class Knobs(Section):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.fields import Positive, PositiveInt, Section
-from tradeoff.losses import likeliest_others
+from tradeoff.core.fields import Positive, PositiveInt, Section
+from tradeoff.core.losses import likeliest_others
 
 SUFFICIENT_DECREASE = 1e-4  # of the slope: Armijo's condition
 SHORTENINGS = 8  # of a step, by half, before a sample counts as converged

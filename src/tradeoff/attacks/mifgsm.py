@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.pgd import input_gradient, step_up
-from tradeoff.fields import NonNegative, PositiveInt, Section
-from tradeoff.threat import Threat, per_sample
+from tradeoff.core.fields import NonNegative, PositiveInt, Section
+from tradeoff.core.threat import Threat, per_sample
 
 
 class Knobs(Section):

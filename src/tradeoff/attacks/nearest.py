@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from tradeoff.attacks.contract import Attempt, is_fooled
-from tradeoff.losses import margin
-from tradeoff.threat import Norm, perturbation_norm
+from tradeoff.core.losses import margin
+from tradeoff.core.threat import Norm, perturbation_norm
 
 # Logits of one image differ in their last bits from batch to batch. A candidate counts only if
 # it wins by more than this share of the largest logit, so that a later check agrees.

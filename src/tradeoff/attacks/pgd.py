@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, Best, check_inputs
-from tradeoff.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.losses import kl_divergence, margin
-from tradeoff.randomness import normal, uniform
-from tradeoff.threat import Threat, project, random_start, steepest
+from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.core.losses import kl_divergence, margin
+from tradeoff.core.randomness import normal, uniform
+from tradeoff.core.threat import Threat, project, random_start, steepest
 
 Objective = Callable[[Tensor], Tensor]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
-from tradeoff.losses import margin
-from tradeoff.randomness import sample_keys, uniform
-from tradeoff.threat import Threat, per_sample, steepest
+from tradeoff.core.losses import margin
+from tradeoff.core.randomness import sample_keys, uniform
+from tradeoff.core.threat import Threat, per_sample, steepest
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, for a budget of 10000
 DRAWN_TOGETHER = 64  # proposals whose random numbers are hashed at once

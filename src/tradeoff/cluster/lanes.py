@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 
-from tradeoff.fields import BadParams
-from tradeoff.study import Study
+from tradeoff.core.fields import BadParams
+from tradeoff.core.study import Study
 
 
 def lanes(study: Study, dataset: str, jobs: int) -> list[list[str]]:

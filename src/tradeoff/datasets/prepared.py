@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tradeoff.core.files import whole
+from tradeoff.core.randomness import generator
 from tradeoff.datasets.contract import DataMissing, Source
-from tradeoff.files import whole
-from tradeoff.randomness import generator
 
 SPLITS = ("train", "validation", "test")
 

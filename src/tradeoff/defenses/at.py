@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy
+from tradeoff.core.fields import Section
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.fields import Section
 
 ROBUST = True
 

@@ -3,7 +3,7 @@
 A defense is a module of this package with
 
     ROBUST: bool                            is the best epoch the most robust one?
-    class Knobs(Section)                    its section of params.yaml (names of tradeoff.fields)
+    class Knobs(Section)                    its section of params.yaml (names of core.fields)
     training_loss(model, images, labels, step, knobs) -> Loss
 
 `training_loss` makes its adversarial examples with `step.attacked`, an eval-mode twin, so that
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search
-from tradeoff.threat import random_start
+from tradeoff.core.threat import random_start
 
 
 @dataclass(frozen=True)

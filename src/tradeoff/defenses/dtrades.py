@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_divergence
+from tradeoff.core.fields import NonNegative, Section
+from tradeoff.core.losses import entropy, kl_divergence
+from tradeoff.core.threat import perturbation_norm
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.fields import NonNegative, Section
-from tradeoff.losses import entropy, kl_divergence
-from tradeoff.threat import perturbation_norm
 
 ROBUST = True
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
+from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.core.losses import kl_divergence, margin
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.losses import kl_divergence, margin
 
 ROBUST = True
 

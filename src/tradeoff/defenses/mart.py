@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy
+from tradeoff.core.fields import NonNegative, Section
+from tradeoff.core.losses import kl_divergence
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.fields import NonNegative, Section
-from tradeoff.losses import kl_divergence
 
 ROBUST = True
 

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tradeoff.core.fields import Section
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.fields import Section
 
 ROBUST = False
 

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.device import pick_device
+from tradeoff.core.fields import BadParams
+from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.progress import Progress
+from tradeoff.core.study import Study, Suite
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.device import pick_device
 from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.ledger import Ledger, save_ledger
 from tradeoff.evaluation.metrics import suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
 from tradeoff.evaluation.suites import Report, run_suite
-from tradeoff.fields import BadParams
-from tradeoff.models import Blueprint, load_model
-from tradeoff.progress import Progress
-from tradeoff.study import Study, Suite
-from tradeoff.threat import Threat
 
 
 class Evaluation(NamedTuple):

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.files import whole
 from tradeoff.evaluation.ledger import Array
-from tradeoff.files import whole
 
 PACKAGE = Path(__file__).parents[1]
-CODE = ("*.py", "attacks/*.py", "evaluation/*.py")
+CODE = ("core/*.py", "attacks/*.py", "evaluation/*.py")
 
 Columns = dict[str, Array]
 Parts = dict[str, Columns]

@@ -26,7 +26,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tradeoff.files import whole
+from tradeoff.core.files import whole
 
 Array = NDArray[Any]
 

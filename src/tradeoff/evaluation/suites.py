@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.core.folding import fold_if_same
+from tradeoff.core.losses import margin
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.study import AscentSettings, Attack, Suite
+from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.evaluation.checkpoints import Checkpoints
 from tradeoff.evaluation.gradients import gradient_checks
 from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.folding import fold_if_same
-from tradeoff.losses import margin
-from tradeoff.randomness import sample_keys
-from tradeoff.study import AscentSettings, Attack, Suite
-from tradeoff.threat import Threat, perturbation_norm
 
 Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]

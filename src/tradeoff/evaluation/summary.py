@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
 from tradeoff.evaluation.calibration import clean_calibration_error
 from tradeoff.evaluation.ledger import Array, Ledger, load_ledger
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
@@ -20,7 +21,6 @@ from tradeoff.evaluation.metrics import (
 )
 from tradeoff.evaluation.norms import NORMS, average_norms, minimum_norms, robust_accuracy
 from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
-from tradeoff.study import Cell, MaskingSettings, StatisticsSettings
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
 CURVE_POINTS = 41

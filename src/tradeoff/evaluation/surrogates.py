@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from tradeoff.core.study import Cell
 from tradeoff.evaluation.transfer import role
-from tradeoff.study import Cell
 
 
 def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:

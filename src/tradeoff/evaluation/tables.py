@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tradeoff.files import whole
+from tradeoff.core.files import whole
 
 DIGITS = 6  # enough to tell any two accuracies apart
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import check_inputs, is_fooled
 from tradeoff.attacks.pgd import Search, ascend, keyed_start
+from tradeoff.core.threat import Threat
 from tradeoff.evaluation.ledger import Array
-from tradeoff.threat import Threat
 
 NATURAL = "standard"  # the defense that is none
 

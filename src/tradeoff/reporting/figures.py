@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from tradeoff.core.study import Cell, Study
+from tradeoff.reporting.descriptions import source_name
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import GRID, INK, PAPER, RC, Look, looks
-from tradeoff.study import Cell, Study
 
 PANEL_WIDTH = 3.1  # inches; two panels fill the text width of an A4 page
 CLASSES_MAP = LinearSegmentedColormap.from_list("classes", ["#f4e3c3", "#9fc3d6", "#24557a"])
@@ -183,6 +184,61 @@ def classes(study: Study, results: Results, labels: Labels) -> Figure:
     return figure
 
 
+def curve(study: Study, results: Results, labels: Labels) -> Figure:
+    """RA over epsilon from the minimum norms, a line for each defense, a mean over the seeds.
+
+    Lone markers at the threat's epsilon are the RA of the bounded attacks and AutoAttack.
+    """
+    figure, panels = _panels(len(study.axes.architectures), 2.6, labels, whole=False)
+    styles = looks(study.axes.defenses)
+    threat = results.dataset.threat
+    for panel, architecture in zip(panels, study.axes.architectures, strict=True):
+        panel.set_title(labels.name("architectures", architecture))
+        norm = labels.name("norms", threat.norm)
+        panel.set_xlabel(labels("figures.axes.epsilon", norm=norm))
+        panel.set_ylim(0, 100)
+        panel.axvline(threat.epsilon, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
+        lines = {name: results.robustness_curve(name, architecture) for name in styles}
+        if not any(map(len, lines.values())):
+            _say_nothing(panel, labels)
+        for place, (defense, line) in enumerate(lines.items()):
+            look = styles[defense]
+            panel.plot(line.index, 100 * line, color=look.colour, linewidth=1.2, marker=look.marker,
+                       markersize=4, markevery=(2 + place, 9), markeredgewidth=0)  # fmt: skip
+            bounded = estimate(results.group(defense, architecture)["RA"])
+            if bounded:
+                panel.plot([threat.epsilon], [100 * bounded.mean], marker=look.marker,
+                           markersize=6.5, color=look.colour, markeredgecolor=INK,
+                           markeredgewidth=0.9, zorder=3)  # fmt: skip
+    panels[0].set_xlim(left=0)
+    panels[0].set_ylabel(labels("figures.axes.RA"))
+    _legend(figure, styles, labels)
+    return figure
+
+
+def transfer(results: Results, labels: Labels) -> Figure:
+    """Share of right images fooled as a field of numbers: sources down, target defenses across."""
+    table = results.transfer_matrix()
+    figure = Figure(figsize=(2 * PANEL_WIDTH, 0.75 + 0.26 * len(table)), layout="constrained")
+    panel = figure.subplots()
+    panel.grid(False)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
+    panel.set_yticks(range(len(table)), [source_name(str(name), labels) for name in table.index])
+    panel.set_xticks(range(table.shape[1]), [labels.name("defenses", str(name)) for name in table])
+    panel.set_xlim(-0.5, table.shape[1] - 0.5)
+    panel.set_ylim(len(table) - 0.5, -0.5)
+    panel.set_ylabel(labels("figures.axes.source"))
+    panel.set_xlabel(labels("figures.axes.target"))
+    for row, values in enumerate(table.to_numpy(dtype=float)):
+        for column, value in enumerate(values):
+            if np.isnan(value):
+                panel.text(column, row, "—", ha="center", va="center")
+            else:
+                _box(panel, column, row, value, False, labels)
+    return figure
+
+
 def _class_field(
     panel: Axes, architecture: str, study: Study, results: Results, labels: Labels
 ) -> None:
@@ -207,26 +263,26 @@ def _class_field(
         worst = int(np.nanargmin(values))
         for column, value in enumerate(values):
             if not np.isnan(value):
-                _class_box(panel, column, row, value, column == worst, labels)
+                _box(panel, column, row, value, column == worst, labels)
 
 
-def _class_box(
-    panel: Axes, column: int, row: int, value: float, worst: bool, labels: Labels
-) -> None:
+def _box(panel: Axes, column: int, row: int, value: float, framed: bool, labels: Labels) -> None:
+    """A rate in a field of numbers."""
     # Boxes, and what lies on them, look the same on a dark page.
     red, green, blue, _ = CLASSES_MAP(value)
     text = "#ffffff" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "#101010"
     panel.add_patch(
         Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, facecolor=CLASSES_MAP(value),
-                  edgecolor=INK if worst else "none", linewidth=1.8)
+                  edgecolor=INK if framed else "none", linewidth=1.8)
     )  # fmt: skip
     panel.text(column, row, write(f"{100 * value:.0f}", labels.mark), ha="center", va="center",
-               color=text, weight="bold" if worst else "normal")  # fmt: skip
+               color=text, weight="bold" if framed else "normal")  # fmt: skip
 
 
 def _panels(
-    count: int, height: float, labels: Labels, columns: int = 2, width: float = PANEL_WIDTH
-) -> tuple[Figure, Sequence[Axes]]:
+    count: int, height: float, labels: Labels, columns: int = 2, width: float = PANEL_WIDTH,
+    whole: bool = True,
+) -> tuple[Figure, Sequence[Axes]]:  # fmt: skip
     """`count` panels in rows of `columns` with common scales; the language's decimal mark."""
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -236,7 +292,7 @@ def _panels(
     panels = list(grid.flat)
     for panel in panels[count:]:
         panel.remove()
-    _number_axes(panels[0], labels, whole=True)
+    _number_axes(panels[0], labels, whole)
     for panel in panels[:count]:
         panel.set_axisbelow(True)
     return figure, panels[:count]

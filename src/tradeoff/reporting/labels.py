@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.reporting.estimates import Estimate, percent, write
+from tradeoff.reporting.estimates import Estimate, Scale, percent, printed, write
 
 
 class BadLabels(Exception):
@@ -48,6 +48,14 @@ class Labels:
 
     def percent(self, value: float) -> str:
         return percent(value, self.mark)
+
+    def printed(self, value: float, scale: Scale) -> str:
+        return printed(value, scale, self.mark)
+
+    def points(self, value: float) -> str:
+        """A difference of rates in percentage points, with its sign: "+1.2"."""
+        text = self.percent(value)
+        return f"+{text}" if value > 0 and text != self.percent(0) else text
 
     def number(self, value: object) -> str:
         """A setting's value: numbers with the decimal mark, names as they are."""

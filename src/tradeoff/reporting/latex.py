@@ -21,8 +21,10 @@ SPECIAL = {
     # After the \\ of a row [ and * would be its arguments; ] would end that of an \item.
     "[": "{[}", "]": "{]}", "*": "{*}",
     "\N{PLUS-MINUS SIGN}": r"\(\pm\)", "\N{MINUS SIGN}": r"\(-\)", "≈": r"\(\approx\)",
-    "×": r"\(\times\)", "·": r"\(\cdot\)", "≤": r"\(\le\)", "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)",
+    "×": r"\(\times\)", "·": r"\(\cdot\)", "≤": r"\(\le\)", "≥": r"\(\ge\)",
+    "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)", "₀": r"\(_0\)",
     "ε": r"\(\varepsilon\)", "α": r"\(\alpha\)", "β": r"\(\beta\)", "λ": r"\(\lambda\)",
+    "γ": r"\(\gamma\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
     "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
     "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
     "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",
@@ -92,7 +94,8 @@ def _head(table: Table) -> list[str]:
         for group in table.groups:
             width = len(group.columns)
             cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group.header)}}}")
-            rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+            if group.header:
+                rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
             first += width
         lines += [" & ".join(cells) + r" \\", "".join(rules)]
     headers = [escape(table.corner), *(escape(column.header) for column in table.columns)]
@@ -104,15 +107,19 @@ def _entry(number: Number, width: int) -> str:
     mean = escape(number.mean or "—")
     if number.best:
         mean = TeX(rf"\textbf{{{mean}}}")
+    if number.extra:
+        # Below the number, so that a table of many ranges fits the page.
+        lines = rf"{mean}\\[-3pt]{{\scriptsize {escape(number.extra)}}}"
+        mean = TeX(rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}")
     if not width:
-        return mean + _note(number.note)
+        return mean
     filled = rf"\phantom{{{'0' * (width - len(number.sd))}}}"
     if number.sd:
         spread = rf"\(\pm\)\,{filled}{escape(number.sd)}"
     else:
         # The decimal mark is narrower than a digit.
         spread = rf"\phantom{{\(\pm\)\,{'0' * (width - 1)}.}}"
-    return rf"{mean}\,{{\scriptsize {spread}}}{_note(number.note)}"
+    return rf"{mean}\,{{\scriptsize {spread}}}"
 
 
 def _note(letter: str) -> str:

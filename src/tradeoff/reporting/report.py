@@ -8,7 +8,9 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from tradeoff.reporting import figures, tables
+from tradeoff.core.study import Study
+from tradeoff.reporting import accuracy, evidence, figures
+from tradeoff.reporting import descriptions as describe
 from tradeoff.reporting import sentences as say
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import Labels, load_labels
@@ -16,7 +18,6 @@ from tradeoff.reporting.latex import TeX, label, render_latex, standalone
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, describe_setting, limit_note
 from tradeoff.reporting.vector import colour_rules, lay_out, to_inline_svg, to_pdf
-from tradeoff.study import Study
 
 # A language's name for itself, and how babel loads it. Spanish: "Tabla", not "Cuadro", and no
 # characters that become commands.
@@ -81,10 +82,20 @@ def _in_language(
         "complete": not (results.missing_cells or results.missing_histories),
         "single": len(study.axes.seeds) == 1,
         "leaders": say.leaders(study, results, labels),
-        "main": tables.main_table(study, results, labels),
-        "attacks": tables.attack_table(study, results, labels),
-        "overfitting": tables.overfitting_table(study, results, labels),
-        "classes": tables.class_table(study, results, labels),
+        "differences": say.differences(study, results, labels),
+        "attack_images": say.attack_images(results, labels),
+        "masking": say.masking(study, results, labels),
+        "gaps": say.gaps(results, labels),
+        "tables": {
+            "main": accuracy.main_table(study, results, labels),
+            "differences": evidence.difference_table(study, results, labels),
+            "attacks": accuracy.attack_table(study, results, labels),
+            "norms": evidence.norm_table(study, results, labels),
+            "transfer": evidence.transfer_table(study, results, labels),
+            "masking": evidence.masking_table(study, results, labels),
+            "overfitting": accuracy.overfitting_table(study, results, labels),
+            "classes": accuracy.class_table(study, results, labels),
+        },
         "pictures": pictures,
         "light": Markup(light),
         "dark": Markup(dark),
@@ -120,14 +131,32 @@ def _pictures(
             picture(
                 "tradeoff",
                 partial(figures.tradeoff, study, results, labels),
-                say.describe_tradeoff(study, results, labels),
+                describe.tradeoff(study, results, labels),
             )
         ],
+        "curve": [
+            picture(
+                "curve",
+                partial(figures.curve, study, results, labels),
+                describe.curve(study, results, labels),
+            )
+        ]
+        if len(results.curve)
+        else [],
+        "transfer": [
+            picture(
+                "transfer",
+                partial(figures.transfer, results, labels),
+                describe.transfer(results, labels),
+            )
+        ]
+        if len(results.transfer)
+        else [],
         "training": [
             picture(
                 "training",
                 partial(figures.training, architecture, study, results, labels),
-                say.describe_training(architecture, study, results, labels),
+                describe.training(architecture, study, results, labels),
                 architecture,
                 labels.name("architectures", architecture),
             )
@@ -137,7 +166,7 @@ def _pictures(
             picture(
                 "lambda",
                 partial(figures.weights, defense, study, results, labels),
-                say.describe_lambda(defense, study, results, labels),
+                describe.weights(defense, study, results, labels),
                 defense,
                 labels.name("defenses", defense),
             )
@@ -147,7 +176,7 @@ def _pictures(
             picture(
                 "classes",
                 partial(figures.classes, study, results, labels),
-                say.describe_classes(study, results, labels),
+                describe.classes(study, results, labels),
             )
         ],
     }

@@ -1,17 +1,42 @@
 """What a data set's report is made of: the CSV files that are in git, read and checked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from tradeoff.study import Cell, Study
+from tradeoff.core.study import Cell, Dataset, Study
+
+PROPOSAL = "dtrades"  # the defense that all others are compared with
+ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
+ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
 
 KEY = ["defense", "architecture", "seed"]
-ACCURACIES = ["NA", "RA", "RA_worst_class", "NA_last", "RA_last"]
-RATES = [*ACCURACIES, "RD", "ASR", "ASR_correct"]
+ACCURACIES = ["NA", "RA", "RA_worst_class", "NA_last", "RA_last", "RA_bounded"]
+RATES = [*ACCURACIES, "RD", "ASR", "ASR_correct", "ECE"]
 CELL_COLUMNS = [*KEY, "images", *RATES, "worst_class"]
 ATTACK_COLUMNS = [*KEY, "version", "attack", "class", "images", "accuracy"]
+NORM_COLUMNS = [
+    *KEY, "norm", "images", "APN", "APN_is_lower_bound", "unfooled", "APN_fooled",
+    "APN_fooled_median",
+]  # fmt: skip
+CURVE_COLUMNS = [*KEY, "epsilon", "RA"]
+DIFFERENCE_COLUMNS = [
+    "architecture", "other", "metric", "seeds", "images", "difference", "low", "high", "detectable",
+]  # fmt: skip
+MASKING_COLUMNS = [*KEY, "flag", "number", "threshold", "raised", "suggests"]
+TRANSFER_COLUMNS = [
+    "role", "source_defense", "source_architecture", "target_defense", "target_architecture",
+    "source", "target", "images", "fooled", "RA",
+]  # fmt: skip
+# Names are data: a defense called "null" must not become a missing value.
+TEXTS = [
+    "defense", "architecture", "version", "attack", "class", "norm", "APN_is_lower_bound", "other",
+    "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7],
+]  # fmt: skip
+SIGNED = ("RD", "difference", "low", "high")
 HISTORY_COLUMNS = [
     "epoch", "validation_natural_accuracy", "validation_robust_accuracy", "selected",
 ]  # fmt: skip
@@ -22,19 +47,47 @@ class BadResults(Exception):
 
 
 @dataclass(frozen=True)
+class Difference:
+    """PROPOSAL less another defense, with its interval and the smallest detectable difference."""
+
+    difference: float
+    low: float
+    high: float
+    detectable: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval excludes 0 and the difference is as large as is detectable."""
+        excludes = self.low > 0 or self.high < 0
+        return excludes and abs(self.difference) >= self.detectable
+
+
+@dataclass(frozen=True)
 class Results:
     """The evaluated part of a data set's matrix.
 
     Attributes:
+        dataset: the data set with its settings.
         expected: every cell that the study asks for, in the order of params.yaml.
         cells: one row per evaluated cell, CELL_COLUMNS.
         attacks: one row per cell, version, attack and class, ATTACK_COLUMNS.
+        norms: average perturbation norms, one row per cell and norm, NORM_COLUMNS.
+        curve: RA over epsilon, one row per cell and epsilon, CURVE_COLUMNS.
+        differences: PROPOSAL less each other defense, DIFFERENCE_COLUMNS.
+        masking: one row per cell and flag, MASKING_COLUMNS; "raised" is "True", "False" or NaN.
+        transfer: one row per source and target, TRANSFER_COLUMNS.
         histories: the epochs of each cell whose training CSV exists, by the cell's key.
     """
 
+    dataset: Dataset
     expected: list[Cell]
     cells: pd.DataFrame
     attacks: pd.DataFrame
+    norms: pd.DataFrame
+    curve: pd.DataFrame
+    differences: pd.DataFrame
+    masking: pd.DataFrame
+    transfer: pd.DataFrame
     histories: dict[str, pd.DataFrame]
 
     @property
@@ -47,22 +100,41 @@ class Results:
         return [cell for cell in self.expected if cell.key not in self.histories]
 
     @property
-    def attack_names(self) -> list[str]:
-        """The attacks in the order of their suites, without "natural" and "all"."""
+    def bounded_attacks(self) -> list[str]:
+        """The attacks of the suites, in their order, without "natural" and "all"."""
+        return [name for name in self._attack_names if name in self._suite_attacks]
+
+    @property
+    def autoattack_parts(self) -> list[str]:
+        """The parts of AutoAttack in their order; its suite does not name them."""
+        return [name for name in self._attack_names if name not in self._suite_attacks]
+
+    @property
+    def _attack_names(self) -> list[str]:
         names = self.attacks["attack"].unique()
         return [name for name in names if name not in ("natural", "all")]
+
+    @property
+    def _suite_attacks(self) -> set[str]:
+        return {attack.name for suite in self.dataset.suites.values() for attack in suite.attacks}
+
+    def lacking(self, there: pd.DataFrame) -> list[Cell]:
+        """The evaluated cells that have no row in a table with the columns KEY."""
+        keys = set(there[KEY].itertuples(index=False, name=None))
+        absent = {_key(cell) for cell in self.missing_cells}
+        return [cell for cell in self.expected if _key(cell) not in keys | absent]
 
     def group(self, defense: str, architecture: str) -> pd.DataFrame:
         """The rows of `cells` of one defense on one architecture, one for each evaluated seed."""
         return _select(self.cells, defense=defense, architecture=architecture)
 
     def accuracies(self, defense: str, architecture: str, attack: str) -> pd.Series:
-        """Accuracy of the selected models under an attack, over all classes; one per seed."""
+        """Accuracy of the selected models under an attack, over all classes, by seed (index)."""
         rows = _select(
             self.attacks, defense=defense, architecture=architecture, version="best",
             attack=attack,
         )  # fmt: skip
-        return rows.loc[rows["class"] == "all", "accuracy"]
+        return rows[rows["class"] == "all"].set_index("seed")["accuracy"]
 
     def class_accuracies(self, defense: str, architecture: str) -> pd.Series:
         """RA of the selected models by class (index: class, int), a mean over the seeds."""
@@ -72,37 +144,109 @@ class Results:
         rows = rows[rows["class"] != "all"]
         return rows.groupby(rows["class"].astype(int))["accuracy"].mean().sort_index()
 
+    def average_norms(self, defense: str, architecture: str, norm: str) -> pd.DataFrame:
+        """The rows of `norms` of one defense on one architecture, one per seed."""
+        return _select(self.norms, defense=defense, architecture=architecture, norm=norm)
+
+    def robustness_curve(self, defense: str, architecture: str) -> pd.Series:
+        """RA by epsilon (index), a mean over the seeds."""
+        rows = _select(self.curve, defense=defense, architecture=architecture)
+        return rows.groupby("epsilon")["RA"].mean().sort_index()
+
+    def difference(self, architecture: str, other: str, metric: str) -> Difference | None:
+        """None if the two were not compared."""
+        rows = _select(self.differences, architecture=architecture, other=other, metric=metric)
+        if rows.empty:
+            return None
+        return Difference(*(float(rows.iloc[0][name]) for name in Difference.__annotations__))
+
+    def flags(self, defense: str, architecture: str) -> pd.DataFrame:
+        """The rows of `masking` of one defense on one architecture, one per seed and flag."""
+        return _select(self.masking, defense=defense, architecture=architecture)
+
+    def transferred(self, defense: str, architecture: str, role: str) -> pd.Series:
+        """Shares of a target's right images that were fooled, one per source and target."""
+        rows = _select(
+            self.transfer, target_defense=defense, target_architecture=architecture, role=role
+        )
+        return rows["fooled"]
+
+    def transfer_matrix(self) -> pd.DataFrame:
+        """Mean share fooled; source defenses and ENSEMBLE down, target defenses across."""
+        defenses = list(dict.fromkeys(cell.defense for cell in self.expected))
+        pairs = self.transfer.groupby(["source_defense", "target_defense"])["fooled"].mean()
+        sources = [*defenses, *([ENSEMBLE] if ENSEMBLE in pairs.index else [])]
+        return pairs.unstack().reindex(index=sources, columns=defenses).astype(float)
+
 
 def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
-    """Read plots/cells, plots/attacks and plots/training of one data set.
+    """Read the tables of one data set, plots/TABLE/DATASET.csv, and its plots/training.
 
     Rows of cells that the study does not (any longer) ask for are left out; files of training are
-    looked up cell by cell, because those of a dropped seed stay on disk.
+    looked up cell by cell, because those of a dropped seed stay on disk. Tables other than cells
+    and attacks may be missing or empty.
 
     Raises:
         BadResults: a table is missing, lacks a column, has a cell twice, or holds something that
             is not a rate in [0, 1].
     """
-    expected = study.cells(dataset)
-    cells_file = root / study.dataset(dataset).table("cells")
-    attacks_file = root / study.dataset(dataset).table("attacks")
-    cells = _of_study(_read(cells_file, CELL_COLUMNS), expected)
-    attacks = _of_study(_read(attacks_file, ATTACK_COLUMNS), expected)
-    _check_rates(cells, RATES, cells_file)
-    _check_rates(attacks, ["accuracy"], attacks_file)
-    _check_distinct(cells, KEY, cells_file)
-    _check_distinct(attacks, [*KEY, "version", "attack", "class"], attacks_file)
-    histories = {
-        cell.key: _read(root / cell.history, HISTORY_COLUMNS)
-        for cell in expected
-        if (root / cell.history).exists()
-    }
-    return Results(expected, cells, attacks, histories)
+    settings, expected = study.dataset(dataset), study.cells(dataset)
+    wanted, keys = {_key(cell) for cell in expected}, {cell.key for cell in expected}
+
+    def cell_rows(table: pd.DataFrame) -> pd.Series:
+        there = [key in wanted for key in table[KEY].itertuples(index=False, name=None)]
+        return pd.Series(there, table.index, dtype=bool)
+
+    def pair_rows(table: pd.DataFrame) -> pd.Series:
+        known = table["source"].isin(keys) | (table["source_defense"] == ENSEMBLE)
+        return known & table["target"].isin(keys)
+
+    def difference_rows(table: pd.DataFrame) -> pd.Series:
+        axes = study.axes
+        return table["architecture"].isin(axes.architectures) & table["other"].isin(axes.defenses)
+
+    def read(
+        name: str, columns: list[str], rows: Callable[[pd.DataFrame], pd.Series], rates: list[str],
+        key: list[str], needed: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
+        path = root / settings.table(name)
+        table = _read(path, columns) if needed else _read_if_any(path, columns)
+        table = table[rows(table)].reset_index(drop=True)
+        _check_rates(table, rates, path)
+        _check_distinct(table, key, path)
+        return table
+
+    return Results(
+        settings,
+        expected,
+        cells=read("cells", CELL_COLUMNS, cell_rows, RATES, KEY, needed=True),
+        attacks=read("attacks", ATTACK_COLUMNS, cell_rows, ["accuracy"],
+                     [*KEY, "version", "attack", "class"], needed=True),
+        norms=read("norms", NORM_COLUMNS, cell_rows, ["unfooled"], [*KEY, "norm"]),
+        curve=read("curve", CURVE_COLUMNS, cell_rows, ["RA"], [*KEY, "epsilon"]),
+        differences=read("differences", DIFFERENCE_COLUMNS, difference_rows, [*SIGNED[1:]],
+                         ["architecture", "other", "metric"]),
+        masking=read("masking", MASKING_COLUMNS, cell_rows, [], [*KEY, "flag"]),
+        transfer=read("transfer", TRANSFER_COLUMNS, pair_rows, ["fooled", "RA"],
+                      ["source", "target"]),
+        histories={
+            cell.key: _read(root / cell.history, HISTORY_COLUMNS)
+            for cell in expected
+            if (root / cell.history).exists()
+        },
+    )  # fmt: skip
+
+
+def _read_if_any(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table of which nothing may be there: a comparison of one defense has no rows, and a table
+    without rows no header."""
+    if not path.exists() or not path.read_text("utf-8").strip():
+        return pd.DataFrame(columns=columns)
+    return _read(path, columns)
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    # Names are data: a defense called "null" must not become a missing value.
-    text = dict.fromkeys(("defense", "architecture", "version", "attack", "class"), str)
+    text = dict.fromkeys(TEXTS, str)
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
@@ -115,20 +259,13 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def _of_study(table: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
-    wanted = {_key(cell) for cell in expected}
-    mask = [key in wanted for key in table[KEY].itertuples(index=False, name=None)]
-    return table[mask].reset_index(drop=True)
-
-
 def _check_rates(table: pd.DataFrame, columns: list[str], path: Path) -> None:
     for column in columns:
         try:
             values = table[column].astype(float)
         except ValueError as error:
             raise BadResults(f"{path}: column {column!r}: {error}") from None
-        # RD alone may be negative: an attack's luck on other images than the clean ones.
-        low = -1 if column == "RD" else 0
+        low = -1 if column in SIGNED else 0
         wrong = values[(values < low) | (values > 1)]
         if len(wrong):
             raise BadResults(f"{path}: {column} is {wrong.iloc[0]}; it should be in [{low}, 1]")
@@ -141,9 +278,8 @@ def _check_distinct(table: pd.DataFrame, columns: list[str], path: Path) -> None
 
 
 def _select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
-    for column, value in values.items():
-        table = table[table[column] == value]
-    return table
+    masks = [(table[column] == value).to_numpy() for column, value in values.items()]
+    return table[np.logical_and.reduce(masks)]
 
 
 def _key(cell: Cell) -> tuple[str, str, int]:

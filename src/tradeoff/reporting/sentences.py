@@ -1,9 +1,10 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
+from tradeoff.core.study import Cell, Study
 from tradeoff.reporting.estimates import Estimate, estimate, within_one_sd
+from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.results import Results
-from tradeoff.study import Cell, Study
+from tradeoff.reporting.results import PROPOSAL, Results
 
 
 def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
@@ -75,83 +76,91 @@ def _keys(cells: list[Cell]) -> str:
     return ", ".join(cell.key for cell in cells)
 
 
-def describe_tradeoff(study: Study, results: Results, labels: Labels) -> str:
-    """The figure for those who do not see it: every mean."""
-    parts = []
-    for architecture in study.axes.architectures:
-        values = []
-        for defense in study.axes.defenses:
-            rows = results.group(defense, architecture)
-            natural, robust = estimate(rows["NA"]), estimate(rows["RA"])
-            if natural and robust:
-                values.append(labels("figures.tradeoff.alt_value",
-                                     defense=labels.name("defenses", defense),
-                                     na=labels.percent(natural.mean),
-                                     ra=labels.percent(robust.mean)))  # fmt: skip
-        parts.append(labels("figures.tradeoff.alt_part",
-                            architecture=labels.name("architectures", architecture),
-                            values="; ".join(values) or labels("words.nothing")))  # fmt: skip
-    return " ".join([labels("figures.tradeoff.alt"), *parts])
+def differences(study: Study, results: Results, labels: Labels) -> list[str]:
+    """For each architecture and metric, against whom the proposal's difference is resolved."""
+    if PROPOSAL not in study.axes.defenses:
+        return [labels("differences.no_proposal", proposal=labels.name("defenses", PROPOSAL))]
+    return [
+        _compared(architecture, metric, study, results, labels)
+        for architecture in study.axes.architectures
+        for metric in ("NA", "RA")
+    ]
 
 
-def describe_training(architecture: str, study: Study, results: Results, labels: Labels) -> str:
-    """For each defense the selected epochs of its seeds."""
-    parts = []
-    for defense in study.axes.defenses:
-        chosen = [str(epoch) for cell in _of(results, defense, architecture)
-                  for epoch in selected_epochs(results, cell)]  # fmt: skip
-        parts.append(f"{labels.name('defenses', defense)}: "
-                     + (labels.enumerate(chosen) or labels("words.nothing")))  # fmt: skip
-    alt = labels("figures.training.alt", architecture=labels.name("architectures", architecture))
-    return f"{alt} {'; '.join(parts)}."
+def _compared(
+    architecture: str, metric: str, study: Study, results: Results, labels: Labels
+) -> str:
+    sides: dict[str, list[str]] = {"higher": [], "lower": [], "open": [], "missing": []}
+    for other in study.axes.defenses:
+        if other == PROPOSAL:
+            continue
+        one, name = results.difference(architecture, other, metric), labels.name("defenses", other)
+        if one is None:
+            sides["missing"].append(name)
+            continue
+        side = "open" if not one.resolved else "higher" if one.difference > 0 else "lower"
+        points = labels.points(one.difference)
+        sides[side].append(labels("sentences.named", name=name, value=points))
+    text = [labels("differences.of", architecture=labels.name("architectures", architecture),
+                   metric=labels(f"metric_names.{metric}"))]  # fmt: skip
+    proposal = labels.name("defenses", PROPOSAL)
+    for side, names in sides.items():
+        if names:
+            key = f"differences.{side}" + ("_many" if len(names) > 1 else "")
+            text.append(labels(key, proposal=proposal, names=labels.enumerate(names)))
+    if not any(sides.values()):
+        text.append(labels("differences.alone", proposal=proposal))
+    return " ".join(text)
 
 
-def describe_classes(study: Study, results: Results, labels: Labels) -> str:
-    """For each defense and architecture the worst class and its RA."""
-    parts = []
-    for architecture in study.axes.architectures:
-        values = []
-        for defense in study.axes.defenses:
-            accuracies = results.class_accuracies(defense, architecture)
-            if len(accuracies):
-                values.append(labels("figures.classes.alt_value",
-                                     defense=labels.name("defenses", defense),
-                                     worst=accuracies.index[int(accuracies.argmin())],
-                                     ra=labels.percent(float(accuracies.min()))))  # fmt: skip
-        parts.append(labels("figures.classes.alt_part",
-                            architecture=labels.name("architectures", architecture),
-                            values="; ".join(values) or labels("words.nothing")))  # fmt: skip
-    return " ".join([labels("figures.classes.alt"), *parts])
+def gaps(results: Results, labels: Labels) -> dict[str, list[str]]:
+    """By table: which evaluated cells it lacks; empty if none."""
+    targets = {cell.key for cell in results.expected} - set(results.transfer["target"])
+    lacking = {
+        "norms": results.lacking(results.norms),
+        "curve": results.lacking(results.curve),
+        "masking": results.lacking(results.masking),
+        "transfer": [cell for cell in results.expected
+                     if cell.key in targets and cell not in results.missing_cells],
+    }  # fmt: skip
+    evaluated = len(results.expected) - len(results.missing_cells)
+    return {
+        table: [labels(f"gaps.{table}", there=evaluated - len(cells), all=evaluated,
+                       missing=_keys(cells))] if cells else []
+        for table, cells in lacking.items()
+    }  # fmt: skip
 
 
-def describe_lambda(defense: str, study: Study, results: Results, labels: Labels) -> str:
-    """lambda's mean in the first and in the last epoch, by architecture."""
-    parts = []
-    for architecture in study.axes.architectures:
-        curves = [history["lambda_mean"].dropna() for cell in _of(results, defense, architecture)
-                  if (history := results.histories.get(cell.key)) is not None
-                  and "lambda_mean" in history]  # fmt: skip
-        first = estimate(float(curve.iloc[0]) for curve in curves if len(curve))
-        last = estimate(float(curve.iloc[-1]) for curve in curves if len(curve))
-        name = labels.name("architectures", architecture)
-        if first and last:
-            parts.append(labels("figures.lambda.alt_part", architecture=name,
-                                first=labels.number(first.mean),
-                                last=labels.number(last.mean)))  # fmt: skip
-        else:
-            parts.append(f"{name}: {labels('words.nothing')}.")
-    alt = labels("figures.lambda.alt", defense=labels.name("defenses", defense))
-    return " ".join([alt, *parts])
+def attack_images(results: Results, labels: Labels) -> str:
+    """On how many images each attack's accuracy counts, where that differs between attacks."""
+    table = results.attacks
+    rows = table[(table["version"] == "best") & (table["class"] == "all")]
+    names: dict[str, list[str]] = {}
+    for attack, counts in rows.groupby("attack", sort=False)["images"]:
+        images = labels.enumerate([str(count) for count in sorted({int(n) for n in counts})])
+        names.setdefault(images, []).append(labels.name("attacks", str(attack)))
+    if len(names) == 1:
+        return labels("attack_images.same", images=next(iter(names)))
+    parts = [
+        labels("attack_images.part", images=images, attacks=labels.enumerate(attacks))
+        for images, attacks in names.items()
+    ]
+    return labels("attack_images.differ", parts="; ".join(parts)) if parts else ""
 
 
-def selected_epochs(results: Results, cell: Cell) -> list[int]:
-    """The selected epoch of a cell, counted as its CSV counts; empty without a history."""
-    history = results.histories.get(cell.key)
-    if history is None:
-        return []
-    return [int(epoch) for epoch in history.loc[history["selected"] == 1, "epoch"]]
-
-
-def _of(results: Results, defense: str, architecture: str) -> list[Cell]:
-    return [cell for cell in results.expected
-            if cell.defense == defense and cell.architecture == architecture]  # fmt: skip
+def masking(study: Study, results: Results, labels: Labels) -> list[str]:
+    """Which flags are raised by how many cells and what each suggests; or that none is."""
+    table = results.masking
+    judged = table[table["raised"].notna()]
+    if judged.empty:
+        return [labels("masking.unjudged")]
+    text = []
+    for flag, rows in judged[judged["raised"] == "True"].groupby("flag", sort=False):
+        all_of = judged[judged["flag"] == flag]
+        suggests = labels.texts.get(f"flags.{flag}.suggests", str(rows["suggests"].iloc[0]))
+        text.append(labels("masking.raised", name=flag_name(str(flag), labels), count=len(rows),
+                           all=len(all_of), suggests=suggests))  # fmt: skip
+    cells = len(judged.drop_duplicates(["defense", "architecture", "seed"]))
+    text = text or [labels("masking.none", cells=cells)]
+    unknown = len(table) - len(judged)
+    return [*text, labels("masking.unknown", count=unknown)] if unknown else text

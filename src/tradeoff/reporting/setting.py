@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tradeoff.core.study import Dataset, Study, Suite
 from tradeoff.reporting.equations import EQUATIONS, Equation
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
-from tradeoff.study import Dataset, Study, Suite
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,13 @@ def describe_setting(
         Item(labels("setting.training"), _knobs(_used(dataset.train.model_dump()), labels)),
         Item(labels("setting.seeds"), seeds),
     ]
-    return items + [_suite(suite, labels) for suite in dataset.suites.values()]
+    items += [_suite(suite, labels) for suite in dataset.suites.values()]
+    transfer, statistics = study.transfer.model_dump(), study.statistics.model_dump()
+    return [
+        *items,
+        Item(labels("headings.transfer"), f"{_knobs(transfer, labels)}."),
+        Item(labels("setting.statistics"), f"{_knobs(statistics, labels)}."),
+    ]
 
 
 def describe_defenses(study: Study, labels: Labels) -> list[Defense]:

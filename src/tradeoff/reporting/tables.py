@@ -1,24 +1,27 @@
-"""The tables of a report, with every number already printed; HTML and LaTeX only lay them out."""
+"""What a table is, with every number already printed; HTML and LaTeX only lay it out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from tradeoff.reporting.estimates import Estimate, best, estimate
+from tradeoff.core.study import Study
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, best
 from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.results import Results
-from tradeoff.study import Study
 
 
 @dataclass(frozen=True)
 class Number:
-    """A table's entry: "85.3", its "0.4", or two empty texts where nothing is known."""
+    """A table's entry: "85.3", its "0.4", or two empty texts where nothing is known.
+
+    Attributes:
+        best: whether it stands out, in bold.
+        extra: what follows in small print.
+    """
 
     mean: str = ""
     sd: str = ""
     best: bool = False
-    note: str = ""
-    """The letter of a note below the table."""
+    extra: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
+    """A row; `note` has the letters of its notes below the table."""
+
     header: str
     numbers: tuple[Number, ...]
     note: str = ""
@@ -80,189 +85,85 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A column of the results: its label, and which direction is better (None: neither)."""
+class Measure:
+    """A column in the making.
 
-    key: str
+    Attributes:
+        of: its value for a defense and an architecture.
+        higher_is_better: which direction is better; None: neither.
+        spread: whether the standard deviation is printed.
+    """
+
+    header: str
+    of: Callable[[str, str], Estimate | None]
     higher_is_better: bool | None
     spread: bool = True
+    scale: Scale = PERCENT
 
 
-MAIN = (
-    Metric("NA", True),
-    Metric("RA", True),
-    Metric("RD", False, spread=False),
-    Metric("ASR", False, spread=False),
-    Metric("RA_worst_class", True, spread=False),
-)
+Remarks = Mapping[tuple[str, str], Sequence[str]]
+"""Texts of notes on a (defense, architecture)."""
 
 
-def main_table(study: Study, results: Results, labels: Labels) -> Table:
-    """Defenses down, architectures across: NA and RA with sd, RD, ASR and the worst class's RA."""
-    axes = study.axes
-    notes = seed_notes(study, results, labels)
-    columns: list[list[Number]] = []
-    groups = []
-    for architecture in axes.architectures:
-        for metric in MAIN:
-            estimates = [
-                estimate(results.group(defense, architecture)[metric.key])
-                for defense in axes.defenses
-            ]
-            letters = [_letter(notes, d, architecture) if metric.spread else ""
-                       for d in axes.defenses]  # fmt: skip
-            columns.append(_column(estimates, metric, letters, labels))
-        headers = tuple(Column(labels(f"metrics.{m.key}"), m.spread) for m in MAIN)
-        groups.append(Group(labels.name("architectures", architecture), headers))
-    rows = tuple(
-        Row(labels.name("defenses", defense), tuple(column[index] for column in columns))
-        for index, defense in enumerate(axes.defenses)
-    )
-    return Table(
-        "main", labels("tables.main"), labels("words.defense"), tuple(groups),
-        (Block("", rows),), tuple(notes.values()),
-    )  # fmt: skip
-
-
-def attack_table(study: Study, results: Results, labels: Labels) -> Table:
-    """Accuracy of the selected models under each attack, and how often right ones were fooled."""
-    attacks = ["natural", *results.attack_names, "all"]
-    metrics = [Metric(name, True) for name in attacks] + [Metric("ASR_correct", False)]
-
-    def values(defense: str, architecture: str, metric: Metric) -> Estimate | None:
-        if metric.key == "ASR_correct":
-            return estimate(results.group(defense, architecture)["ASR_correct"])
-        return estimate(results.accuracies(defense, architecture, metric.key))
-
-    headers = [*(labels.name("attacks", name) for name in attacks), labels("metrics.ASR_correct")]
-    return _blocks("attacks", metrics, headers, values, study, results, labels)
-
-
-def overfitting_table(study: Study, results: Results, labels: Labels) -> Table:
-    """The model selected on validation against the last epoch's, and the mean of last - best."""
-    keys = ("NA", "NA_last", "NA_change", "RA", "RA_last", "RA_change")
-
-    def values(defense: str, architecture: str, metric: Metric) -> Estimate | None:
-        rows = results.group(defense, architecture)
-        if metric.key.endswith("_change"):
-            name = metric.key.removesuffix("_change")
-            return estimate(rows[f"{name}_last"] - rows[name])
-        return estimate(rows[metric.key])
-
-    metrics = [Metric(key, None) for key in keys]
-    headers = [labels(f"tables.overfitting_columns.{key}") for key in keys]
-    return _blocks("overfitting", metrics, headers, values, study, results, labels)
-
-
-def class_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """RA of every class, the numbers of the figure; None if there is none by class."""
-    found = {
-        (defense, architecture): results.class_accuracies(defense, architecture)
-        for architecture in study.axes.architectures
-        for defense in study.axes.defenses
-    }
-    classes = sorted({index for values in found.values() for index in values.index})
-    if not classes:
-        return None
-
-    def values(defense: str, architecture: str, metric: Metric) -> Estimate | None:
-        row = found[defense, architecture]
-        return estimate([row[int(metric.key)]]) if int(metric.key) in row.index else None
-
-    metrics = [Metric(str(index), None, spread=False) for index in classes]
-    headers = [labels("words.class_index", index=index) for index in classes]
-    return _blocks("classes", metrics, headers, values, study, results, labels)
-
-
-def seed_notes(study: Study, results: Results, labels: Labels) -> dict[tuple[str, str], Note]:
-    """For each (defense, architecture) that lacks seeds: on how many its means rest."""
-    notes: dict[tuple[str, str], Note] = {}
-    seeds = study.axes.seeds
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            there = set(results.group(defense, architecture)["seed"])
-            missing = [seed for seed in seeds if seed not in there]
-            if missing:
-                key = "notes.no_seed" if not there else "notes.seeds"
-                text = labels(
-                    key,
-                    defense=labels.name("defenses", defense),
-                    architecture=labels.name("architectures", architecture),
-                    there=len(seeds) - len(missing),
-                    all=len(seeds),
-                    missing=labels.enumerate([str(seed) for seed in missing]),
-                )
-                notes[defense, architecture] = Note(_nth_letter(len(notes)), text)
-    return notes
-
-
-def _blocks(
+def defense_table(
     key: str,
-    metrics: Sequence[Metric],
-    headers: Sequence[str],
-    values: Callable[[str, str, Metric], Estimate | None],
+    caption: str,
+    groups: Sequence[tuple[str, Sequence[Measure]]],
+    remarks: Remarks,
     study: Study,
-    results: Results,
     labels: Labels,
 ) -> Table:
-    """A table with one block of rows for each architecture; the best is sought in each block."""
-    notes = seed_notes(study, results, labels)
+    """Defenses down, one block for each architecture, and the best sought in each block;
+    measures across, under the headers of their groups."""
+    notes: list[Note] = []
     blocks = []
     for architecture in study.axes.architectures:
         columns = [
-            _column(
-                [values(defense, architecture, metric) for defense in study.axes.defenses],
-                metric,
-                [""] * len(study.axes.defenses),
-                labels,
-            )
-            for metric in metrics
+            _column([one.of(name, architecture) for name in study.axes.defenses], one, labels)
+            for _, measures in groups
+            for one in measures
         ]
-        rows = tuple(
-            Row(
-                labels.name("defenses", defense),
-                tuple(column[index] for column in columns),
-                _letter(notes, defense, architecture),
-            )
-            for index, defense in enumerate(study.axes.defenses)
-        )
-        blocks.append(Block(labels.name("architectures", architecture), rows))
-    pairs = zip(headers, metrics, strict=True)
-    group = Group("", tuple(Column(header, metric.spread) for header, metric in pairs))
+        rows = []
+        for index, defense in enumerate(study.axes.defenses):
+            texts = remarks.get((defense, architecture), ())
+            new = [Note(nth_letter(len(notes) + place), text) for place, text in enumerate(texts)]
+            notes += new
+            numbers = tuple(column[index] for column in columns)
+            marks = ", ".join(note.letter for note in new)
+            rows.append(Row(labels.name("defenses", defense), numbers, marks))
+        blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
     return Table(
-        key, labels(f"tables.{key}"), labels("words.defense"), (group,), tuple(blocks),
-        tuple(notes.values()),
-    )  # fmt: skip
+        key,
+        caption,
+        labels("words.defense"),
+        tuple(
+            Group(header, tuple(Column(measure.header, measure.spread) for measure in measures))
+            for header, measures in groups
+        ),
+        tuple(blocks),
+        tuple(notes),
+    )
 
 
-def _column(
-    estimates: list[Estimate | None], metric: Metric, letters: list[str], labels: Labels
-) -> list[Number]:
-    if metric.higher_is_better is None:
+def _column(estimates: list[Estimate | None], measure: Measure, labels: Labels) -> list[Number]:
+    if measure.higher_is_better is None:
         winners = [False] * len(estimates)
     else:
-        winners = best(estimates, metric.higher_is_better)
-    return [
-        _number(one, winner, letter, metric.spread, labels)
-        for one, winner, letter in zip(estimates, winners, letters, strict=True)
-    ]
+        winners = best(estimates, measure.higher_is_better, measure.scale)
+    return [_number(*pair, measure, labels) for pair in zip(estimates, winners, strict=True)]
 
 
-def _number(
-    one: Estimate | None, winner: bool, letter: str, spread: bool, labels: Labels
-) -> Number:
+def _number(one: Estimate | None, winner: bool, measure: Measure, labels: Labels) -> Number:
     if one is None:
-        return Number(note=letter)
-    sd = labels.percent(one.sd) if spread and one.sd is not None else ""
-    return Number(labels.percent(one.mean), sd, winner, letter)
+        return Number()
+    mean = labels.printed(one.mean, measure.scale)
+    if one.at_least:
+        mean = f"≥\N{NO-BREAK SPACE}{mean}"
+    known = measure.spread and one.sd is not None
+    return Number(mean, labels.printed(one.sd or 0.0, measure.scale) if known else "", winner)
 
 
-def _letter(notes: dict[tuple[str, str], Note], defense: str, architecture: str) -> str:
-    note = notes.get((defense, architecture))
-    return note.letter if note else ""
-
-
-def _nth_letter(index: int) -> str:
+def nth_letter(index: int) -> str:
     """a, b, ..., z, aa, ab, ..."""
     more, last = divmod(index, len(ascii_lowercase))
-    return (_nth_letter(more - 1) if more else "") + ascii_lowercase[last]
+    return (nth_letter(more - 1) if more else "") + ascii_lowercase[last]

@@ -6,10 +6,10 @@ import time
 import torch
 from torch import nn
 
+from tradeoff.core.folding import EvalTwin
+from tradeoff.core.randomness import generator
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses.contract import Step
-from tradeoff.folding import EvalTwin
-from tradeoff.randomness import generator
 from tradeoff.training.loop import Plan, batches_per_epoch, search
 
 FEW = 4  # images that tell enough where a step is slow: then its time grows with the images

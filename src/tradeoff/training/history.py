@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tradeoff.core.files import whole
 from tradeoff.defenses.contract import Loss
-from tradeoff.files import whole
 
 Row = dict[str, float]
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tradeoff.attacks.pgd import Search
+from tradeoff.core.folding import EvalTwin
+from tradeoff.core.randomness import generator
+from tradeoff.core.study import AscentSettings, TrainSettings
+from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses.contract import Defense, Step
-from tradeoff.folding import EvalTwin
-from tradeoff.randomness import generator
-from tradeoff.study import AscentSettings, TrainSettings
-from tradeoff.threat import Threat
 from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.schedules import learning_rate

@@ -2,7 +2,7 @@
 
 import math
 
-from tradeoff.study import TrainSettings
+from tradeoff.core.study import TrainSettings
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.fields import (
+from tradeoff.core.fields import (
     BadParams,
     Fraction,
     NonNegative,

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tradeoff.archs.preprocess import Preprocess
+from tradeoff.core.device import place
+from tradeoff.core.files import whole
+from tradeoff.core.randomness import derive_seed
 from tradeoff.datasets.prepared import Prepared
-from tradeoff.device import place
-from tradeoff.files import whole
-from tradeoff.randomness import derive_seed
 
 
 class ModelMismatch(Exception):

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 __all__ = ["Fraction", "NonNegative", "Number", "Positive", "PositiveInt", "Section"]
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 class BadParams(Exception):

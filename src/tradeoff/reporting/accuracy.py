@@ -1,0 +1,148 @@
+"""The tables of accuracies: the main one, each attack, best against last, each class."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from tradeoff.core.study import Study
+from tradeoff.reporting import evidence
+from tradeoff.reporting.estimates import Estimate, estimate
+from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import Results
+from tradeoff.reporting.tables import Measure, Table, defense_table
+
+Of = Callable[[str, str], Estimate | None]
+
+
+def main_table(study: Study, results: Results, labels: Labels) -> Table:
+    """NA and RA with sd, RD, ASR, the worst class's RA, APN in the threat's norm, ECE."""
+
+    def of(column: str) -> Of:
+        return lambda defense, architecture: estimate(results.group(defense, architecture)[column])
+
+    measures = [
+        Measure(labels("metrics.NA"), of("NA"), True),
+        Measure(labels("metrics.RA"), of("RA"), True),
+        Measure(labels("metrics.RD"), of("RD"), False, spread=False),
+        Measure(labels("metrics.ASR"), of("ASR"), False, spread=False),
+        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), True, spread=False),
+        evidence.average_norm(results.dataset.threat.norm, results, labels, named=True),
+        Measure(labels("metrics.ECE"), of("ECE"), False, spread=False),
+    ]
+    caption = labels(
+        "tables.main",
+        images=image_counts(results, labels),
+        norm=labels.name("norms", results.dataset.threat.norm),
+    )
+    seeds = seed_remarks(study, results, labels)
+    flags = evidence.flag_remarks(study, results, labels)
+    remarks = {place: [*seeds.get(place, []), *flags.get(place, [])] for place in seeds | flags}
+    return defense_table("main", caption, [("", measures)], remarks, study, labels)
+
+
+def attack_table(study: Study, results: Results, labels: Labels) -> Table:
+    """Accuracy of the selected models under each attack, and how often right ones were fooled."""
+
+    def under(attack: str) -> Measure:
+        def of(defense: str, architecture: str) -> Estimate | None:
+            return estimate(results.accuracies(defense, architecture, attack))
+
+        return Measure(labels.name("attacks", attack), of, True)
+
+    def fooled(defense: str, architecture: str) -> Estimate | None:
+        return estimate(results.group(defense, architecture)["ASR_correct"])
+
+    groups = [
+        ("", [under("natural")]),
+        (labels("tables.attack_groups.bounded"), list(map(under, results.bounded_attacks))),
+        (labels("tables.attack_groups.parts"), list(map(under, results.autoattack_parts))),
+        ("", [under("all"), Measure(labels("metrics.ASR_correct"), fooled, False)]),
+    ]
+    return defense_table(
+        "attacks", labels("tables.attacks"), [group for group in groups if group[1]],
+        seed_remarks(study, results, labels), study, labels,
+    )  # fmt: skip
+
+
+def overfitting_table(study: Study, results: Results, labels: Labels) -> Table:
+    """The model selected on validation against the last epoch's, and the mean of last - best.
+
+    Both on the images of the suite that attacks both of them, and under its attacks alone.
+    """
+
+    def best_of(name: str, defense: str, architecture: str) -> pd.Series:
+        rows = results.group(defense, architecture).set_index("seed")
+        if name == "RA":
+            return rows["RA_bounded"]
+        return results.accuracies(defense, architecture, "natural")
+
+    def measure(name: str, kind: str) -> Measure:
+        def of(defense: str, architecture: str) -> Estimate | None:
+            last = results.group(defense, architecture).set_index("seed")[f"{name}_last"]
+            chosen = best_of(name, defense, architecture)
+            return estimate({"best": chosen, "last": last, "change": last - chosen}[kind])
+
+        return Measure(labels(f"tables.overfitting_columns.{kind}"), of, None)
+
+    groups = [
+        (labels(f"tables.overfitting_groups.{name}"),
+         [measure(name, kind) for kind in ("best", "last", "change")])
+        for name in ("NA", "RA")
+    ]  # fmt: skip
+    return defense_table(
+        "overfitting", labels("tables.overfitting"), groups,
+        seed_remarks(study, results, labels), study, labels,
+    )  # fmt: skip
+
+
+def class_table(study: Study, results: Results, labels: Labels) -> Table | None:
+    """RA of every class, the numbers of the figure; None if there is none by class."""
+    found = {
+        (defense, architecture): results.class_accuracies(defense, architecture)
+        for architecture in study.axes.architectures
+        for defense in study.axes.defenses
+    }
+    classes = sorted({index for values in found.values() for index in values.index})
+    if not classes:
+        return None
+
+    def of(index: int) -> Of:
+        return lambda *place: estimate([found[place][index]]) if index in found[place] else None
+
+    measures = [
+        Measure(labels("words.class_index", index=index), of(index), None, spread=False)
+        for index in classes
+    ]
+    return defense_table(
+        "classes", labels("tables.classes"), [("", measures)],
+        seed_remarks(study, results, labels), study, labels,
+    )  # fmt: skip
+
+
+def image_counts(results: Results, labels: Labels) -> str:
+    """On how many images RA counts: a number, or those of several cells."""
+    counts = sorted({int(count) for count in results.cells["images"].dropna()})
+    return labels.enumerate([str(count) for count in counts]) or "0"
+
+
+def seed_remarks(
+    study: Study, results: Results, labels: Labels
+) -> dict[tuple[str, str], list[str]]:
+    """For each (defense, architecture) that lacks seeds: on how many its means rest."""
+    remarks = {}
+    seeds = study.axes.seeds
+    for architecture in study.axes.architectures:
+        for defense in study.axes.defenses:
+            there = set(results.group(defense, architecture)["seed"])
+            missing = [seed for seed in seeds if seed not in there]
+            if missing:
+                text = labels(
+                    "notes.seeds" if there else "notes.no_seed",
+                    defense=labels.name("defenses", defense),
+                    architecture=labels.name("architectures", architecture),
+                    there=len(seeds) - len(missing),
+                    all=len(seeds),
+                    missing=labels.enumerate([str(seed) for seed in missing]),
+                )
+                remarks[defense, architecture] = [text]
+    return remarks

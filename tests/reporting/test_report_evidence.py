@@ -1,0 +1,210 @@
+"""Differences, norms, transfer and masking flags: their tables and what is said about them."""
+
+import pandas as pd
+import pytest
+from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
+
+from tradeoff.evaluation import masking as checks
+from tradeoff.evaluation import summary
+from tradeoff.reporting import evidence, results, sentences
+from tradeoff.reporting.labels import load_labels
+from tradeoff.reporting.report import build_report
+from tradeoff.reporting.results import Difference, read_results
+
+pytestmark = pytest.mark.xdist_group("reporting")
+OPTIONAL = ["norms", "curve", "differences", "masking", "transfer"]
+
+
+@pytest.fixture(scope="module")
+def english(templates):
+    return load_labels("en", templates)
+
+
+@pytest.mark.parametrize(
+    ("values", "resolved"),
+    [
+        ((0.05, 0.02, 0.08, 0.04), True),
+        ((-0.05, -0.08, -0.02, 0.04), True),
+        ((0.04, 0.02, 0.06, 0.04), True),
+        ((0.03, 0.01, 0.05, 0.04), False),  # excludes 0, but smaller than what is detectable
+        ((0.05, -0.01, 0.11, 0.04), False),
+        ((0.05, 0.00, 0.10, 0.04), False),
+        ((0.05, 0.02, 0.08, float("nan")), False),
+        ((0.00, 0.00, 0.00, 0.00), False),
+    ],
+)
+def test_what_is_resolved(values, resolved):
+    assert Difference(*values).resolved is resolved
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        (0.05, "mean of D-TRADES is higher than that of AT (+5.0); the difference is resolved."),
+        (-0.05, "mean of D-TRADES is lower than that of AT (\N{MINUS SIGN}5.0); the difference is"),
+        (0.0, "The difference from AT (0.0) is not resolved."),
+        (0.025, "The difference from AT (+2.5) is not resolved."),
+    ],
+)
+def test_the_proposal_wins_loses_and_ties(tmp_path, english, gap, said):
+    study = made_up_study(["at", "dtrades"], ["resnet18"])
+    tables = made_up_tables(study)
+    tables.differences = tables.differences.assign(
+        difference=gap, low=gap - 0.02, high=gap + 0.02, detectable=0.03
+    )
+    write_made_up(study, tmp_path, tables=tables)
+    found = read_results(study, "digits", tmp_path)
+    natural, robust = sentences.differences(study, found, english)
+    assert natural.startswith("ResNet-18, natural accuracy (NA). ")
+    assert said in robust
+    (block,) = evidence.difference_table(study, found, english).blocks
+    assert block.rows[0].numbers[-1].mean == ("yes" if abs(gap) == 0.05 else "no")
+
+
+def test_sides_are_told_apart_in_one_sentence(tmp_path, english):
+    study = made_up_study(["at", "trades", "dtrades", "mart", "faal"], ["vgg16"])
+    tables = made_up_tables(study)
+    gaps = {"at": 0.05, "trades": -0.05, "mart": 0.01, "faal": 0.06}
+    gap = tables.differences["other"].map(gaps)
+    tables.differences = tables.differences.assign(
+        difference=gap, low=gap - 0.02, high=gap + 0.02, detectable=0.03
+    )
+    write_made_up(study, tmp_path, tables=tables)
+    _, text = sentences.differences(study, read_results(study, "digits", tmp_path), english)
+    assert "higher than those of AT (+5.0) and FAAL (+6.0)" in text
+    assert "lower than that of TRADES (\N{MINUS SIGN}5.0)" in text
+    assert "The difference from MART (+1.0) is not resolved." in text
+
+
+def test_a_missing_comparison_is_named(tmp_path, english):
+    study = made_up_study(["at", "dtrades", "mart"], ["vgg16"])
+    tables = made_up_tables(study)
+    tables.differences = tables.differences.query("other == 'at'")
+    write_made_up(study, tmp_path, tables=tables)
+    texts = sentences.differences(study, read_results(study, "digits", tmp_path), english)
+    assert all("The comparison with MART is missing." in text for text in texts)
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", "header"])
+def test_a_study_without_the_proposal_or_its_evidence(tmp_path, templates, content):
+    study = made_up_study(["at"], ["vgg16"], [0])
+    write_made_up(study, tmp_path, without_history=frozenset({"at-vgg16-digits-0"}))
+    for name in OPTIONAL:
+        path = tmp_path / "plots" / name / "digits.csv"
+        if content is None:
+            path.unlink()
+        elif content == "header":
+            columns = vars(results)[f"{name.removesuffix('s').upper()}_COLUMNS"]
+            path.write_text(",".join(columns) + "\n")
+        else:
+            path.write_text(content)
+    found = read_results(study, "digits", tmp_path)
+    english = load_labels("en", templates)
+    assert sentences.differences(study, found, english) == [
+        "D-TRADES is not part of this study: there is nothing to compare."
+    ]
+    gaps = sentences.gaps(found, english)
+    assert all("0 of 1 evaluated cells" in gaps[name][0] for name in gaps)
+    assert "neither an alarm nor an all-clear" in sentences.masking(study, found, english)[0]
+    if content == "":
+        text = build_report(study, "digits", found, templates, ["en"])["report.en.html"].decode()
+        assert "0 of 1 evaluated cells have minimum norms. Missing: at-vgg16-digits-0." in text
+
+
+def test_missing_rows_are_named(tmp_path, english):
+    study = made_up_study(["at", "dtrades"], ["vgg16"])
+    tables = made_up_tables(study)
+    tables.norms = tables.norms.query("defense != 'at' or seed != 1")
+    tables.transfer = tables.transfer.query("target != 'dtrades-vgg16-digits-2'")
+    write_made_up(study, tmp_path, frozenset({"at-vgg16-digits-0"}), tables=tables)
+    gaps = sentences.gaps(read_results(study, "digits", tmp_path), english)
+    assert gaps["norms"] == [
+        "4 of 5 evaluated cells have minimum norms. Missing: at-vgg16-digits-1."
+    ]
+    assert "Missing: dtrades-vgg16-digits-2." in gaps["transfer"][0]
+    assert gaps["curve"] == gaps["masking"] == []
+
+
+def test_a_lower_bound_is_marked(complete, english):
+    study, found = complete
+    table = evidence.norm_table(study, found, english)
+    assert [group.header for group in table.groups] == [
+        *(english(f"norms.{norm}") for norm in ("l0", "l2", "linf")), ""
+    ]  # fmt: skip
+    row = table.blocks[0].rows[study.axes.defenses.index("mart")]
+    norms = made_up_tables(study).norms
+    mine = norms.query("defense == 'mart' and architecture == 'resnet18' and norm == 'l2'")
+    assert row.numbers[3].mean == f"≥\N{NO-BREAK SPACE}{mine['APN'].mean():.3f}"
+    assert row.numbers[4].mean == f"{mine['APN_fooled'].mean():.3f}"
+    assert row.numbers[-1].mean == "4.0"
+    assert "≥" not in "".join(n.mean for row in table.blocks[1].rows for n in row.numbers)
+
+
+def test_transfer_equals_pandas(complete, english):
+    study, found = complete
+    table = evidence.transfer_table(study, found, english)
+    rows = made_up_tables(study).transfer
+    mine = rows.query("target_defense == 'faal' and target_architecture == 'vgg16'")
+    means = 100 * mine.groupby("role")["fooled"].mean()
+    row = table.blocks[1].rows[study.axes.defenses.index("faal")]
+    assert [n.mean for n in row.numbers] == [f"{means[role]:.1f}" for role in results.ROLES]
+    matrix = found.transfer_matrix()
+    assert list(matrix.index) == [*study.axes.defenses, "ensemble"]
+    pair = rows.query("source_defense == 'at' and target_defense == 'mart'")["fooled"].mean()
+    assert matrix.loc["at", "mart"] == pytest.approx(pair)
+
+
+def test_flags_are_counted_and_explained(complete, english):
+    study, found = complete
+    table = evidence.masking_table(study, found, english)
+    numbers = {row.header: row.numbers for row in table.blocks[0].rows}
+    place = study.axes.defenses.index("trades")
+    number = numbers["FOSC > 0.1"][place]
+    assert (number.mean, number.best) == ("1/3", True)
+    assert number.extra.startswith("[")
+    assert numbers["Cosine of gradients < 0.1"][study.axes.defenses.index("faal")].mean == "0/2"
+    fosc, cosine, unknown = sentences.masking(study, found, english)
+    assert fosc.startswith("FOSC: raised in 2 of 36 cells. The loss could still rise")
+    assert cosine.startswith("Cosine of gradients: raised in 2 of 34 cells.")
+    assert "Measurements without a result: 2" in unknown
+
+
+def test_no_flag_is_said_in_words(tmp_path, english):
+    study = made_up_study(["at", "mart"], ["vgg16"])
+    write_made_up(study, tmp_path)
+    found = read_results(study, "digits", tmp_path)
+    assert sentences.masking(study, found, english) == [
+        "No flag is raised in any of the 6 measured cells."
+    ]
+    assert evidence.flag_remarks(study, found, english) == {}
+
+
+def test_images_per_attack_are_told_where_they_differ(complete, tmp_path, english):
+    study, found = complete
+    assert sentences.attack_images(found, english) == "Images per attack: 360."
+    tables = made_up_tables(study)
+    parts = tables.attacks["attack"].isin(["apgd-ce", "square", "all"])
+    tables.attacks.loc[parts & (tables.attacks["class"] == "all"), "images"] = 100
+    write_made_up(study, tmp_path, tables=tables)
+    text = sentences.attack_images(read_results(study, "digits", tmp_path), english)
+    assert "; 100 for APGD-CE, Square and All." in text
+
+
+def test_labels_and_names_are_those_of_the_evaluation(english):
+    assert results.PROPOSAL == summary.PROPOSAL
+    assert evidence.LOW_IS_SUSPICIOUS == checks.LOW_IS_SUSPICIOUS
+    assert list(THRESHOLDS) == list(checks.SENTENCES)
+    for flag, sentence in checks.SENTENCES.items():
+        assert english(f"flags.{flag}.suggests") == sentence
+
+
+def test_an_unknown_flag_keeps_its_name_and_sentence(tmp_path, english):
+    study = made_up_study(["at"], ["vgg16"], [0])
+    tables = made_up_tables(study)
+    tables.masking = pd.DataFrame([tables.masking.iloc[0]]).assign(
+        flag="new_sign", raised=True, suggests="It looks odd."
+    )
+    write_made_up(study, tmp_path, tables=tables)
+    found = read_results(study, "digits", tmp_path)
+    (text,) = sentences.masking(study, found, english)
+    assert text == "new_sign: raised in 1 of 1 cells. It looks odd."
