@@ -47,9 +47,29 @@ train:
 suites:
   bounded:
     images: null
+    batch_size: 64
+    versions: [best, last]
+    gradient_checks: {steps: 5, relative_step_size: 0.1}
     attacks:
       fgsm: {}
       margin: {attack: pgd, loss: margin, steps: 20, relative_step_size: 0.1, restarts: 2}
+  autoattack: &one
+    images: 10
+    batch_size: 64
+    versions: [best]
+    gradient_checks: null
+    attacks: {fgsm: {}}
+  minimal: *one
+transfer: {images: 50, steps: 20, relative_step_size: 0.1}
+masking:
+  pgd_minus_autoattack: 0.1
+  square_alone: 0.02
+  fosc: 0.2
+  gradient_cosine: 0.3
+  zero_gradients: 0.01
+  large_epsilon_accuracy: 0.01
+  single_step_stronger: 0.01
+statistics: {resamples: 2000, level: 0.95, alpha: 0.05, power: 0.8}
 datasets:
   digits:
     split: {validation: 100, test: 200, limit: null}
@@ -57,14 +77,14 @@ datasets:
     threat: {norm: linf, epsilon: 0.1}
     threads: 1
     train: {epochs: 2, attack: {steps: 3}}
-    suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}}
+    suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}, autoattack: {}, minimal: {}}
   cifar10:
     split: {validation: 5000, test: null, limit: 400}
     models: {resnet18: {width: 1, pretrained: null}, vgg16: {width: 1.0, pretrained: null}}
     threat: {norm: l2, epsilon: 8/255}
     threads: null
     train: {}
-    suites: {bounded: {}}
+    suites: {bounded: {}, autoattack: {}, minimal: {}}
 """
 )
 
@@ -247,7 +267,12 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     ),
     (("datasets", "digits", "train", "attack"), None, "datasets.digits.train.attack", "section"),
     (("datasets", "digits", "train"), [1], "datasets.digits.train", "valid dictionary"),
-    (("datasets", "digits", "suites"), {}, "datasets.digits.suites.bounded", "is missing"),
+    (
+        ("datasets", "digits", "suites", "minimal"),
+        MISSING,
+        "datasets.digits.suites.minimal",
+        "is missing; {} changes nothing",
+    ),
     (("datasets", "digits", "suites", "full"), {}, "datasets.digits.suites", "'full' is not known"),
     (
         ("datasets", "digits", "suites", "bounded", "images"),
@@ -289,6 +314,13 @@ WRONG: list[tuple[Place, Any, str, str]] = [
         "suites.bounded.attacks.margin.attack",
         "is not known",
     ),
+    (("suites", "minimal"), MISSING, "suites.minimal", "is missing"),
+    (("suites", "bounded", "versions"), ["first"], "suites.bounded.versions.0", "'last'"),
+    (("suites", "bounded", "versions"), ["last"] * 2, "suites.bounded.versions", "each thing once"),
+    (("suites", "bounded", "batch_size"), 0, "suites.bounded.batch_size", "greater than 0"),
+    (("masking", "gradient_cosine"), -2, "masking.gradient_cosine", "greater than or equal to -1"),
+    (("statistics", "power"), 0.4, "statistics.power", "greater than or equal to 0.5"),
+    (("transfer",), MISSING, "transfer", "is missing"),
     (("suites", "bounded", "image"), 3, "suites.bounded", "did you mean images?"),
 ]
 

@@ -220,10 +220,11 @@ def test_best_is_the_epoch_of_highest_validation_accuracy(name: str) -> None:
 
 
 def test_training_learns() -> None:
-    trained = train("at", epochs=12)
+    trained = train("at", data=tiny.made_up(train=256), epochs=15)
     first, last = trained.history[0], trained.history[-1]
-    assert last["loss"] < 0.6 * first["loss"]
+    assert last["loss"] < 0.8 * first["loss"]
     assert last["validation_natural_accuracy"] > 0.8
+    assert last["validation_robust_accuracy"] > first["validation_robust_accuracy"] + 0.1
 
 
 def test_averaged_weights_are_what_is_validated_and_kept() -> None:

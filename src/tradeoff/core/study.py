@@ -306,8 +306,10 @@ class Study:
                         f"{file.name}: datasets.{name}.models.{architecture}: is missing, "
                         "study.architectures has it"
                     )
-        for name, suite in raw["suites"].items():
-            _suite(name, suite, file.name, f"suites.{name}")
+        suites = {
+            suite: _suite(suite, entries, file.name, f"suites.{suite}")
+            for suite, entries in raw["suites"].items()
+        }
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
         return cls(
             params.study,
@@ -316,10 +318,7 @@ class Study:
             params.masking,
             params.transfer,
             params.statistics,
-            {
-                suite: _suite(suite, raw["suites"][suite], file.name, f"suites.{suite}")
-                for suite in raw["suites"]
-            },
+            suites,
         )
 
     def cell(self, key: str) -> Cell:

@@ -1,0 +1,288 @@
+"""PGD and FGSM: optimal on a linear model, inside the threat, the same in any batch."""
+
+import foolbox
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import tiny
+from tests.attacks.trained import L2, LINF, linear, trained
+from tradeoff.attacks.contract import Attempt
+from tradeoff.attacks.fgsm import fgsm
+from tradeoff.attacks.pgd import (
+    Search,
+    _logits_and_gradient,
+    ascend,
+    ascend_divergence,
+    keyed_start,
+    pgd,
+)
+from tradeoff.core.losses import margin
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.threat import BallNorm, Threat, perturbation_norm
+
+NORMS = {"linf": LINF, "l2": L2}
+
+
+def mid_grey(count: int = 20) -> Tensor:
+    """Images (count, 1, 4, 4) so far from black and white that no bound is met."""
+    draws = torch.Generator().manual_seed(5)
+    return 0.5 + 0.1 * torch.rand(count, 1, 4, 4, generator=draws)
+
+
+def linear_problem(norm: BallNorm) -> tuple[nn.Module, Tensor, Tensor, Threat, Tensor]:
+    """A linear model of two classes, images, labels, a threat that fools half of the images.
+
+    Last the lowest margins in the ball: each margin less epsilon times the slope's dual norm.
+    """
+    model, images = linear(2), mid_grey()
+    labels = model(images).argmax(1)
+    weight = model[1].weight  # type: ignore[index]
+    slope = weight[labels] - weight[1 - labels]
+    dual = torch.linalg.vector_norm(slope, ord=1 if norm == "linf" else 2, dim=1)
+    margins = margin(model(images), labels)
+    threat = Threat(norm, float((margins / dual).median()) + 1e-3)
+    assert threat.epsilon < 0.4, "else the bounds 0 and 1 are met"
+    return model, images, labels, threat, margins - threat.epsilon * dual
+
+
+def margins(model: nn.Module, attempt: Attempt, labels: Tensor) -> Tensor:
+    return margin(model(attempt.images), labels)
+
+
+def fooled(model: nn.Module, attempt: Attempt, labels: Tensor) -> Tensor:
+    return model(attempt.images).argmax(1) != labels
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_pgd_is_optimal_on_a_linear_model(norm: BallNorm, loss: str) -> None:
+    model, images, labels, threat, optimum = linear_problem(norm)
+    attempt = pgd(
+        model, images, labels, threat, keys=sample_keys(torch.arange(20)), loss=loss, steps=40
+    )
+    # Those that can be fooled stop at the first iterate that fools.
+    held = optimum > 0
+    assert held.any() and not held.all()
+    assert torch.equal(fooled(model, attempt, labels), ~held)
+    torch.testing.assert_close(
+        margins(model, attempt, labels)[held], optimum[held], rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fgsm_is_optimal_on_a_linear_model(norm: BallNorm) -> None:
+    model, images, labels, threat, optimum = linear_problem(norm)
+    attempt = fgsm(model, images, labels, threat, keys=sample_keys(torch.arange(20)))
+    torch.testing.assert_close(margins(model, attempt, labels), optimum, rtol=1e-4, atol=1e-5)
+    assert attempt.queries.tolist() == [1] * 20
+
+
+def test_the_ascent_reaches_the_corner_of_a_linear_objective() -> None:
+    images = mid_grey(3)
+    slope = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+    search = Search(Threat("linf", 0.1), steps=10, step_size=0.03)
+    found = ascend(lambda x: (x * slope).flatten(1).sum(1), images, images, search)
+    torch.testing.assert_close(found, images + 0.1 * slope.sign())
+    assert not found.requires_grad
+    none = Search(Threat("linf", 0.1), steps=0, step_size=0.03)
+    assert torch.equal(ascend(lambda x: x.flatten(1).sum(1), images, images, none), images)
+
+
+def test_the_divergence_grows_along_its_ascent() -> None:
+    model, images = linear(3), mid_grey()
+    clean = model(images).log_softmax(1)
+    start = images + 1e-3
+    ends = [
+        ascend_divergence(model, images, clean, start, Search(LINF, steps, 0.02))
+        for steps in (1, 3, 9)
+    ]
+    values = [
+        (clean.exp() * (clean - model(end).log_softmax(1))).sum(1).mean().item() for end in ends
+    ]
+    assert 0 < values[0] < values[1] < values[2]
+
+
+def attack(
+    count: int = 100, norm: str = "linf", keys: Tensor | None = None, **budget: object
+) -> tuple[Attempt, Tensor]:
+    """PGD on the trained network: the attempt and which samples it fooled."""
+    subject = trained().first(count)
+    chosen = {"steps": 5, "relative_step_size": 0.3} | budget
+    attempt = pgd(
+        subject.model,
+        subject.images,
+        subject.labels,
+        NORMS[norm],
+        keys=subject.keys if keys is None else keys,
+        **chosen,  # type: ignore[arg-type]
+    )
+    return attempt, fooled(subject.model, attempt, subject.labels)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_nothing_leaves_the_threat(norm: str, loss: str) -> None:
+    attempt, hit = attack(norm=norm, loss=loss, restarts=2)
+    images, threat = trained().images[:100], NORMS[norm]
+    distance = perturbation_norm(attempt.images - images, threat.norm)
+    assert distance.max() <= threat.epsilon * (1 + 1e-5)
+    assert attempt.images.min() >= 0 and attempt.images.max() <= 1
+    assert 0.1 < hit.float().mean() < 1
+    assert not attempt.images.requires_grad
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_restarts_never_hurt(norm: str) -> None:
+    subject = trained().first(100)
+    few, hit_by_few = attack(norm=norm, restarts=1, steps=3)
+    many, hit_by_many = attack(norm=norm, restarts=4, steps=3)
+    assert (hit_by_many | ~hit_by_few).all()
+    # What one start fooled is left alone; what it did not is no better off.
+    assert torch.equal(few.images[hit_by_few], many.images[hit_by_few])
+    held = ~hit_by_few
+    before, after = (margins(subject.model, a, subject.labels)[held] for a in (few, many))
+    assert (after <= before + 1e-5).all()
+    assert (after < before - 1e-3).any(), "else the restarts start where the first one did"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_sample_is_attacked_alike_in_any_batch(norm: str) -> None:
+    subject, threat = trained().first(60), NORMS[norm]
+    together, hit = attack(60, norm, restarts=2)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    apart, queries = torch.empty_like(subject.images), torch.empty_like(subject.labels)
+    for part in order.split(7):
+        attempt = pgd(
+            subject.model,
+            subject.images[part],
+            subject.labels[part],
+            threat,
+            keys=subject.keys[part],
+            steps=5,
+            relative_step_size=0.3,
+            restarts=2,
+        )
+        apart[part], queries[part] = attempt.images, attempt.queries
+    assert torch.equal(subject.model(apart).argmax(1) != subject.labels, hit)
+    assert torch.equal(queries, together.queries)
+    # Sums are rounded differently in other batches, so a sign of the gradient may flip.
+    same = (apart - together.images).flatten(1).abs().amax(1) < 1e-4
+    assert same.float().mean() > 0.9
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_start_points_belong_to_the_samples_key_and_restart(norm: str) -> None:
+    images, threat = trained().images[:40], NORMS[norm]
+    keys = sample_keys(torch.arange(40), "test")
+    together = keyed_start(images, keys, threat)
+    some = torch.tensor([31, 2, 17])
+    assert torch.equal(keyed_start(images[some], keys[some], threat), together[some])
+    assert not torch.equal(keyed_start(images, keys, threat, restart=1), together)
+    others = sample_keys(torch.arange(40), "other purpose")
+    assert not torch.equal(keyed_start(images, others, threat), together)
+    # They reach out to the border, each in its own direction.
+    distance = perturbation_norm(together - images, threat.norm)
+    assert distance.max() <= threat.epsilon * (1 + 1e-5)
+    assert distance.mean() > 0.5 * threat.epsilon
+    same_image = keyed_start(images[:1].expand(40, -1, -1, -1), keys, threat)
+    assert len(torch.unique(same_image.flatten(1), dim=0)) == 40
+
+
+def test_queries_count_the_forward_passes_of_each_sample() -> None:
+    subject = trained().first(50)
+
+    class Counting(nn.Module):
+        seen = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.seen += len(images)
+            return subject.model(images)
+
+    counting = Counting().eval()
+    attempt = pgd(
+        counting, subject.images, subject.labels, LINF, keys=subject.keys, steps=4, restarts=3
+    )
+    assert int(attempt.queries.sum()) == counting.seen - 1  # one by check_inputs
+    hit = fooled(subject.model, attempt, subject.labels)
+    assert (attempt.queries[~hit] == 3 * (4 + 1)).all()
+    assert (attempt.queries[hit] < 3 * (4 + 1)).any() and attempt.queries.min() >= 1
+
+
+def test_misclassified_samples_take_one_query() -> None:
+    """Where the start point is misclassified too, nothing more is tried."""
+    subject = trained().first(30)
+    wrong = (subject.model(subject.images).argmax(1) + 1) % 10
+    attempt = pgd(subject.model, subject.images, wrong, Threat("linf", 0.01), keys=subject.keys)
+    assert (attempt.queries == 1).sum() >= 28
+
+
+def test_the_margin_loss_is_about_as_strong() -> None:
+    _, by_margin = attack(300, loss="margin", steps=20)
+    _, by_entropy = attack(300, steps=20)
+    assert abs(int(by_margin.sum()) - int(by_entropy.sum())) <= 9
+
+
+@pytest.mark.parametrize("confidence", [0.0, 5.0])
+def test_margin_gradients_vanish_beyond_the_confidence_only(confidence: float) -> None:
+    model, images = linear(2), mid_grey()
+    labels = 1 - model(images).argmax(1)  # all margins are negative
+    values = margin(model(images), labels)
+    _, gradient = _logits_and_gradient(model, images, labels, "margin", confidence, last=False)
+    assert gradient is not None
+    flat = (gradient == 0).flatten(1).all(1)
+    assert torch.equal(flat, values < -confidence)
+
+
+def test_epsilon_zero_changes_nothing() -> None:
+    subject = trained().first(50)
+    threat = Threat("linf", 0.0)
+    attempt = pgd(subject.model, subject.images, subject.labels, threat, keys=subject.keys, steps=2)
+    assert torch.equal(attempt.images, subject.images)
+
+
+def test_attacks_leave_no_gradients_in_the_model() -> None:
+    model = tiny.network().eval()
+    images, labels = tiny.batch()
+    keys = sample_keys(torch.arange(len(labels)))
+    pgd(model, images, labels, tiny.THREAT, keys=keys, steps=2)
+    fgsm(model, images, labels, tiny.THREAT, keys=keys)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("attack_function", [pgd, fgsm])
+def test_wrong_inputs_are_refused(attack_function: object) -> None:
+    subject = trained().first(4)
+    with pytest.raises(ValueError, match="labels span"):
+        attack_function(  # type: ignore[operator]
+            subject.model, subject.images, subject.labels + 10, LINF, keys=subject.keys
+        )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_robust_accuracy_is_at_most_that_under_foolboxs_pgd(norm: str) -> None:
+    """The same budget on the same 500 images: 0.5 points of tolerance."""
+    subject, threat = trained(), NORMS[norm]
+    ours = pgd(
+        subject.model,
+        subject.images,
+        subject.labels,
+        threat,
+        keys=subject.keys,
+        steps=20,
+        relative_step_size=0.1,
+    )
+    theirs_attack = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm](
+        steps=20, rel_stepsize=0.1
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, theirs = theirs_attack(
+            foolbox.PyTorchModel(subject.model, bounds=(0, 1)),
+            subject.images,
+            subject.labels,
+            epsilons=threat.epsilon,
+        )
+    robust = (~fooled(subject.model, ours, subject.labels)).float().mean()
+    assert robust <= (~theirs).float().mean() + 0.005
+    assert 0.02 < robust < 0.9
