@@ -79,6 +79,6 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
                 if folded.bias is None:
                     zeros = folded.weight.new_zeros(len(folded.weight))
                     folded.bias = nn.Parameter(zeros, requires_grad=False)
-                setattr(copied, second, nn.Identity())
+                setattr(copied, second, nn.Identity().eval())
                 pairs.append((convolution, norm, folded))
     return pairs

@@ -63,7 +63,7 @@ def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Seq
     """
     try:
         with safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {})["blueprint"])
+            found = dict(json.loads((file.metadata() or {})["blueprint"]))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ModelMismatch(f"{path}: not there; train the cell first") from None
@@ -74,5 +74,8 @@ def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Seq
             raise ModelMismatch(f"{path}: {name} is {found.get(name)}, params want {expected}")
     ones = [1.0] * blueprint.channels
     model = build_model(blueprint, ones, ones, seed=0)
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelMismatch(f"{path}: not the tensors of its blueprint ({error})") from None
     return place(model.eval().requires_grad_(False), device)
