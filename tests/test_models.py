@@ -70,9 +70,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         ("width", 0.25),
     ],
 )
-def test_a_model_of_another_blueprint_is_refused(
-    field: str, value: object, tmp_path: Path
-) -> None:
+def test_a_model_of_another_blueprint_is_refused(field: str, value: object, tmp_path: Path) -> None:
     file = tmp_path / "best"
     save_model(built().state_dict(), BLUEPRINT, file)
     expected = replace(BLUEPRINT, **{field: value})

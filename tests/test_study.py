@@ -435,7 +435,7 @@ SYNTAX = ["\n", ": ", "- ", "&a ", "*a ", "[", "!!", "{"]
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -457,7 +457,7 @@ def test_a_mutated_file_is_read_or_refused_with_a_message(
     assert_read_or_refused(OWN)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_garbled_file_is_read_or_refused_with_a_message(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

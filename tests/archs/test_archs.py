@@ -59,7 +59,9 @@ def test_28x28_images_are_padded_with_black_inside_the_model(architecture: Modul
     torch.testing.assert_close(model(images), model(padded))
 
 
-@pytest.mark.parametrize(("size", "seen"), [(8, 8), (16, 16), (17, 32), (28, 32), (31, 32), (32, 32)])
+@pytest.mark.parametrize(
+    ("size", "seen"), [(8, 8), (16, 16), (17, 32), (28, 32), (31, 32), (32, 32)]
+)
 def test_only_sizes_near_32_are_padded(size: int, seen: int) -> None:
     layer = Preprocess([0.5, 0.25], [0.5, 2.0])
     images = torch.rand(2, 2, size, size, generator=torch.Generator().manual_seed(0))
@@ -67,9 +69,9 @@ def test_only_sizes_near_32_are_padded(size: int, seen: int) -> None:
     assert found.shape[-2:] == (seen, seen)
     before = (seen - size) // 2
     inner = found[:, :, before : before + size, before : before + size]
-    expected = (images - torch.tensor([0.5, 0.25]).view(-1, 1, 1)) / torch.tensor(
-        [0.5, 2.0]
-    ).view(-1, 1, 1)
+    expected = (images - torch.tensor([0.5, 0.25]).view(-1, 1, 1)) / torch.tensor([0.5, 2.0]).view(
+        -1, 1, 1
+    )
     torch.testing.assert_close(inner, expected)
     if seen > size:
         # Black is padded before normalising.
@@ -96,9 +98,7 @@ def test_a_layer_keeps_at_least_one_channel() -> None:
     assert [scaled(64, width) for width in (0.125, 0.1875, 1.0, 2.0)] == [8, 12, 64, 128]
 
 
-@pytest.mark.parametrize(
-    ("architecture", "theirs"), [(resnet18, "resnet18"), (vgg16, "vgg16_bn")]
-)
+@pytest.mark.parametrize(("architecture", "theirs"), [(resnet18, "resnet18"), (vgg16, "vgg16_bn")])
 def test_it_computes_what_torchvisions_network_of_the_same_weights_does(
     architecture: ModuleType, theirs: str
 ) -> None:

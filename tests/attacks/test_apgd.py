@@ -8,7 +8,8 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor
 
 from tests.attacks.trained import L2, LINF, linear, trained
-from tradeoff.attacks.apgd import apgd, apgd_targeted, checkpoints, likeliest_targets
+from tradeoff.attacks.apgd import apgd, apgd_targeted, checkpoints
+from tradeoff.core.losses import likeliest_others
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.threat import Threat, perturbation_norm
 
@@ -78,8 +79,8 @@ def test_linear_model_is_solved_exactly() -> None:
 
 def test_targets_are_ranked_and_leave_out_the_label() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
-    assert likeliest_targets(logits, torch.tensor([0]), 9).tolist() == [[2, 1, 3]]
-    assert likeliest_targets(logits, torch.tensor([2]), 2).tolist() == [[0, 1]]
+    assert likeliest_others(logits, torch.tensor([0]), 9).tolist() == [[2, 1, 3]]
+    assert likeliest_others(logits, torch.tensor([2]), 2).tolist() == [[0, 1]]
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

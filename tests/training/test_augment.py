@@ -28,9 +28,7 @@ def test_each_image_is_a_crop_of_its_padded_self_flipped_or_not() -> None:
         ]
         assert len(found) == 1
         seen.add(found[0])
-    assert len(seen) == 5 * 5 * 2 or len(seen) > 45  # every place and both directions
-    flipped = sum(flip for *_, flip in seen)
-    assert flipped >= 20
+    assert len(seen) > 45  # of 5 x 5 places and two directions
 
 
 def test_half_of_the_images_are_mirrored() -> None:

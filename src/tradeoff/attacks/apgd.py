@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
-from tradeoff.core.losses import margin
+from tradeoff.core.losses import likeliest_others, margin
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest
 
@@ -98,15 +98,9 @@ def apgd_targeted(
         raise ValueError(
             f"the targeted DLR loss needs at least 4 classes; the model has {logits.shape[1]}"
         )
-    aims = likeliest_targets(logits, labels, targets).repeat_interleave(restarts, dim=1)
+    aims = likeliest_others(logits, labels, targets).repeat_interleave(restarts, dim=1)
     method = _Method(model, _targeted_dlr, threat, steps, rho)
     return _search(method, images, labels, aims, keys, logits, batch_size)
-
-
-def likeliest_targets(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The classes of highest logits but the label, (N, C), (N,) -> (N, min(count, C - 1))."""
-    others = logits.scatter(1, labels[:, None], -math.inf)
-    return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import batched_logits, likeliest_targets
+from tradeoff.attacks.apgd import batched_logits
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.core.losses import likeliest_others
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import BallNorm, per_sample, perturbation_norm, steepest
 
@@ -99,7 +100,7 @@ def fab_targeted(
     """
     check_inputs(model, images, labels)
     logits = batched_logits(model, images, batch_size)
-    aims = likeliest_targets(logits, labels, targets)
+    aims = likeliest_others(logits, labels, targets)
     radius = START_RADIUS[norm] if start_radius is None else start_radius
     method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
     return _search(method, images, labels, aims, keys, logits, restarts, radius, batch_size)

@@ -18,6 +18,7 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from numpy.typing import NDArray
 from tradeoff.core.files import whole
 
 Array = NDArray[Any]
+
+# What zipfile, zlib and numpy raise for a file that is damaged or something else.
+_DAMAGED = (BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError, NotImplementedError)
 
 _COLUMNS = {
     "labels": np.int16,
@@ -106,11 +110,11 @@ def load_ledger(path: Path, cell: str, suite: str) -> Ledger:
                 tuple(map(str, file["versions"])),
                 tuple(map(str, file["attacks"])),
                 {name: file[name] for name in _COLUMNS},
-                json.loads(str(file["about"])),
+                dict(json.loads(str(file["about"]))),
             )
     except FileNotFoundError:
         raise BadLedger(f"{path}: not there; {again}") from None
-    except (BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
+    except _DAMAGED as error:
         raise BadLedger(
             f"{path}: damaged or not a ledger ({error}); delete it and {again}"
         ) from None

@@ -1,0 +1,263 @@
+"""Running a suite: its verdicts computed once more, in any batch, interrupted or not."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.attacks.trained import LINF, trained
+from tradeoff.attacks import autoattack, fgsm, fmn, pgd
+from tradeoff.attacks.contract import Attempt
+from tradeoff.core.fields import PositiveInt, Section
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.study import AscentSettings, Attack, Suite
+from tradeoff.core.threat import perturbation_norm
+from tradeoff.evaluation.checkpoints import Checkpoints
+from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
+from tradeoff.evaluation.suites import run_suite
+
+IMAGES = 60
+PGD = pgd.Knobs(loss="margin", steps=5, relative_step_size=0.3, restarts=2)
+ENSEMBLE = autoattack.Knobs(
+    version="standard", apgd_steps=8, fab_steps=5, targets=3, square_queries=40, plus_restarts=1
+)
+WHITE_BOX = [Attack("fgsm", "fgsm", fgsm.Knobs()), Attack("cw", "pgd", PGD)]
+
+
+def suite(
+    attacks: list[Attack], batch_size: int = 25, gradient_checks: AscentSettings | None = None
+) -> Suite:
+    return Suite("bounded", None, batch_size, ["best", "last"], gradient_checks, tuple(attacks))
+
+
+@cache
+def weaker() -> nn.Module:
+    """Another version of the trained model: with its weights rounded."""
+    model = copy.deepcopy(trained().model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 8).round() / 8)
+    return model
+
+
+def versions() -> dict[str, nn.Module]:
+    return {"best": trained().model, "last": weaker()}
+
+
+def run(chosen: Suite, models: dict[str, nn.Module] | None = None, **more: Any) -> Ledger:
+    subject = trained().first(IMAGES)
+    return run_suite(
+        models or versions(),
+        subject.images,
+        subject.labels,
+        LINF,
+        chosen,
+        about={"cell": "some-cell", "suite": chosen.name},
+        **more,
+    )
+
+
+def test_verdicts_and_norms_are_those_of_the_attack_on_the_model_itself() -> None:
+    subject = trained().first(IMAGES)
+    found = run(suite(WHITE_BOX))
+    assert (found.versions, found.attacks) == (("best", "last"), ("fgsm", "cw"))
+    assert found.about == {"cell": "some-cell", "suite": "bounded"}
+    for v, model in enumerate(versions().values()):
+        logits = model(subject.images)
+        assert np.array_equal(found["clean_prediction"][v], logits.argmax(1))
+        np.testing.assert_allclose(
+            found["clean_confidence"][v], logits.softmax(1).amax(1), rtol=1e-5
+        )
+        keys = sample_keys(torch.arange(IMAGES), "cw")
+        attempt = pgd.pgd(
+            model, subject.images, subject.labels, LINF, keys=keys, **PGD.model_dump()
+        )
+        attacked = model(attempt.images)
+        fooled = (attacked.argmax(1) != subject.labels).numpy()
+        assert np.array_equal(found["fooled"][v, 1], fooled)
+        assert np.array_equal(found["queries"][v, 1], attempt.queries)
+        assert 0.2 < fooled.mean() < 1
+        delta = attempt.images - subject.images
+        # The twin rounds differently: a sign may flip, and with it a pixel.
+        for norm, place in (("l2", 1), ("linf", 1)):
+            mine, theirs = found[norm][v, place], perturbation_norm(delta, norm).numpy()
+            assert np.isclose(mine, theirs, rtol=1e-3).mean() > 0.95
+    assert found["attempted"].all()
+    assert np.array_equal(found["fooled"], found["prediction"] != found["labels"])
+    assert (found["margin"][found["fooled"]] <= 0).all()
+    assert (found["margin"][~found["fooled"]] >= 0).all()
+    assert found["linf"].max() <= LINF.epsilon * (1 + 1e-5)
+    assert (found["clean_margin"] < 0)[found["clean_prediction"] != found["labels"]].all()
+
+
+def test_both_versions_are_attacked_for_themselves() -> None:
+    found = run(suite(WHITE_BOX))
+    assert (found["clean_margin"][0] != found["clean_margin"][1]).mean() > 0.9
+    alone = run(suite(WHITE_BOX), {"last": weaker()})
+    for name in PER_ATTACK:
+        np.testing.assert_array_equal(alone[name][0], found[name][1])
+
+
+@pytest.mark.parametrize("batch_size", [7, 60, 1000])
+def test_verdicts_do_not_depend_on_the_batch_size(batch_size: int) -> None:
+    attacks = [*WHITE_BOX, Attack("autoattack", "autoattack", ENSEMBLE)]
+    models = {"best": trained().model}
+    reference, other = run(suite(attacks), models), run(suite(attacks, batch_size), models)
+    for name in ("attempted", "fooled", "clean_prediction", "labels"):
+        np.testing.assert_array_equal(reference[name], other[name])
+    assert (reference["queries"] == other["queries"]).mean() > 0.97
+    np.testing.assert_allclose(reference["clean_margin"], other["clean_margin"], atol=1e-4)
+
+
+def test_the_same_suite_gives_the_same_ledger() -> None:
+    one, other = run(suite(WHITE_BOX)), run(suite(WHITE_BOX))
+    for name in (*PER_ATTACK, *PER_IMAGE, "labels"):
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_each_part_of_an_ensemble_attacks_what_is_still_robust() -> None:
+    found = run(suite([Attack("autoattack", "autoattack", ENSEMBLE)]), {"best": trained().model})
+    assert found.attacks == ("apgd-ce", "apgd-t", "fab-t", "square")
+    left = found["clean_prediction"][0] == found["labels"]
+    for attempted, fooled, prediction, queries in zip(
+        *(found[name][0] for name in ("attempted", "fooled", "prediction", "queries")), strict=True
+    ):
+        np.testing.assert_array_equal(attempted, left)
+        assert not (fooled & ~attempted).any()
+        assert (prediction[~attempted] == -1).all() and (queries[~attempted] == 0).all()
+        assert (queries[attempted] > 0).all()
+        left &= ~fooled
+    assert 0 < left.sum() < IMAGES
+    assert found["fooled"][0, 0].any(), "else nothing is left out for later parts"
+    np.testing.assert_array_equal(np.isnan(found["margin"]), ~found["attempted"])
+
+
+def test_minimum_norm_attacks_run_without_the_threat() -> None:
+    knobs = fmn.Knobs(norm="linf", steps=30, step_size=1.0, gamma=0.05)
+    found = run(suite([Attack("fmn_linf", "fmn", knobs)]), {"best": trained().model})
+    assert found["fooled"].mean() > 0.95
+    assert found["linf"].max() > LINF.epsilon, "else the threat bounds it"
+
+
+class Strength(Section):
+    strength: PositiveInt
+
+
+@pytest.fixture
+def calls() -> Iterator[list[dict[str, Any]]]:
+    """An attack that takes neither threat nor keys, and notes what it is called with."""
+    noted: list[dict[str, Any]] = []
+
+    def simple(model: nn.Module, images: Tensor, labels: Tensor, *, strength: int) -> Attempt:
+        noted.append({"strength": strength, "images": images, "training": model.training})
+        return Attempt(1 - images, torch.full_like(labels, strength))
+
+    module = ModuleType("tradeoff.attacks.simple")
+    module.simple = simple  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    yield noted
+    del sys.modules[module.__name__]
+
+
+def test_an_attack_gets_what_it_takes_and_nothing_else(calls: list[dict[str, Any]]) -> None:
+    found = run(suite([Attack("mine", "simple", Strength(strength=9))]), {"best": trained().model})
+    assert [len(call["images"]) for call in calls] == [25, 25, 10]
+    assert all(call["strength"] == 9 and not call["training"] for call in calls)
+    assert found.attacks == ("mine",)
+    assert (found["queries"] == 9).all()
+    subject = trained().first(IMAGES)
+    expected = subject.model(1 - subject.images).argmax(1)
+    np.testing.assert_array_equal(found["prediction"][0, 0], expected)
+
+
+def test_gradient_checks_are_measured_where_asked_for() -> None:
+    budget = AscentSettings(steps=4, relative_step_size=0.3)
+    measured = run(suite(WHITE_BOX[:1], gradient_checks=budget))
+    for name in CHECKS:
+        assert measured[name].shape == (2, IMAGES) and not np.isnan(measured[name]).any()
+    assert 0.2 < measured["check_fooled"].mean() <= 1
+    without = run(suite(WHITE_BOX[:1]))
+    assert all(np.isnan(without[name]).all() for name in CHECKS)
+
+
+def test_progress_is_reported_after_each_batch() -> None:
+    told: list[tuple[Any, ...]] = []
+    run(suite(WHITE_BOX), report=lambda *now: told.append(now))
+    assert told == [
+        (version, attack, done, IMAGES)
+        for version in ("best", "last")
+        for attack in ("fgsm", "cw")
+        for done in (25, 50, 60)
+    ]
+
+
+def test_a_model_in_train_mode_and_one_of_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match="train mode"):
+        run(suite(WHITE_BOX), {"best": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))})
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    broken[1].weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="NaN logits"):
+        run(suite(WHITE_BOX), {"best": broken})
+
+
+class Interrupted(Exception):
+    """As a lost machine would."""
+
+
+def test_an_interrupted_suite_goes_on_where_it_stopped(
+    tmp_path: Path, calls: list[dict[str, Any]]
+) -> None:
+    attacks = [Attack("mine", "simple", Strength(strength=2)), WHITE_BOX[1]]
+    expected = run(suite(attacks))
+    calls.clear()
+
+    def stop(version: str, attack: str, done: int, images: int) -> None:
+        if (version, attack, done) == ("best", "mine", 50):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(suite(attacks), checkpoints=Checkpoints(tmp_path), report=stop)
+    assert len(calls) == 2
+    found = run(suite(attacks), checkpoints=Checkpoints(tmp_path))
+    assert len(calls) == 2 + 1 + 3  # what was left of "best", and all of "last"
+    for name in (*PER_ATTACK, *PER_IMAGE):
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert list(tmp_path.iterdir()) == [], "a finished suite leaves nothing behind"
+
+
+def test_another_model_or_budget_does_not_take_up_what_was_left(
+    tmp_path: Path, calls: list[dict[str, Any]]
+) -> None:
+    attacks = [Attack("mine", "simple", Strength(strength=2))]
+
+    def stop(*told: Any) -> None:
+        raise Interrupted
+
+    def interrupted(models: dict[str, nn.Module], about: dict[str, Any]) -> None:
+        subject = trained().first(IMAGES)
+        with pytest.raises(Interrupted):
+            run_suite(
+                models,
+                subject.images,
+                subject.labels,
+                LINF,
+                suite(attacks),
+                about=about,
+                checkpoints=Checkpoints(tmp_path),
+                report=stop,
+            )
+
+    interrupted({"best": trained().model}, {"strength": 2})
+    interrupted({"best": weaker()}, {"strength": 2})
+    interrupted({"best": trained().model}, {"strength": 3})
+    assert len(calls) == 3
+    interrupted({"best": trained().model}, {"strength": 2})
+    assert len(calls) == 3

@@ -1,0 +1,196 @@
+"""From ledgers to tables, by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.evaluation.ledgers import ledger
+from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
+from tradeoff.evaluation.ledger import BadLedger, save_ledger
+from tradeoff.evaluation.summary import (
+    CURVE_POINTS,
+    Evaluated,
+    attack_table,
+    cell_table,
+    curve_table,
+    difference_table,
+    load_evaluated,
+    masking_table,
+    means,
+    norm_table,
+)
+from tradeoff.evaluation.tables import write_table
+
+STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
+EPSILON = 0.25
+
+
+def cell(defense: str = "trades", seed: int = 0) -> Cell:
+    dataset = replace(STUDY.datasets["digits"], threat=ThreatSettings(norm="l2", epsilon=EPSILON))
+    return Cell(defense, "resnet18", dataset, seed, STUDY.knobs["standard"])
+
+
+def evaluated(defense: str = "trades", seed: int = 0, square: list[int] | None = None) -> Evaluated:
+    """Right: 1 1 1 0 1. Held under the bounded suite: 0 1 0 0 1, and under AutoAttack too unless
+    `square` fools more."""
+    auto = ledger(
+        {"best": {"apgd-ce": [1, 0, 0, 0, 0], "square": square or [0, 0, 0, 0, 0]}},
+        attempted={"apgd-ce": [1, 1, 1, 0, 1], "square": [0, 1, 1, 0, 1]},
+        suite="autoattack",
+    )
+    minimal = ledger(
+        {"best": {"fmn_l2": [1, 1, 0, 1, 1], "other": [0, 1, 1, 1, 0]}},
+        norms={"fmn_l2": [0.1, 0.4, 9.0, 0.2, 0.3], "other": [9.0, 0.2, 0.3, 0.0, 9.0]},
+        suite="minimal",
+    )
+    return Evaluated(cell(defense, seed), ledger(), auto, minimal)
+
+
+def test_a_row_per_cell_with_the_headline_metrics() -> None:
+    table = cell_table([evaluated(), evaluated("at", 1, square=[0, 0, 0, 0, 1])])
+    first, second = table.to_dict("records")
+    expected = {
+        "defense": "trades",
+        "architecture": "resnet18",
+        "seed": 0,
+        "images": 5,
+        "NA": 0.8,
+        "RA": 0.4,
+        "RD": 0.4,
+        "ASR": 0.6,
+        "ASR_correct": 0.5,
+        "RA_worst_class": 0.0,
+        "worst_class": 1,
+        "NA_last": 0.6,
+        "RA_last": 0.2,
+        "RA_bounded": 0.4,
+        "passes": 7 * (5 * 2 * 2 + 5 * 2),
+    }
+    for name, value in expected.items():
+        assert first[name] == (pytest.approx(value) if isinstance(value, float) else value), name
+    assert (second["defense"], second["seed"]) == ("at", 1)
+    assert (second["RA"], second["RA_bounded"]) == (pytest.approx(0.2), pytest.approx(0.4))
+
+
+def test_accuracy_per_attack_version_and_class() -> None:
+    table = attack_table([evaluated(square=[0, 0, 0, 0, 1])])
+    found = table.set_index(["version", "attack", "class"])["accuracy"].to_dict()
+    expected = {
+        ("best", "natural", "all"): 0.8,
+        ("best", "pgd", "all"): 0.6,
+        ("best", "fgsm", "all"): 0.6,
+        ("best", "apgd-ce", "all"): 0.6,
+        ("best", "square", "all"): 0.4,
+        ("best", "all", "all"): 0.2,
+        ("last", "natural", "all"): 0.6,
+        ("last", "all", "all"): 0.2,
+        ("best", "natural", "1"): 0.5,
+        ("best", "all", "0"): 0.5,
+        ("best", "all", "2"): 0.0,
+        ("last", "natural", "2"): 0.0,
+    }
+    for place, value in expected.items():
+        assert found[place] == pytest.approx(value), place
+    assert ("last", "square", "all") not in found
+    assert not table.duplicated(["version", "attack", "class"]).any()
+    images = table[table["class"] != "all"].groupby(["version", "attack"])["images"].sum()
+    assert (images == 5).all()
+
+
+def test_norms_are_the_least_that_fooled_and_zero_where_already_wrong() -> None:
+    table = norm_table([evaluated()]).set_index("norm")
+    # Per image: 0.1, min(0.4, 0.2), 0.3, 0 (wrong already), 0.3.
+    assert table.loc["l2", "APN"] == pytest.approx((0.1 + 0.2 + 0.3 + 0 + 0.3) / 5)
+    assert table.loc["l2", "APN_fooled"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.3) / 4)
+    assert list(table.index) == ["l0", "l2", "linf"]
+    assert set(table["images"]) == {5}
+
+
+def test_the_curve_counts_who_is_left_at_each_epsilon() -> None:
+    table = curve_table([evaluated()])
+    assert len(table) == CURVE_POINTS
+    assert table["epsilon"].iloc[0] == 0 and table["epsilon"].iloc[-1] == 2 * EPSILON
+    assert table["RA"].is_monotonic_decreasing
+    at = {round(row.epsilon, 4): row.RA for row in table.itertuples()}
+    assert at[0.0] == pytest.approx(0.8)
+    assert at[0.15] == pytest.approx(0.6)
+    assert at[0.25] == pytest.approx(0.4)
+    assert at[0.5] == 0.0
+
+
+SETTINGS = StatisticsSettings(resamples=200, level=0.95, alpha=0.05, power=0.8)
+
+
+def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
+    cells = [evaluated("dtrades", seed) for seed in (0, 1)]
+    cells += [evaluated("at", seed, square=[0, 0, 0, 0, 1]) for seed in (0, 1)]
+    table = difference_table(cells, SETTINGS).set_index(["other", "metric"])
+    assert list(table.index) == [("at", "NA"), ("at", "RA")]
+    assert table.loc[("at", "NA"), "difference"] == 0
+    assert table.loc[("at", "RA"), "difference"] == pytest.approx(0.2)
+    low, high = table.loc[("at", "RA"), ["low", "high"]]
+    assert low <= 0.2 <= high and low < high
+    assert set(table["seeds"]) == {2} and set(table["images"]) == {5}
+
+
+def test_differences_are_the_same_each_time_and_none_without_the_proposal() -> None:
+    cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
+    pd.testing.assert_frame_equal(
+        difference_table(cells, SETTINGS), difference_table(cells, SETTINGS)
+    )
+    none = difference_table([evaluated("at"), evaluated("trades")], SETTINGS)
+    assert len(none) == 0
+    assert {"other", "metric", "difference", "low", "high", "detectable"} <= set(none.columns)
+
+
+def test_masking_flags_are_raised_by_square_alone() -> None:
+    """Square fools an image that nothing else does: 1 of 5 is above any threshold."""
+
+    def raised(square: list[int]) -> set[str]:
+        table = masking_table([evaluated(square=square)], STUDY.masking)
+        return set(table[table["raised"].eq(True)]["flag"])
+
+    assert "square_alone" not in raised([0, 0, 0, 0, 0])
+    assert "square_alone" in raised([0, 0, 0, 0, 1])
+
+
+def test_means_are_over_seeds_by_architecture_and_defense() -> None:
+    cells = [
+        evaluated("trades", 0),
+        evaluated("trades", 1, square=[0, 1, 0, 0, 1]),
+        evaluated("at"),
+    ]
+    found = means(cell_table(cells))
+    assert list(found) == ["resnet18"] and list(found["resnet18"]) == ["trades", "at"]
+    assert found["resnet18"]["trades"] == {
+        "NA": 0.8,
+        "RA": 0.2,
+        "RD": 0.6,
+        "ASR": 0.8,
+        "RA_worst_class": 0.0,
+    }
+    assert found["resnet18"]["at"]["RA"] == 0.4
+
+
+def test_ledgers_of_a_cell_are_read_and_missing_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subject = evaluated()
+    for suite in ("bounded", "autoattack", "minimal"):
+        with pytest.raises(BadLedger, match=f"{suite}.npz: not there"):
+            load_evaluated(subject.cell)
+        save_ledger(getattr(subject, suite), subject.cell.ledger(suite))
+    pd.testing.assert_frame_equal(
+        cell_table([load_evaluated(subject.cell)]), cell_table([subject]), rtol=1e-6
+    )
+
+
+def test_tables_are_written_with_six_digits(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "table.csv"
+    write_table(pd.DataFrame({"a": [1 / 3, np.nan], "b": ["x", "y"], "n": [1, 2]}), file)
+    assert file.read_text() == "a,b,n\n0.333333,x,1\n,y,2\n"
+    assert [path.name for path in file.parent.iterdir()] == ["table.csv"]
