@@ -84,6 +84,24 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     settings["models"][architecture]["width"] = 0.0625
     settings["threads"] = 1
     small = {"steps": 2, "relative_step_size": 0.5}
+    auto = {"apgd_steps": 2, "fab_steps": 2, "targets": 2, "square_queries": 3}
+    for other in params["datasets"].values():
+        other["suites"] = {"bounded": {}, "autoattack": {}, "minimal": {}}
+    settings["suites"] = {
+        "bounded": {
+            "images": 20,
+            "gradient_checks": small,
+            "attacks": {
+                **{name: {"steps": 2} for name in ("bim", "mifgsm", "cw", "cw50")},
+                "pgd": {"steps": 2, "restarts": 1},
+            },
+        },
+        "autoattack": {"images": 20, "attacks": {"autoattack": auto}},
+        "minimal": {"images": 10},
+    }
+    minimal = params["suites"]["minimal"]["attacks"]
+    params["suites"]["minimal"]["attacks"] = {"fmn_linf": minimal["fmn_linf"] | {"steps": 5}}
+    params["transfer"].update(images=20, steps=2)
     settings["train"].update(epochs=1, batch_size=40, attack=small, selection=small)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
@@ -121,12 +139,14 @@ def test_a_cell_goes_through_all_stages(tmp_path, dataset, write, defense, archi
         folder, "stages/prepare.py", dataset, data=data
     )
     assert "training will take about" in run(folder, "stages/train.py", cell, data=data)
-    assert "NA" in run(folder, "stages/attack.py", cell, "bounded", data=data)
+    for suite in ("bounded", "autoattack", "minimal"):
+        run(folder, "stages/attack.py", cell, suite, data=data)
+    run(folder, "stages/transfer.py", dataset, data=data)
     run(folder, "stages/summarize.py", dataset, data=data)
     run(folder, "stages/report.py", dataset, data=data)
 
     row = pd.read_csv(folder / "plots" / "cells" / f"{dataset}.csv").iloc[0]
-    assert row["images"] == 60
+    assert row["images"] == 20
     assert 0 <= row["RA"] <= row["NA"] <= 1
     assert row["RD"] == pytest.approx(row["NA"] - row["RA"], abs=1e-6)
     report = (folder / "reports" / dataset / "report.en.html").read_text()

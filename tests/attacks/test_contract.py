@@ -41,13 +41,14 @@ def test_only_the_samples_named_are_updated() -> None:
 
 
 def test_a_tie_between_classes_is_judged_by_the_prediction() -> None:
-    """With equal logits the first class is predicted: label 1 is fooled, label 0 is not."""
-    best = Best(images_of([0.0, 0.0]))
-    best.update(images_of([0.1, 0.1]), logits_of([0.0, 0.0]), torch.tensor([0, 1]))
-    assert best.fooled.tolist() == [False, True]
-    # Fooled with margin 0 is better than not fooled, whatever comes later.
-    best.update(images_of([0.2, 0.2]), logits_of([0.0, 1.0]), torch.tensor([0, 1]))
-    torch.testing.assert_close(best.images.flatten(), torch.tensor([0.1, 0.2]))
+    """Of equal logits the first class is predicted: margin 0 may fool or not."""
+    best, label = Best(images_of([0.0])), torch.tensor([1])
+    best.update(images_of([0.1]), torch.tensor([[0.0, 1.0, 1.0]]), label)
+    assert not best.fooled.item()
+    best.update(images_of([0.2]), torch.tensor([[1.0, 1.0, 0.0]]), label)
+    assert best.fooled.item() and best.images.item() == pytest.approx(0.2)
+    best.update(images_of([0.3]), torch.tensor([[0.0, 1.0, 1.0]]), label)
+    assert best.fooled.item() and best.images.item() == pytest.approx(0.2)
 
 
 def test_the_images_given_are_not_changed() -> None:

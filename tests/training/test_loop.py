@@ -91,7 +91,7 @@ class Watched:
 
 
 def watch(
-    watched: Any = None = None,
+    watched: Watched | None = None,
     model: nn.Module | None = None,
     data: Prepared | None = None,
     seed: int = 0,
@@ -277,23 +277,8 @@ def test_clipping_bounds_the_step_and_is_off_by_default() -> None:
 def test_a_loss_that_is_not_finite_names_epoch_and_step(
     value: float, at_step: int, epoch: int, step: int
 ) -> None:
-    with pytest.raises(TrainingFailed, match=rf"epoch {epoch}, step {step} of 4\. No model"):
+    with pytest.raises(TrainingFailed, match=rf"epoch {epoch}, step {step} of 4; no model"):
         watch(Watched(loss_at={at_step: value}))
-
-
-def test_a_gradient_that_is_not_finite_in_the_last_step_names_the_epoch() -> None:
-    class Spoiled(Watched):
-        def training_loss(
-            self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
-        ) -> Loss:
-            loss = super().training_loss(model, images, labels, step, knobs)
-            if len(self.labels) == 8:
-                # The root of zero: finite, but its slope is not.
-                loss = Loss(loss.total + (loss.total - loss.total.detach()).sqrt())
-            return loss
-
-    with pytest.raises(TrainingFailed, match=r"after epoch 2, .*NaN logits.*No model"):
-        watch(Spoiled())
 
 
 @pytest.mark.parametrize(

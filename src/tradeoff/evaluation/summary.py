@@ -185,8 +185,10 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
     for item in evaluated:
         count = min(len(item.bounded["labels"]), len(item.autoattack["labels"]))
         bounded, auto = item.bounded.first(count), item.autoattack.first(count)
-        fooled = {name: bounded["fooled"][0, a] for a, name in enumerate(bounded.attacks)}
-        parts = {name: auto["fooled"][0, a] for a, name in enumerate(auto.attacks)}
+        best = bounded.version("best")
+        fooled = {name: bounded["fooled"][best, a] for a, name in enumerate(bounded.attacks)}
+        row = auto["fooled"][auto.version("best")]
+        parts = {name: row[a] for a, name in enumerate(auto.attacks)}
         square = parts.pop("square")
         numbers = attack_numbers(
             natural(bounded, "best"),
@@ -197,7 +199,7 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
             autoattack=np.any([square, *parts.values()], axis=0),
         )
         checks = {
-            name.removeprefix("check_"): item.bounded[name][0]
+            name.removeprefix("check_"): item.bounded[name][best]
             for name in item.bounded.columns
             if name.startswith("check_")
         }
