@@ -106,6 +106,7 @@ def made_up_study(
         masking=MaskingSettings.model_validate(THRESHOLDS),
         transfer=TransferSettings(images=300, steps=20, relative_step_size=0.1),
         statistics=StatisticsSettings(resamples=2000, level=0.95, alpha=0.05, power=0.8),
+        suites=dataset.suites,
     )
 
 
