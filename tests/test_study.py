@@ -42,6 +42,9 @@ train:
   augment: null
   clip_gradient: null
   ema_decay: null
+  precision: float32
+  compile: off
+  micro_batch: null
   attack: {steps: 10, relative_step_size: 1/4}
   selection: {steps: 20, relative_step_size: 0.1}
 suites:
@@ -69,6 +72,8 @@ masking:
   zero_gradients: 0.01
   large_epsilon_accuracy: 0.01
   single_step_stronger: 0.01
+examples: {images: 4, steps: 20, relative_step_size: 0.1}
+report: {languages: [es, en]}
 statistics: {resamples: 2000, level: 0.95, alpha: 0.05, power: 0.8}
 datasets:
   digits:

@@ -30,6 +30,9 @@ _SETTINGS: dict[str, Any] = {
     "augment": None,
     "clip_gradient": None,
     "ema_decay": None,
+    "precision": "float32",
+    "compile": "off",
+    "micro_batch": None,
     "attack": {"steps": 2, "relative_step_size": 0.5},
     "selection": {"steps": 2, "relative_step_size": 0.5},
 }

@@ -14,8 +14,10 @@ from tradeoff.core.study import (
     Axes,
     Cell,
     Dataset,
+    ExamplesSettings,
     MaskingSettings,
     ModelSettings,
+    ReportSettings,
     Split,
     StatisticsSettings,
     Study,
@@ -80,6 +82,7 @@ def made_up_study(
         "epochs": EPOCHS, "batch_size": 64, "optimizer": "adam", "learning_rate": 0.001,
         "momentum": 0.9, "weight_decay": 0.0005, "schedule": "cosine", "milestones": [0.5, 0.75],
         "decay": 0.1, "warmup": 0.3, "augment": None, "clip_gradient": None, "ema_decay": None,
+        "precision": "float32", "compile": "off", "micro_batch": None,
         "attack": ascent, "selection": {"steps": 20, "relative_step_size": 0.125},
     })  # fmt: skip
     dataset = Dataset(
@@ -105,7 +108,9 @@ def made_up_study(
         knobs=sections,
         masking=MaskingSettings.model_validate(THRESHOLDS),
         transfer=TransferSettings(images=300, steps=20, relative_step_size=0.1),
+        examples=ExamplesSettings(images=4, steps=20, relative_step_size=0.1),
         statistics=StatisticsSettings(resamples=2000, level=0.95, alpha=0.05, power=0.8),
+        report=ReportSettings(languages=["es", "en"]),
         suites=dataset.suites,
     )
 

@@ -29,7 +29,6 @@ from tradeoff.core.fields import (
 )
 
 FILE = "params.yaml"
-VERSIONS = ("best", "last")
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -108,6 +107,9 @@ class TrainSettings(Section):
     augment: Literal["crop_flip"] | None
     clip_gradient: Positive | None
     ema_decay: Annotated[Positive, Field(lt=1)] | None
+    precision: Literal["float32", "tf32", "bf16"]
+    compile: Literal["auto", "on", "off"]
+    micro_batch: Annotated[int, Field(ge=2)] | None
     attack: AscentSettings
     selection: AscentSettings
 
@@ -161,6 +163,20 @@ class TransferSettings(Section):
     relative_step_size: Positive
 
 
+class ExamplesSettings(Section):
+    """Section `examples`: adversarial examples that the report shows."""
+
+    images: PositiveInt
+    steps: PositiveInt
+    relative_step_size: Positive
+
+
+class ReportSettings(Section):
+    """Section `report`."""
+
+    languages: Annotated[list[Literal["en", "es"]], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class StatisticsSettings(Section):
     """Section `statistics`: the bootstrap of differences, and what is detectable."""
 
@@ -207,9 +223,7 @@ class Dataset:
         Raises:
             BadParams: params.yaml has no such suite.
         """
-        if name not in self.suites:
-            raise BadParams(f"suite {unknown(name, self.suites)}")
-        return self.suites[name]
+        return _named(self.suites, name)
 
     @property
     def prepared(self) -> Path:
@@ -265,7 +279,9 @@ class Study:
     knobs: dict[str, Section]
     masking: MaskingSettings
     transfer: TransferSettings
+    examples: ExamplesSettings
     statistics: StatisticsSettings
+    report: ReportSettings
     suites: dict[str, Suite]
 
     @classmethod
@@ -289,7 +305,9 @@ class Study:
             suites=(Suites, ...),
             masking=(MaskingSettings, ...),
             transfer=(TransferSettings, ...),
+            examples=(ExamplesSettings, ...),
             statistics=(StatisticsSettings, ...),
+            report=(ReportSettings, ...),
             **sections,
         )
         params = validate(whole, raw, file=file.name)
@@ -317,7 +335,9 @@ class Study:
             {name: getattr(params, name) for name in sections},
             params.masking,
             params.transfer,
+            params.examples,
             params.statistics,
+            params.report,
             suites,
         )
 
@@ -361,9 +381,7 @@ class Study:
         Raises:
             BadParams: params.yaml has no such suite.
         """
-        if name not in self.suites:
-            raise BadParams(f"suite {unknown(name, self.suites)}")
-        return self.suites[name]
+        return _named(self.suites, name)
 
     def dataset(self, name: str) -> Dataset:
         """A data set of the study.
@@ -374,6 +392,12 @@ class Study:
         if name not in self.axes.datasets:
             raise BadParams(f"data set {unknown(name, self.axes.datasets)}")
         return self.datasets[name]
+
+
+def _named(suites: dict[str, Suite], name: str) -> Suite:
+    if name not in suites:
+        raise BadParams(f"suite {unknown(name, suites)}")
+    return suites[name]
 
 
 def _read(file: Path) -> dict[str, Any]:
