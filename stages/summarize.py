@@ -21,6 +21,7 @@ def main(dataset: str) -> None:
         "curve": summary.curve_table(evaluated),
         "differences": summary.difference_table(evaluated, study.statistics),
         "masking": summary.masking_table(evaluated, study.masking),
+        "provenance": summary.provenance_table(evaluated),
     }
     for name, table in tables.items():
         write_table(table, chosen.table(name))
