@@ -1,13 +1,15 @@
 """Attack one cell's models with one suite: the ledger and the cell's metrics."""
 
-from pathlib import Path
+import time
 
 import _environment
 
 from tradeoff.core.device import describe, pick_device
 from tradeoff.core.files import write_json
-from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.fingerprint import checkpoints_folder
+from tradeoff.core.models import Blueprint, load_model, read_origin
 from tradeoff.core.progress import Progress
+from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
@@ -41,7 +43,10 @@ def main(cell: str, suite: str) -> None:
         "classes": len(data.classes),
         "threat": dataset.threat.model_dump(),
         "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks},
+        "trained_with": read_origin(chosen.model(attacks.versions[0])),
+        "attacked_with": provenance(device),
     }
+    began = time.perf_counter()
     ledger = run_suite(
         models,
         test.images,
@@ -49,15 +54,16 @@ def main(cell: str, suite: str) -> None:
         threat,
         attacks,
         about=about,
-        checkpoints=Checkpoints(Path("checkpoints")),
+        checkpoints=Checkpoints(checkpoints_folder()),
         report=progress.attacking,
     )
     save_ledger(ledger, chosen.ledger(suite))
     if suite == "minimal":
-        metrics = {f"APN_{norm}": norm_metrics(ledger, "best")[norm]["APN"] for norm in NORMS}
+        norms = norm_metrics(ledger, "best")
+        metrics = {f"APN_{norm}": norms[norm]["APN"] for norm in NORMS}
     else:
         metrics = suite_metrics(ledger)
-    write_json(metrics, chosen.metrics(suite))
+    write_json(metrics | {"seconds": time.perf_counter() - began}, chosen.metrics(suite))
     progress.say(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
 

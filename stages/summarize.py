@@ -24,6 +24,7 @@ def main(dataset: str) -> None:
         "differences": summary.difference_table(evaluated, study.statistics),
         "detectable": summary.detectable_table(evaluated, study.statistics),
         "masking": summary.masking_table(evaluated, study.masking),
+        "provenance": summary.provenance_table(evaluated),
     }
     for name, table in tables.items():
         write_table(table, chosen.table(name))

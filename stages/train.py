@@ -7,12 +7,16 @@ import _environment
 from tradeoff.core.device import describe, pick_device, place
 from tradeoff.core.models import Blueprint, build_model, save_model
 from tradeoff.core.progress import Progress
+from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
+from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.estimate import estimated_seconds, in_words
 from tradeoff.training.history import write_history
-from tradeoff.training.loop import Plan, fit
+from tradeoff.training.interruption import interruptions
+from tradeoff.training.loop import fit
+from tradeoff.training.plan import Plan
 from tradeoff.training.pretrained import load_pretrained
 
 
@@ -38,10 +42,14 @@ def main(cell: str) -> None:
         f"{len(data.train)} images, {dataset.train.epochs} epochs on {describe(device)}; "
         f"training will take about {expected}"
     )
-    trained = fit(model, data, plan, progress.training)
-    save_model(trained.best, blueprint, chosen.model("best"))
-    save_model(trained.last, blueprint, chosen.model("last"))
+    with interruptions() as interrupted:
+        checkpoint = Checkpoint(checkpoint_path(chosen, model, data, plan), interrupted)
+        trained = fit(model, data, plan, progress.training, checkpoint)
+    origin = provenance(device, compilation=trained.compilation)
+    save_model(trained.best, blueprint, chosen.model("best"), origin)
+    save_model(trained.last, blueprint, chosen.model("last"), origin)
     write_history(trained.history, chosen.history)
+    checkpoint.done()
 
 
 if __name__ == "__main__":

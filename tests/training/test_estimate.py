@@ -10,7 +10,8 @@ from tests import tiny
 from tradeoff.core.fields import Section
 from tradeoff.defenses import at, faal
 from tradeoff.training.estimate import estimated_seconds, in_words
-from tradeoff.training.loop import Plan, fit
+from tradeoff.training.loop import fit
+from tradeoff.training.plan import Plan
 
 
 def plan(defense: object = at, knobs: Section | None = None, epochs: int = 3) -> Plan:

@@ -19,15 +19,9 @@ from tradeoff.core.randomness import sample_keys
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.defenses.contract import Loss, Step
-from tradeoff.training.loop import (
-    Plan,
-    Trained,
-    TrainingFailed,
-    batches_per_epoch,
-    fit,
-    make_optimizer,
-    search,
-)
+from tradeoff.training.loop import Trained, TrainingFailed, fit
+from tradeoff.training.plan import Plan, batches_per_epoch, search
+from tradeoff.training.run import make_optimizer
 
 ROOT = Path(__file__).parents[2]
 KNOBS: dict[str, tuple[Any, Any]] = {
@@ -277,7 +271,7 @@ def test_clipping_bounds_the_step_and_is_off_by_default() -> None:
 def test_a_loss_that_is_not_finite_names_epoch_and_step(
     value: float, at_step: int, epoch: int, step: int
 ) -> None:
-    with pytest.raises(TrainingFailed, match=rf"epoch {epoch}, step {step} of 4; no model"):
+    with pytest.raises(TrainingFailed, match=rf"epoch {epoch}, step {step} of 4. No model"):
         watch(Watched(loss_at={at_step: value}))
 
 

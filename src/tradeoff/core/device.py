@@ -21,6 +21,9 @@ def pick_device(threads: int | None = None) -> torch.device:
     )
     if threads is not None:
         torch.set_num_threads(threads)
+    # Evaluation is float32; training asks for less where params.yaml says so.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
     return device
 
 

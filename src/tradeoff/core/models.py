@@ -48,11 +48,21 @@ def build_model(
     return nn.Sequential(Preprocess(mean, std), network)
 
 
-def save_model(state: dict[str, Tensor], blueprint: Blueprint, path: Path) -> None:
-    """Write a state dict with its blueprint, whole or not at all."""
+def save_model(
+    state: dict[str, Tensor], blueprint: Blueprint, path: Path, origin: dict[str, str] | None = None
+) -> None:
+    """Write a state dict with its blueprint and provenance, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    metadata = {"blueprint": json.dumps(asdict(blueprint)), "origin": json.dumps(origin or {})}
     with whole(path) as partial:
-        save_file(tensors, partial, metadata={"blueprint": json.dumps(asdict(blueprint))})
+        save_file(tensors, partial, metadata=metadata)
+
+
+def read_origin(path: Path) -> dict[str, str]:
+    """With what a model was trained: see `core.provenance`."""
+    with safe_open(path, "pt") as file:
+        origin: dict[str, str] = json.loads((file.metadata() or {}).get("origin", "{}"))
+    return origin
 
 
 def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Sequential:

@@ -47,7 +47,6 @@ def steepest(gradient: Tensor, norm: BallNorm) -> Tensor:
     """The direction of unit norm (N, C, H, W) along which a linear function grows fastest."""
     if norm == "linf":
         return gradient.sign()
-    length = perturbation_norm(gradient, "l2")
     # A gradient below float32's smallest square would have length 0: scale it up first.
     largest = gradient.abs().flatten(1).amax(1)
     scaled = gradient / per_sample(largest.where(largest > 0, 1), gradient)

@@ -31,6 +31,8 @@ class Step:
         search: threat and budget of the inner attack.
         generator: the only source of randomness, on the images' device.
         epoch, epochs: this epoch, from 0, and how many there are.
+        batch, part: the size of the batch and the images of it that are at hand, where a batch is
+            done in parts; a part's random start is then its share of the whole batch's.
     """
 
     attacked: nn.Module
@@ -38,20 +40,29 @@ class Step:
     generator: torch.Generator
     epoch: int
     epochs: int
+    batch: int | None = None
+    part: slice = field(default_factory=lambda: slice(None))
 
     def random_start(self, images: Tensor) -> Tensor:
         """A point drawn uniformly from the ball around each image, (N, C, H, W)."""
-        threat = self.search.threat
+        threat, empty = self.search.threat, self._empty(images)
         if threat.norm == "linf":
-            noise = torch.empty_like(images).uniform_(-1, 1, generator=self.generator)
+            noise = empty.uniform_(-1, 1, generator=self.generator)
         else:
-            noise = torch.empty_like(images).normal_(generator=self.generator)
-        radius = images.new_empty(len(images)).uniform_(generator=self.generator)
-        return random_start(images, noise, radius, threat)
+            noise = empty.normal_(generator=self.generator)
+        radius = images.new_empty(len(noise)).uniform_(generator=self.generator)
+        return random_start(images, noise[self.part], radius[self.part], threat)
 
     def near_start(self, images: Tensor) -> Tensor:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
-        return images + 0.001 * torch.empty_like(images).normal_(generator=self.generator)
+        noise = self._empty(images).normal_(generator=self.generator)
+        return images + 0.001 * noise[self.part]
+
+    def _empty(self, images: Tensor) -> Tensor:
+        """Room for a number for each pixel of the whole batch."""
+        if self.batch is None:
+            return torch.empty_like(images)
+        return images.new_empty(self.batch, *images.shape[1:])
 
 
 class Defense(Protocol):

@@ -5,8 +5,6 @@ that determines it: model, images, budgets and this package's code. Anything cha
 a finished suite deletes its folder.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +12,12 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from tradeoff.core.files import whole
+from tradeoff.core.fingerprint import fingerprint
 from tradeoff.evaluation.ledger import Array
 
-PACKAGE = Path(__file__).parents[1]
 CODE = ("core/*.py", "attacks/*.py", "evaluation/*.py")
 
 Columns = dict[str, Array]
@@ -37,12 +34,8 @@ class Checkpoints:
         """The part that belongs to this model, these images and budgets, and today's code."""
         if self._folder is None:
             return self
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for tensor in (*model.state_dict().values(), images, labels):
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        for path in sorted(path for pattern in CODE for path in PACKAGE.glob(pattern)):
-            digest.update(path.read_bytes())
-        return Checkpoints(self._folder / f"suite-{digest.hexdigest()[:16]}")
+        tensors = [*model.state_dict().values(), images, labels]
+        return Checkpoints(self._folder / f"suite-{fingerprint(about, tensors, CODE)}")
 
     def get(self, name: str, compute: Callable[[], Parts]) -> Parts:
         """The result kept under `name`, else that of `compute`, which is kept."""

@@ -33,7 +33,7 @@ EXAMPLE_COLUMNS = [
     "prediction", "confidence", "amplification",
 ]  # fmt: skip
 SIZE_COLUMNS = ["kind", "name", "count"]
-PROVENANCE_COLUMNS = ["cell", "stage", "python", "torch", "device"]
+PROVENANCE_COLUMNS = ["cell", "stage"]  # and what is known of python, torch, device, ...
 SWEEP_COLUMNS = ["alpha", "beta", "architecture", "seed", "NA", "RA"]
 TRANSFER_COLUMNS = [
     "role", "source_defense", "source_architecture", "target_defense", "target_architecture",
@@ -43,7 +43,7 @@ TRANSFER_COLUMNS = [
 TEXTS = [
     "defense", "architecture", "version", "attack", "class", "norm", "APN_is_lower_bound", "other",
     "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7], "one", "kind", "name",
-    *PROVENANCE_COLUMNS, "deterministic",
+    *PROVENANCE_COLUMNS, "python", "torch", "device", "deterministic",
 ]  # fmt: skip
 SIGNED = ("RD", "difference", "low", "high")
 HISTORY_COLUMNS = [

@@ -10,7 +10,7 @@ from tradeoff.core.folding import EvalTwin
 from tradeoff.core.randomness import generator
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses.contract import Step
-from tradeoff.training.loop import Plan, batches_per_epoch, search
+from tradeoff.training.plan import Plan, batches_per_epoch, search
 
 FEW = 4  # images that tell enough where a step is slow: then its time grows with the images
 

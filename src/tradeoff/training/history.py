@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,37 +13,38 @@ from tradeoff.defenses.contract import Loss
 
 Row = dict[str, float]
 
+QUANTILES = (0.1, 0.5, 0.9)
+
 
 class EpochRecord:
-    """Sums over an epoch's steps of what `Loss` reports; read once, at the end of the epoch."""
+    """What `Loss` reports in an epoch; read once, at the end of the epoch."""
 
     def __init__(self, classes: int, device: torch.device) -> None:
         self._classes = classes
-        self._device = device
         self._sums: dict[str, Tensor] = {}
+        self._samples: dict[str, list[Tensor]] = {}
+        self._labels: list[Tensor] = []
         self._steps = 0
-        self._images = torch.zeros(classes, device=device)
         self._first_bad = torch.full((), -1, device=device)
 
     @torch.no_grad()
-    def add(self, loss: Loss, labels: Tensor) -> None:
-        """Take in one step."""
+    def add(self, loss: Loss, labels: Tensor, share: float = 1.0, last: bool = True) -> None:
+        """Take in a step, or of one that is done in parts the part with `share` of its images."""
         bad = (self._first_bad < 0) & ~loss.total.isfinite()
         self._first_bad = torch.where(bad, self._steps, self._first_bad)
-        self._steps += 1
-        self._add("loss", loss.total.detach())
+        self._steps += last
+        self._add("loss", loss.total.detach(), share)
         for name, value in loss.parts.items():
-            self._add(f"loss_{name}", value)
+            self._add(f"loss_{name}", value, share)
         for name, values in loss.classes.items():
-            self._add(f"class_{name}", values)
-        self._images += torch.bincount(labels, minlength=self._classes)
+            self._add(f"class_{name}", values, share)
         for name, values in loss.samples.items():
-            by_class = torch.zeros(self._classes, device=self._device, dtype=values.dtype)
-            self._add(f"{name}_sum", by_class.index_add_(0, labels, values))
-            self._add(f"{name}_squares", values.square().sum())
+            self._samples.setdefault(name, []).append(values)
+        if loss.samples:
+            self._labels.append(labels)
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+    def _add(self, name: str, value: Tensor, share: float) -> None:
+        self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + share * value
 
     def first_bad_step(self) -> int | None:
         """The first step whose loss was not finite, if there was one."""
@@ -50,23 +52,49 @@ class EpochRecord:
         return step if step >= 0 else None
 
     def row(self) -> Row:
-        """Means over steps; for numbers per image mean, standard deviation and class means."""
+        """Means over steps; of numbers per image mean, spread, quantiles and class means."""
         row: Row = {}
-        total = float(self._images.sum())
         for name, value in self._sums.items():
-            if name.endswith("_squares"):
-                continue
-            if name.endswith("_sum"):
-                stem = name.removesuffix("_sum")
-                mean = float(value.sum()) / total
-                variance = float(self._sums[f"{stem}_squares"]) / total - mean**2
-                row |= {f"{stem}_mean": mean, f"{stem}_std": max(variance, 0.0) ** 0.5}
-                row |= _numbered(stem, (value / self._images.clamp_min(1)).tolist())
-            elif value.dim():
+            if value.dim():
                 row |= _numbered(name, (value / self._steps).tolist())
             else:
                 row[name] = float(value) / self._steps
+        if self._samples:
+            labels = torch.cat(self._labels).cpu()
+            for name, parts in self._samples.items():
+                row |= _spread(name, torch.cat(parts).cpu().double(), labels, self._classes)
         return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was taken in."""
+        return {
+            "sums": self._sums,
+            "samples": self._samples,
+            "labels": self._labels,
+            "steps": self._steps,
+            "first_bad": self._first_bad,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what another record had taken in."""
+        device = self._first_bad.device
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._samples = {
+            name: [part.to(device) for part in parts] for name, parts in state["samples"].items()
+        }
+        self._labels = [part.to(device) for part in state["labels"]]
+        self._steps = state["steps"]
+        self._first_bad = state["first_bad"].to(device)
+
+
+def _spread(name: str, values: Tensor, labels: Tensor, classes: int) -> Row:
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
+    by_class = torch.zeros(classes, dtype=values.dtype).index_add_(0, labels, values) / counts
+    row = {f"{name}_mean": float(values.mean()), f"{name}_std": float(values.std(correction=0))}
+    ordered = values.sort().values  # torch.quantile takes no more than 16 million numbers
+    for share in QUANTILES:
+        row[f"{name}_q{round(100 * share)}"] = float(ordered[round(share * (len(ordered) - 1))])
+    return row | _numbered(name, by_class.tolist())
 
 
 def _numbered(name: str, values: Sequence[float]) -> Row:

@@ -1,57 +1,68 @@
 """The training loop, the same for every defense."""
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tradeoff.attacks.pgd import Search
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.randomness import generator
-from tradeoff.core.study import AscentSettings, TrainSettings
-from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import Prepared, Subset
-from tradeoff.defenses.contract import Defense, Step
+from tradeoff.defenses.contract import Step
+from tradeoff.training.acceleration import compiled, precision
 from tradeoff.training.augment import crop_and_flip
+from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.history import EpochRecord, Row
+from tradeoff.training.plan import Plan, batches_per_epoch, micro_batches, search
+from tradeoff.training.run import Run, State, snapshot
 from tradeoff.training.schedules import learning_rate
 from tradeoff.training.validation import accuracies
 
-State = dict[str, Tensor]
 Report = Callable[[int, int, int, int, Row | None], None]
+
+ADVICE = "No model was written. A lower train.learning_rate or train.clip_gradient may help."
 
 
 class TrainingFailed(Exception):
     """Training cannot go on; says where it stopped."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything that determines a training run, next to the model and the data."""
-
-    defense: Defense
-    knobs: Any
-    settings: TrainSettings
-    threat: Threat
-    seed: int
+class Interrupted(Exception):
+    """The process was asked to stop; what was done is kept."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights of the epoch chosen on the validation split, the last ones, and the history."""
+    """The weights of the epoch chosen on the validation split, the last ones, and the history.
+
+    Attributes:
+        compilation: whether the networks were compiled, and if not, why.
+    """
 
     best: State
     last: State
     history: list[Row]
+    compilation: str
 
 
-def fit(model: nn.Module, data: Prepared, plan: Plan, report: Report) -> Trained:
-    """Train `model` in place on the device it is on.
+@dataclass(frozen=True)
+class Networks:
+    """The model in train mode and its eval-mode twin, as a defense calls them."""
+
+    model: nn.Module
+    attacked: nn.Module
+    twin: EvalTwin
+
+
+def fit(
+    model: nn.Module,
+    data: Prepared,
+    plan: Plan,
+    report: Report,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train `model` in place on the device it is on, from the checkpoint's state if it has one.
 
     Args:
         report: called with (epoch, epochs, step, steps, None) after each step, and with the
@@ -59,129 +70,148 @@ def fit(model: nn.Module, data: Prepared, plan: Plan, report: Report) -> Trained
 
     Raises:
         TrainingFailed: the loss was not finite; names epoch and step.
+        Interrupted: the checkpoint was asked to stop.
     """
     settings = plan.settings
+    checkpoint = checkpoint or Checkpoint()
     device = next(model.parameters()).device
     train, validation = data.train.to(device), data.validation.to(device)
-    optimizer = make_optimizer(model, settings)
-    averaged = _average(model, settings)
-    evaluated = model if averaged is None else averaged.module
-    attacked = EvalTwin(model)
-    validated = attacked if averaged is None else EvalTwin(evaluated)
+    run = Run.begin(model, plan, len(data.classes))
+    if (state := checkpoint.load()) is not None:
+        run.load_state_dict(state)
+    networks, compilation = _networks(run, train)
+    validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
     steps = batches_per_epoch(len(train), settings.batch_size)
-    history: list[Row] = []
-    best, best_score = snapshot(model), (-1.0, -1.0)
-    for epoch in range(settings.epochs):
-        began = time.perf_counter()
-        row = _epoch(
-            model, attacked, averaged, optimizer, train, plan, epoch, len(data.classes), report
-        )
+    while run.epoch < settings.epochs:
+        row = _epoch(run, networks, train, report, checkpoint)
         validated.refresh()
-        natural, robust = accuracies(
-            validated.module, validation, plan.threat, settings.selection, settings.batch_size
-        )
+        try:
+            natural, robust = accuracies(
+                validated.module, validation, plan.threat, settings.selection, settings.batch_size
+            )
+        except ValueError as error:  # the last step's loss was finite, but its gradient was not
+            raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
         row |= {
             "validation_natural_accuracy": natural,
             "validation_robust_accuracy": robust,
-            "seconds": time.perf_counter() - began,
+            "seconds": run.seconds,
+            "selected": 0.0,
         }
         # The control is not made to be robust, so it is not chosen by robustness.
         score = (robust, natural) if plan.defense.ROBUST else (natural, robust)
-        if score > best_score:
-            best, best_score = snapshot(evaluated), score
-            history = [past | {"selected": 0.0} for past in history]
+        if score > run.best_score:
+            run.best, run.best_score = snapshot(run.evaluated), score
+            run.history = [past | {"selected": 0.0} for past in run.history]
             row["selected"] = 1.0
-        else:
-            row["selected"] = 0.0
-        history.append(row)
-        report(epoch, settings.epochs, steps, steps, row)
-    return Trained(best, snapshot(evaluated), history)
+        run.history.append(row)
+        report(run.epoch, settings.epochs, steps, steps, row)
+        run.epoch += 1
+        run.begin_epoch()
+        checkpoint.save(run.state_dict())
+    return Trained(run.best, snapshot(run.evaluated), run.history, compilation)
 
 
 def _epoch(
-    model: nn.Module,
-    attacked: EvalTwin,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
-    train: Subset,
-    plan: Plan,
-    epoch: int,
-    classes: int,
-    report: Report,
+    run: Run, networks: Networks, train: Subset, report: Report, checkpoint: Checkpoint
 ) -> Row:
-    settings = plan.settings
-    device = train.labels.device
-    # The defense is not among the seeds: all defenses see the same batches and start points.
-    draws = generator("train", plan.seed, epoch, device=device)
-    step = Step(
-        attacked.module, search(plan.threat, settings.attack), draws, epoch, settings.epochs
-    )
-    record = EpochRecord(classes, device)
+    settings, device = run.plan.settings, train.labels.device
     steps = batches_per_epoch(len(train), settings.batch_size)
-    order = torch.randperm(len(train), generator=generator("order", plan.seed, epoch))
-    bounds = range(0, (steps + 1) * settings.batch_size, settings.batch_size)
-    model.train()
-    for number, (begin, end) in enumerate(pairwise(bounds)):
-        rate = learning_rate(settings, (epoch * steps + number) / (settings.epochs * steps))
-        for group in optimizer.param_groups:
+    order = torch.randperm(len(train), generator=generator("order", run.plan.seed, run.epoch))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    run.model.train()
+    while run.step < steps:
+        # Taken at the middle of the step, so that no schedule wastes its first or last one.
+        progress = (run.epoch * steps + run.step + 0.5) / (settings.epochs * steps)
+        rate = learning_rate(settings, progress)
+        for group in run.optimizer.param_groups:
             group["lr"] = rate
-        batch = order[begin:end].to(device, non_blocking=True)
+        begin = run.step * settings.batch_size
+        batch = order[begin : begin + settings.batch_size].to(device, non_blocking=True)
         images, labels = train.floats(train.pixels[batch]), train.labels[batch]
         if settings.augment == "crop_flip":
-            images = crop_and_flip(images, draws)
-        attacked.refresh()
-        loss = plan.defense.training_loss(model, images, labels, step, plan.knobs)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+            images = crop_and_flip(images, run.draws)
+        networks.twin.refresh()
+        run.optimizer.zero_grad(set_to_none=True)
+        accumulate_gradient(run, networks, images, labels, run.draws, run.record)
         if settings.clip_gradient is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_gradient)
-        optimizer.step()
-        if averaged is not None:
-            averaged.update_parameters(model)
-        record.add(loss, labels)
-        report(epoch, settings.epochs, number, steps, None)
+            nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_gradient)
+        run.optimizer.step()
+        if run.averaged is not None:
+            run.averaged.update_parameters(run.model)
+        run.step += 1
+        report(run.epoch, settings.epochs, run.step - 1, steps, None)
+        if checkpoint.interrupted():
+            checkpoint.save(run.state_dict())
+            raise Interrupted(
+                f"stopped in epoch {run.epoch + 1}, step {run.step} of {steps}; "
+                "the same command goes on from there"
+            )
+        if checkpoint.due:
+            checkpoint.save(run.state_dict())
     # Asked once an epoch, because asking waits for the device.
-    if (bad := record.first_bad_step()) is not None:
+    if (bad := run.record.first_bad_step()) is not None:
         raise TrainingFailed(
-            f"the loss was not finite in epoch {epoch + 1}, step {bad + 1} of {steps}; "
-            "no model was written. A lower train.learning_rate or train.clip_gradient may help."
+            f"the loss was not finite in epoch {run.epoch + 1}, step {bad + 1} of {steps}. {ADVICE}"
         )
-    return {"epoch": float(epoch + 1)} | record.row() | {"learning_rate": rate}
+    row = {"epoch": float(run.epoch + 1)} | run.record.row() | {"learning_rate": rate}
+    row |= {
+        "forward_passes": float(run.passes.forward),
+        "backward_passes": float(run.passes.backward),
+    }
+    if device.type == "cuda":
+        row["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return row
 
 
-def search(threat: Threat, budget: AscentSettings) -> Search:
-    """The inner attack of a budget given relative to epsilon."""
-    return Search(threat, budget.steps, budget.relative_step_size * threat.epsilon)
-
-
-def batches_per_epoch(images: int, batch_size: int) -> int:
-    """A last batch of a single image is left out: BatchNorm cannot train on it."""
-    return images // batch_size + (images % batch_size > 1)
-
-
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Adam (the thesis) or SGD with Nesterov momentum (the literature)."""
-    parameters, decay = model.parameters(), settings.weight_decay
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=decay, fused=True)
-    return torch.optim.SGD(
-        parameters,
-        settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=decay,
-        fused=True,
+def accumulate_gradient(
+    run: Run,
+    networks: Networks,
+    images: Tensor,
+    labels: Tensor,
+    draws: torch.Generator,
+    record: EpochRecord,
+) -> None:
+    """Forward and backward of one step, in one go or in micro-batches."""
+    plan, settings = run.plan, run.plan.settings
+    step = Step(
+        networks.attacked,
+        search(plan.threat, settings.attack),
+        draws,
+        run.epoch,
+        settings.epochs,
     )
+    parts = micro_batches(len(images), settings.micro_batch)
+    state = draws.get_state() if len(parts) > 1 else None
+    for number, part in enumerate(parts):
+        if state is not None:
+            # Every part draws the noise of the whole batch and takes its own images' share.
+            draws.set_state(state)
+            step = replace(step, batch=len(images), part=part)
+        share = (part.stop - part.start) / len(images)
+        with precision(settings.precision, images.device):
+            loss = plan.defense.training_loss(
+                networks.model, images[part], labels[part], step, plan.knobs
+            )
+            (loss.total * share).backward()
+        record.add(loss, labels[part], share, last=number == len(parts) - 1)
 
 
-def snapshot(model: nn.Module) -> State:
-    """A copy of the model's state on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
+    """The networks as the defense will call them: compiled if that is wanted and works, counted."""
+    settings = run.plan.settings
+    twin = EvalTwin(run.model)
+    device = train.labels.device
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches have one size: let it choose kernels
 
+    def probe(model: nn.Module, attacked: nn.Module) -> None:
+        count = min(settings.batch_size, len(train))
+        images, labels = train.floats(train.pixels[:count]), train.labels[:count]
+        draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
+        accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
 
-def _average(model: nn.Module, settings: TrainSettings) -> AveragedModel | None:
-    """Exponential moving average of weights and BatchNorm statistics, if asked for."""
-    if settings.ema_decay is None:
-        return None
-    average = get_ema_multi_avg_fn(settings.ema_decay)
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    steps = settings.epochs * batches_per_epoch(len(train), settings.batch_size)
+    model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
+    counted = Networks(run.passes.watch(model), run.passes.watch(attacked), twin)
+    return counted, how

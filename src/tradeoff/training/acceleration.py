@@ -1,0 +1,70 @@
+"""Precision and compilation of training: speed that its pure functions need not know of."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from tradeoff.core.study import TrainSettings
+
+PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """One step's forward passes in float32, tf32 or bf16; parameters and losses stay float32.
+
+    Entered anew for each step: autocast keeps its copies of the weights until it is left.
+    """
+    if name == "float32":
+        yield
+    elif name == "tf32":
+        backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        before = [backend.fp32_precision for backend in backends]
+        for backend in backends:
+            backend.fp32_precision = "tf32"
+        try:
+            yield
+        finally:
+            for backend, value in zip(backends, before, strict=True):
+                backend.fp32_precision = value
+    else:
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+
+
+def compiled(
+    model: nn.Module,
+    attacked: nn.Module,
+    settings: TrainSettings,
+    steps: int,
+    probe: Callable[[nn.Module, nn.Module], None],
+) -> tuple[nn.Module, nn.Module, str]:
+    """The model and its attacked twin compiled, or themselves where that is not possible.
+
+    Args:
+        steps: of the whole training.
+        probe: runs one step forward and backward with both, for compiling to happen and to show
+            what it cannot do; buffers and gradients are restored here.
+
+    Returns:
+        Both networks, and what was done in a word or a sentence.
+    """
+    if settings.compile == "off":
+        return model, attacked, "not compiled"
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    if settings.compile == "auto" and not (on_gpu and steps >= PAYS_FROM):
+        return model, attacked, "not compiled: too short, or no GPU"
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    fast, fast_attacked = (torch.compile(net, dynamic=False) for net in (model, attacked))
+    try:
+        probe(fast, fast_attacked)
+    except Exception as error:  # whatever a compiler raises, there is a way without it
+        words = str(error).strip().splitlines() or [""]
+        return model, attacked, f"not compiled: {type(error).__name__}: {words[0]}"
+    finally:
+        model.zero_grad(set_to_none=True)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return fast, fast_attacked, "compiled"

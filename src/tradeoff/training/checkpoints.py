@@ -1,0 +1,97 @@
+"""The state of a cell in training on disk, so that an interrupted run goes on where it was."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import nn
+
+from tradeoff.core.files import whole
+from tradeoff.core.fingerprint import checkpoints_folder, fingerprint
+from tradeoff.core.study import Cell
+from tradeoff.datasets.prepared import Prepared
+from tradeoff.training.plan import Plan
+
+INTERVAL = 180.0  # seconds between two states within an epoch
+
+CODE = (
+    "archs/preprocess.py",
+    "attacks/contract.py",
+    "attacks/pgd.py",
+    "core/*.py",
+    "datasets/contract.py",
+    "datasets/prepared.py",
+    "defenses/contract.py",
+    "training/*.py",
+)
+
+
+class Checkpoint:
+    """A file with the last state of one cell.
+
+    Args:
+        path: None keeps nothing.
+        interrupted: whether the process was asked to stop.
+    """
+
+    def __init__(
+        self, path: Path | None = None, interrupted: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.interrupted = interrupted
+        self._path = path
+        self._saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last state is old enough for another."""
+        return time.monotonic() - self._saved > INTERVAL
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, on the CPU; None if there is none that can be read."""
+        if self._path is None:
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._path, "cpu", weights_only=True)
+            return state
+        except (OSError, RuntimeError, BadZipFile, EOFError, ValueError):
+            return None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the last state, whole or not at all."""
+        if self._path is not None:
+            with whole(self._path) as partial:
+                torch.save(state, partial)
+        self._saved = time.monotonic()
+
+    def done(self) -> None:
+        """Forget it: the cell is trained."""
+        if self._path is not None:
+            shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) -> Path:
+    """Where the state of a cell is kept: named by everything that determines its result.
+
+    Args:
+        model: as it is before the first step.
+    """
+    about = {
+        "cell": cell.key,
+        "knobs": plan.knobs.model_dump(),
+        "settings": plan.settings.model_dump(),
+        "threat": asdict(plan.threat),
+        "seed": plan.seed,
+        "device": next(model.parameters()).device.type,
+        "threads": torch.get_num_threads(),
+    }
+    tensors = [*model.state_dict().values()]
+    for subset in (data.train, data.validation):
+        tensors += [subset.pixels, subset.labels]
+    own = (f"archs/{cell.architecture}.py", f"defenses/{cell.defense}.py")
+    name = fingerprint(about, tensors, [*CODE, *own])
+    return checkpoints_folder() / f"train-{cell.key}-{name}" / "state.pt"

@@ -1,0 +1,34 @@
+"""Counting what training costs whatever the machine: passes of images through the network."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Passes:
+    """Forward and backward passes of the networks that are watched, in images."""
+
+    def __init__(self) -> None:
+        self.forward = 0
+        self.backward = 0
+
+    def watch(self, network: nn.Module) -> nn.Module:
+        """The network, counted: its weights and mode stay its own."""
+        return _Watched(network, self)
+
+
+class _Watched(nn.Module):
+    def __init__(self, network: nn.Module, passes: Passes) -> None:
+        super().__init__()
+        self.network = network
+        self._passes = passes
+        self.training = network.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)
+        self._passes.forward += len(images)
+        if torch.is_grad_enabled() and logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self._passes.backward += len(gradient)

@@ -1,0 +1,130 @@
+"""All that changes while a cell trains, in one place, so that it can be kept and taken up again."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tradeoff.core.randomness import generator
+from tradeoff.core.study import TrainSettings
+from tradeoff.training.history import EpochRecord, Row
+from tradeoff.training.passes import Passes
+from tradeoff.training.plan import Plan
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Run:
+    """A cell in training.
+
+    Attributes:
+        averaged: the moving average of the model, if there is one.
+        epoch, step: what comes next, from 0.
+        record, draws, passes: of the present epoch; see `begin_epoch`.
+        best, best_score: the weights of the epoch chosen so far, and by which accuracies.
+    """
+
+    plan: Plan
+    model: nn.Module
+    classes: int
+    optimizer: torch.optim.Optimizer
+    averaged: AveragedModel | None
+    best: State
+    best_score: tuple[float, float] = (-1.0, -1.0)
+    epoch: int = 0
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    passes: Passes = field(default_factory=Passes)
+
+    @classmethod
+    def begin(cls, model: nn.Module, plan: Plan, classes: int) -> "Run":
+        """Before the first step."""
+        settings = plan.settings
+        optimizer, averaged = make_optimizer(model, settings), _average(model, settings)
+        run = cls(plan, model, classes, optimizer, averaged, snapshot(model))
+        run.begin_epoch()
+        return run
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.model if self.averaged is None else self.averaged.module  # type: ignore[no-any-return]
+
+    def begin_epoch(self) -> None:
+        """An empty record, and the epoch's own random numbers."""
+        device = next(self.model.parameters()).device
+        self.step = 0
+        self.record = EpochRecord(self.classes, device)
+        # The defense is not among the seeds: all defenses see the same batches and start points.
+        self.draws = generator("train", self.plan.seed, self.epoch, device=device)
+        self.passes.forward = self.passes.backward = 0
+        self._seconds, self._since = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the present epoch, without the time between an interruption and its end."""
+        return self._seconds + time.perf_counter() - self._since
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, for `load_state_dict` of a run of the same plan."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "best": self.best,
+            "best_score": self.best_score,
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "record": self.record.state_dict(),
+            "draws": self.draws.get_state(),
+            "passes": (self.passes.forward, self.passes.backward),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.best, self.best_score = state["best"], state["best_score"]
+        self.epoch, self.history = state["epoch"], state["history"]
+        self.begin_epoch()
+        self.step = state["step"]
+        self.record.load_state_dict(state["record"])
+        self.draws.set_state(state["draws"])
+        self.passes.forward, self.passes.backward = state["passes"]
+        self._seconds = state["seconds"]
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Adam (the thesis) or SGD with Nesterov momentum (the literature)."""
+    parameters, decay = model.parameters(), settings.weight_decay
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=decay,
+        fused=True,
+    )
+
+
+def snapshot(model: nn.Module) -> State:
+    """A copy of the model's state on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _average(model: nn.Module, settings: TrainSettings) -> AveragedModel | None:
+    """Exponential moving average of weights and BatchNorm statistics, if asked for."""
+    if settings.ema_decay is None:
+        return None
+    average = get_ema_multi_avg_fn(settings.ema_decay)
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
