@@ -35,11 +35,11 @@ def average_norm(norm: str, results: Results, labels: Labels, named: bool = Fals
 
     key = "metrics.APN_named" if named else "metrics.APN"
     header = labels(key, norm=labels.name("norms", norm))
-    return Measure(header, of, True, spread=not named, scale=NORM_SCALES[norm])
+    return Measure(header, of, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}")
 
 
 def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """APN in each norm, over all images and over fooled ones; None if there are no norms."""
+    """APN in each norm, and the median over fooled images; None if there are no norms."""
     norms = [norm for norm in NORM_SCALES if norm in set(results.norms["norm"])]
     if not norms:
         return None
@@ -52,8 +52,6 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
             labels.name("norms", norm),
             [
                 average_norm(norm, results, labels),
-                Measure(labels("metrics.APN_fooled"), of("APN_fooled", norm), None,
-                        spread=False, scale=NORM_SCALES[norm]),
                 Measure(labels("metrics.APN_fooled_median"), of("APN_fooled_median", norm), None,
                         spread=False, scale=NORM_SCALES[norm]),
             ],
@@ -64,7 +62,9 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
     unfooled = Measure(labels("metrics.unfooled"), of("unfooled", norms[0]), None, spread=False)
     counts = sorted({int(count) for count in results.norms["images"]})
     caption = labels("tables.norms", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("norms", caption, [*groups, ("", [unfooled])], {}, study, labels)
+    return defense_table(
+        "norms", caption, [*groups, ("", [unfooled])], {}, study, results, labels
+    )
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
@@ -124,7 +124,7 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
     measures = [Measure(labels(f"roles.{role}"), of(role), False, spread=False) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
     caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("transfer", caption, [("", measures)], {}, study, labels)
+    return defense_table("transfer", caption, [("", measures)], {}, study, results, labels)
 
 
 def masking_table(study: Study, results: Results, labels: Labels) -> Table | None:

@@ -157,13 +157,17 @@ class Results:
         )  # fmt: skip
         return rows[rows["class"] == "all"].set_index("seed")["accuracy"]
 
-    def class_accuracies(self, defense: str, architecture: str) -> pd.Series:
-        """RA of the selected models by class (index: class, int), a mean over the seeds."""
+    def seed_class_accuracies(self, defense: str, architecture: str) -> pd.DataFrame:
+        """RA of the selected models, seeds down and classes (int) across."""
         rows = _select(
             self.attacks, defense=defense, architecture=architecture, version="best", attack="all"
         )
-        rows = rows[rows["class"] != "all"]
-        return rows.groupby(rows["class"].astype(int))["accuracy"].mean().sort_index()
+        rows = rows[rows["class"] != "all"].assign(label=lambda table: table["class"].astype(int))
+        return rows.pivot(index="seed", columns="label", values="accuracy").sort_index(axis=1)
+
+    def class_accuracies(self, defense: str, architecture: str) -> pd.Series:
+        """RA of the selected models by class (index: class, int), a mean over the seeds."""
+        return self.seed_class_accuracies(defense, architecture).mean().sort_index()
 
     def average_norms(self, defense: str, architecture: str, norm: str) -> pd.DataFrame:
         """The rows of `norms` of one defense on one architecture, one per seed."""
@@ -289,6 +293,17 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             if (root / cell.history).exists()
         },
     )  # fmt: skip
+
+
+def read_evaluated(study: Study, root: Path = Path()) -> dict[str, Results]:
+    """The results of every data set that has any, in the order of params.yaml.
+
+    Raises:
+        BadResults: as `read_results`.
+    """
+    there = [name for name in study.axes.datasets
+             if (root / study.dataset(name).table("cells")).exists()]  # fmt: skip
+    return {name: read_results(study, name, root) for name in there}
 
 
 def _read_if_any(path: Path, columns: list[str]) -> pd.DataFrame:
