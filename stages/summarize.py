@@ -23,6 +23,7 @@ def main(dataset: str) -> None:
         "curve": summary.curve_table(evaluated),
         "differences": summary.difference_table(evaluated, study.statistics),
         "detectable": summary.detectable_table(evaluated, study.statistics),
+        "confusion": summary.confusion_table(evaluated),
         "masking": summary.masking_table(evaluated, study.masking),
         "provenance": summary.provenance_table(evaluated),
     }

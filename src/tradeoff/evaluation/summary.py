@@ -24,6 +24,7 @@ from tradeoff.evaluation.statistics import minimum_detectable_difference, paired
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
 CURVE_POINTS = 41
+CONFUSION_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,21 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
         numbers |= gradient_numbers(checks)
         rows += [item.identity | flag._asdict() for flag in flags(numbers, settings.model_dump())]
     return pd.DataFrame(rows).rename(columns={"name": "flag"})
+
+
+def confusion_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """What the proposal's selected models of the first seed say under PGD: a row per image, with
+    columns architecture, actual, predicted. No rows if the study has no such models."""
+    first = min((item.cell.seed for item in evaluated), default=0)
+    rows = []
+    for item in evaluated:
+        if (item.cell.defense, item.cell.seed) != (PROPOSAL, first):
+            continue
+        bounded = item.bounded.first(min(len(item.bounded["labels"]), CONFUSION_IMAGES))
+        place = bounded.version("best"), bounded.attacks.index("pgd")
+        pairs = zip(bounded["labels"], bounded["prediction"][place], strict=True)
+        rows += [(item.cell.architecture, int(actual), int(said)) for actual, said in pairs]
+    return pd.DataFrame(rows, columns=["architecture", "actual", "predicted"])
 
 
 MEANS = {"NA": "NA", "RA": "RA", "RD": "RD", "ASR": "ASR", "RA_worst_class": "RA worst class"}

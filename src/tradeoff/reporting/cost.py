@@ -37,6 +37,13 @@ def _of(kind: str, history: pd.DataFrame, results: Results) -> pd.Series | None:
     return (history["forward_passes"] + history["backward_passes"]) / images
 
 
+def cost_is_known(kind: str, study: Study, results: Results) -> bool:
+    """Whether any cell's history tells it."""
+    axes = study.axes
+    return any(cost(kind, defense, name, results)
+               for defense in axes.defenses for name in axes.architectures)  # fmt: skip
+
+
 def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
     """Cost of an epoch by architecture and defense; None if nothing is known of it."""
 
@@ -46,11 +53,7 @@ def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
 
         return Measure(labels(f"cost.columns.{kind}"), of, None, scale=SCALES[kind])
 
-    kinds = [
-        kind for kind in COSTS
-        if any(cost(kind, defense, architecture, results)
-               for defense in study.axes.defenses for architecture in study.axes.architectures)
-    ]  # fmt: skip
+    kinds = [kind for kind in COSTS if cost_is_known(kind, study, results)]
     if not kinds:
         return None
     caption = labels("tables.cost")

@@ -21,7 +21,7 @@ from tradeoff.reporting.tables import (
 
 # l0 counts components; the others are in units of the image range.
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
-FLAG_SCALE = Scale(1, 3)
+FLAG_SCALE = Scale(1, 2)
 LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
 METRICS = ("NA", "RA")
 
@@ -68,19 +68,19 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """The proposal less each other defense in NA and RA; None if nothing is compared."""
+    """The proposal less each other defense in NA and RA, resolved differences in bold; None if
+    nothing is compared."""
     if results.differences.empty:
         return None
 
     def entries(architecture: str, other: str, metric: str) -> list[Number]:
         one = results.difference(architecture, other, metric)
         if one is None:
-            return [Number()] * 4
+            return [Number()] * 3
         return [
-            Number(labels.points(one.difference)),
+            Number(labels.points(one.difference), best=one.resolved),
             Number(f"[{labels.points(one.low)}; {labels.points(one.high)}]"),
             Number(labels.percent(one.detectable)),
-            Number(labels("yes" if one.resolved else "no")),
         ]
 
     blocks = []
@@ -97,7 +97,7 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
     level = labels.number(100 * study.statistics.level)
     columns = tuple(
         Column(labels(f"tables.difference_columns.{key}", level=level), spread=False)
-        for key in ("difference", "interval", "detectable", "resolved")
+        for key in ("difference", "interval", "detectable")
     )
     caption = labels(
         "tables.differences",

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tradeoff.core.study import Study
-from tradeoff.reporting.cost import COSTS, cost
+from tradeoff.reporting.cost import COSTS, cost, cost_is_known
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.panels import PANEL_WIDTH, legend, number_axes, say_nothing
@@ -16,9 +16,10 @@ from tradeoff.reporting.style import INK, PAPER, SPARE, looks
 def costs(study: Study, results: Results, labels: Labels) -> Figure:
     """RA against seconds and against network passes per epoch, a row for each architecture."""
     styles, architectures = looks(study.axes.defenses), study.axes.architectures
-    kinds = [kind for kind in COSTS if kind != "memory"]
+    kinds = [kind for kind in COSTS if kind != "memory" and cost_is_known(kind, study, results)]
     figure = Figure(figsize=(PANEL_WIDTH * 2, 2.2 * len(architectures) + 0.5), layout="constrained")
-    panels = figure.subplots(len(architectures), 2, squeeze=False, sharex="col", sharey="row")
+    panels = figure.subplots(len(architectures), len(kinds), squeeze=False, sharex="col",
+                             sharey="row")  # fmt: skip
     for row, architecture in zip(panels, architectures, strict=True):
         for panel, kind in zip(row, kinds, strict=True):
             panel.set_title(labels.name("architectures", architecture))

@@ -22,7 +22,7 @@ SPECIAL = {
     "×": r"\(\times\)", "·": r"\(\cdot\)", "≤": r"\(\le\)", "≥": r"\(\ge\)",
     "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)", "₀": r"\(_0\)",
     "ε": r"\(\varepsilon\)", "α": r"\(\alpha\)", "β": r"\(\beta\)", "λ": r"\(\lambda\)",
-    "γ": r"\(\gamma\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
+    "γ": r"\(\gamma\)", "δ": r"\(\delta\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
     "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
     "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
     "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",

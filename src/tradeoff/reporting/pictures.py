@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tradeoff.core.study import Study
 from tradeoff.reporting import descriptions as describe
 from tradeoff.reporting import figures, figures_cost, figures_examples
-from tradeoff.reporting.cost import cost
+from tradeoff.reporting.cost import cost_is_known
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.latex import label
 from tradeoff.reporting.panels import drawing
@@ -100,8 +100,7 @@ def pictures(study: Study, results: Results, labels: Labels) -> dict[str, list[P
                     describe.examples(name, *everything), name, shown, factor=factor)
             for name, shown in architectures if name in there
         ]  # fmt: skip
-    if any(cost("seconds", defense, name, results)
-           for defense in study.axes.defenses for name, _ in architectures):  # fmt: skip
+    if cost_is_known("seconds", study, results):
         found["cost"] = [
             picture("cost", partial(figures_cost.costs, *everything), describe.costs(*everything))
         ]
