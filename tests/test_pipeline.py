@@ -31,7 +31,7 @@ outs = {
     "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
     "transfer": [f"plots/transfer/{dataset}.csv"],
     "summarize": [f"metrics/{dataset}.json"] + [f"plots/{name}/{dataset}.csv" for name in
-                  "cells attacks norms curve differences masking".split()],
+                  "cells attacks norms curve differences masking provenance".split()],
     "report": [f"reports/{dataset}/report.html"],
 }[stage]
 for out in map(Path, outs):
