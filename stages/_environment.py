@@ -9,7 +9,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "src"))
+
+from tradeoff.core.fields import BadParams  # noqa: E402
+from tradeoff.core.study import Study  # noqa: E402
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def check_params() -> None:
+    """Stop here if params.yaml is wrong: the stage's own imports, torch first, take seconds."""
+    try:
+        Study.load()
+    except BadParams as error:
+        sys.exit(f"{_command()}: {error}")
 
 
 def run(main: Callable[..., None], description: str, **arguments: str) -> None:
@@ -26,7 +42,11 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
         main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):
-            sys.exit(f"{Path(sys.argv[0]).name} {' '.join(given.values())}: {error}")
+            sys.exit(f"{_command()}: {error}")
         raise
     except KeyboardInterrupt:
-        sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
+        sys.exit(f"{_command()}: interrupted")
+
+
+if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):
+    check_params()

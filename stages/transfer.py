@@ -1,4 +1,4 @@
-"""Attack every model of a data set with examples made on the others: plots/transfer/DATASET.csv."""
+"""Attack every model of a data set with examples made on the others: a ledger and a table."""
 
 import _environment
 import torch
@@ -12,7 +12,7 @@ from tradeoff.core.threat import Threat
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation.surrogates import ensembles, labelled
 from tradeoff.evaluation.tables import write_table
-from tradeoff.evaluation.transfer import transfer, transfer_table
+from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 
 
 def main(dataset: str) -> None:
@@ -40,6 +40,7 @@ def main(dataset: str) -> None:
         batch_size=settings.images,
         report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
     )
+    save_transferred(outcome, test.labels, chosen.transfer_ledger)
     write_table(labelled(transfer_table(outcome), cells), chosen.table("transfer"))
 
 

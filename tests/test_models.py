@@ -11,7 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.core.models import Blueprint, ModelMismatch, build_model, load_model, save_model
+from tradeoff.core.models import (
+    Blueprint,
+    ModelMismatch,
+    build_model,
+    load_model,
+    read_origin,
+    save_model,
+)
 
 BLUEPRINT = Blueprint("resnet18", "digits", 1, 10, 0.125)
 CPU = torch.device("cpu")
@@ -96,7 +103,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, file)
     with pytest.raises(ModelMismatch, match="not a model of this study"):
         load_model(file, BLUEPRINT, CPU)
-    save_file({"weight": torch.ones(2)}, file, metadata={"blueprint": json.dumps("resnet18")})
+    save_file({"weight": torch.ones(2)}, file, metadata={"about": json.dumps("resnet18")})
     with pytest.raises(ModelMismatch, match="not a model of this study"):
         load_model(file, BLUEPRINT, CPU)
 
@@ -110,12 +117,13 @@ def test_a_file_that_lacks_tensors_is_refused(tmp_path: Path) -> None:
         load_model(file, BLUEPRINT, CPU)
 
 
-def test_the_blueprint_can_be_read_from_the_file(tmp_path: Path) -> None:
+def test_a_file_says_what_it_is_and_what_it_was_made_with(tmp_path: Path) -> None:
     file = tmp_path / "best"
-    save_model(built().state_dict(), BLUEPRINT, file)
+    save_model(built().state_dict(), BLUEPRINT, file, {"torch": "2.14.1"})
     with safe_open(file, "pt") as content:
-        about = json.loads(content.metadata()["blueprint"])
-    assert about == {
+        about = json.loads(content.metadata()["about"])
+    assert about["origin"] == read_origin(file) == {"torch": "2.14.1"}
+    assert about["blueprint"] == {
         "architecture": "resnet18",
         "dataset": "digits",
         "channels": 1,

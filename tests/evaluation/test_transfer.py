@@ -17,6 +17,7 @@ from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,
+    save_transferred,
     transfer,
     transfer_examples,
     transfer_table,
@@ -81,6 +82,23 @@ def test_table_by_hand():
         "RA": 0.5,
     }
     assert math.isnan(second["fooled"]) and second["RA"] == 0
+
+
+def test_what_became_of_every_image_is_kept(tmp_path):
+    file = tmp_path / "folder" / "transfer.npz"
+    images = digits()[1][:200]
+    save_transferred(outcome(), images, file)
+    kept = np.load(file, allow_pickle=False)
+    sources, targets = list(kept["sources"]), list(kept["targets"])
+    assert {source for source, _ in outcome().fooled} == set(sources)
+    for at, source in enumerate(sources):
+        for to, target in enumerate(targets):
+            assert kept["tried"][at, to] == ((source, target) in outcome().fooled)
+            if kept["tried"][at, to]:
+                assert (kept["fooled"][at, to] == outcome().fooled[source, target]).all()
+    for to, target in enumerate(targets):
+        assert (kept["right"][to] == outcome().right[target]).all()
+    assert (kept["labels"] == images.numpy()).all()
 
 
 def test_table_of_a_single_model_is_empty():

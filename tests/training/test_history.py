@@ -46,6 +46,14 @@ def test_numbers_per_image_give_mean_deviation_and_class_means_over_images() -> 
     assert row["lambda_mean"] == pytest.approx(3.0)
     assert row["lambda_std"] == pytest.approx(math.sqrt((4 + 1 + 9 + 0) / 4))
     assert [row[f"lambda_{label}"] for label in range(3)] == pytest.approx([1.5, 4.5, 0.0])
+    assert [row[f"lambda_q{percent}"] for percent in (10, 50, 90)] == [1.0, 3.0, 6.0]
+
+
+def test_a_step_in_parts_counts_once() -> None:
+    kept = EpochRecord(3, torch.device("cpu"))
+    for value, share, last in ((1.0, 0.25, False), (5.0, 0.75, True), (2.0, 1.0, True)):
+        kept.add(Loss(torch.tensor(value)), torch.tensor([0]), share, last)
+    assert kept.row()["loss"] == pytest.approx((0.25 * 1 + 0.75 * 5 + 2) / 2)
 
 
 def test_the_first_bad_step_is_remembered() -> None:

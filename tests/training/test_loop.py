@@ -5,6 +5,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,21 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(
         watch(Watched(loss_at={at_step: value}))
 
 
+def test_a_gradient_that_is_not_finite_in_the_last_step_names_the_epoch() -> None:
+    class Spoiled(Watched):
+        def training_loss(
+            self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
+        ) -> Loss:
+            loss = super().training_loss(model, images, labels, step, knobs)
+            if len(self.labels) == 8:
+                # The root of zero: finite, but its slope is not.
+                loss = Loss(loss.total + (loss.total - loss.total.detach()).sqrt())
+            return loss
+
+    with pytest.raises(TrainingFailed, match=r"after epoch 2: .*NaN logits.*No model"):
+        watch(Spoiled())
+
+
 @pytest.mark.parametrize(
     ("images", "size", "batches"), [(64, 16, 4), (65, 16, 4), (66, 16, 5), (2, 16, 1), (17, 16, 1)]
 )
@@ -285,6 +301,14 @@ def test_a_last_batch_of_one_image_is_left_out(images: int, size: int, batches: 
     assert len(sizes) == batches
     assert sum(sizes) == images - (images % size == 1)
     assert min(sizes) >= 2
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_no_step_is_without_effect(schedule: str) -> None:
+    watched, trained = watch(schedule=schedule, optimizer="sgd", epochs=2)
+    after = [*watched.weights, next(iter(trained.last.values()))]
+    for before, now in pairwise(after):
+        assert not torch.equal(before, now)
 
 
 def test_the_learning_rate_follows_the_schedule() -> None:

@@ -1,6 +1,7 @@
 """Projected gradient descent (Madry et al. 2018, section 2.1), for training and evaluation."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,9 @@ class Search:
     step_size: float
 
 
-def ascend(objective: Objective, images: Tensor, start: Tensor, search: Search) -> Tensor:
+def ascend(
+    objective: Objective, images: Tensor, start: Tensor, search: Search, precise_steps: int = 0
+) -> Tensor:
     """Take projected steps that increase `objective`, from `start`.
 
     Args:
@@ -42,13 +45,15 @@ def ascend(objective: Objective, images: Tensor, start: Tensor, search: Search) 
             influence each other, so the model is in eval mode.
         images: centres of the balls, (N, C, H, W) in [0, 1].
         start: where to begin, (N, C, H, W).
+        precise_steps: how many of the first steps are in float32 even inside autocast.
 
     Returns:
         The last iterate, (N, C, H, W), inside the threat, without gradient.
     """
     current = start.detach()
-    for _ in range(search.steps):
-        direction = input_gradient(objective, current)
+    for number in range(search.steps):
+        with full_precision(images) if number < precise_steps else nullcontext():
+            direction = input_gradient(objective, current)
         current = step_up(current, direction, images, search.threat, search.step_size)
     return current
 
@@ -91,7 +96,13 @@ def ascend_divergence(
     def objective(candidates: Tensor) -> Tensor:
         return kl_divergence(clean_log_probabilities, model(candidates))
 
-    return ascend(objective, images, start, search)
+    # Beside x the divergence and its slope are nearly 0: what bf16 leaves of them is noise.
+    return ascend(objective, images, start, search, precise_steps=1)
+
+
+def full_precision(images: Tensor) -> torch.autocast:
+    """A context in which nothing is cast to bf16, whatever is outside."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def pgd(

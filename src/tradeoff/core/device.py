@@ -1,10 +1,16 @@
 """The machine at hand."""
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+# What multiplies matrices on a GPU: each has its own switch for TF32.
+MATRIX_BACKENDS: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -22,8 +28,8 @@ def pick_device(threads: int | None = None) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     # Evaluation is float32; training asks for less where params.yaml says so.
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    for backend in MATRIX_BACKENDS:
+        backend.fp32_precision = "ieee"
     return device
 
 

@@ -24,7 +24,7 @@ def fingerprint(about: Any, tensors: Iterable[Tensor], code: Iterable[str]) -> s
     digest = hashlib.sha256(json.dumps([about, torch.__version__], sort_keys=True).encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     for path in sorted(path for pattern in code for path in PACKAGE.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -53,15 +53,16 @@ def save_model(
 ) -> None:
     """Write a state dict with its blueprint and provenance, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    metadata = {"blueprint": json.dumps(asdict(blueprint)), "origin": json.dumps(origin or {})}
+    about = json.dumps({"blueprint": asdict(blueprint), "origin": origin or {}})
     with whole(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        # One entry: safetensors writes several in any order, and the bytes would differ.
+        save_file(tensors, partial, metadata={"about": about})
 
 
 def read_origin(path: Path) -> dict[str, str]:
     """With what a model was trained: see `core.provenance`."""
     with safe_open(path, "pt") as file:
-        origin: dict[str, str] = json.loads((file.metadata() or {}).get("origin", "{}"))
+        origin: dict[str, str] = json.loads(file.metadata()["about"])["origin"]
     return origin
 
 
@@ -73,11 +74,11 @@ def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Seq
     """
     try:
         with safe_open(path, "pt") as file:
-            found = dict(json.loads((file.metadata() or {})["blueprint"]))
+            found = dict(json.loads((file.metadata() or {})["about"])["blueprint"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ModelMismatch(f"{path}: not there; train the cell first") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelMismatch(f"{path}: damaged or not a model of this study ({error})") from None
     for name, expected in asdict(blueprint).items():
         if found.get(name) != expected:

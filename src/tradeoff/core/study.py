@@ -229,6 +229,10 @@ class Dataset:
     def prepared(self) -> Path:
         return Path("data", f"{self.name}.safetensors")
 
+    @property
+    def transfer_ledger(self) -> Path:
+        return Path("ledgers", "transfer", f"{self.name}.npz")
+
     def table(self, name: str) -> Path:
         """A table of the data set's results: cells, attacks, norms, curve, ..."""
         return Path("plots", name, f"{self.name}.csv")

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search
+from tradeoff.attacks.pgd import Search, full_precision
 from tradeoff.core.threat import random_start
 
 
@@ -57,6 +57,13 @@ class Step:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
         noise = self._empty(images).normal_(generator=self.generator)
         return images + 0.001 * noise[self.part]
+
+    @torch.no_grad()
+    def calm_logits(self, images: Tensor) -> Tensor:
+        """f(x) in eval mode, (N, classes), to measure the divergence of points close to x from."""
+        with full_precision(images):
+            logits: Tensor = self.attacked(images)
+        return logits
 
     def _empty(self, images: Tensor) -> Tensor:
         """Room for a number for each pixel of the whole batch."""

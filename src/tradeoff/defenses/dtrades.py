@@ -75,8 +75,7 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     start = step.near_start(images)
-    with torch.no_grad():
-        calm_logits = step.attacked(images)
+    calm_logits = step.calm_logits(images)
     clean = F.log_softmax(calm_logits, 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
     clean_logits = model(images)

@@ -94,8 +94,7 @@ def training_loss(
 
 def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: float) -> Loss:
     start = step.near_start(images)
-    with torch.no_grad():
-        clean = F.log_softmax(step.attacked(images), 1)
+    clean = F.log_softmax(step.calm_logits(images), 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
     clean_logits = model(images)
     divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(adversarial)).mean()

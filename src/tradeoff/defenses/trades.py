@@ -4,7 +4,6 @@ beta is 1/lambda of the paper. The ascent starts at x + 0.001 N(0, 1) and neithe
 divergence is detached, as the authors' code has it: detaching costs robustness.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,8 +32,7 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     start = step.near_start(images)
-    with torch.no_grad():
-        clean = F.log_softmax(step.attacked(images), 1)
+    clean = F.log_softmax(step.calm_logits(images), 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
     total, cross_entropy, divergence = objective(
         model(images), model(adversarial), labels, knobs.beta

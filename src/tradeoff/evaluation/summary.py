@@ -298,9 +298,9 @@ def provenance_table(evaluated: list[Evaluated]) -> pd.DataFrame:
     """One row per cell and stage: with which versions, on which device, repeatable or not."""
     rows = []
     for item in evaluated:
-        suites = {"bounded": item.bounded, "autoattack": item.autoattack, "minimal": item.minimal}
         origins = {"train": item.bounded.about.get("trained_with", {})}
-        origins |= {suite: ledger.about.get("attacked_with", {}) for suite, ledger in suites.items()}
+        for ledger in (item.bounded, item.autoattack, item.minimal):
+            origins[ledger.about["suite"]] = ledger.about.get("attacked_with", {})
         rows += [
             {"cell": item.cell.key, "stage": stage} | origin for stage, origin in origins.items()
         ]

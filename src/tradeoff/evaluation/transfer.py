@@ -6,8 +6,10 @@ gradients mislead it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import check_inputs, is_fooled
 from tradeoff.attacks.pgd import Search, ascend, keyed_start
+from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
 from tradeoff.evaluation.ledger import Array
 
@@ -179,6 +182,29 @@ def transfer_table(outcome: Transferred) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=["source", "target", "images", "fooled", "RA"])
+
+
+def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
+    """Write what became of every image as an .npz, which `numpy.load(path)` alone reads.
+
+    Axes: s sources, t targets, n images. labels (n,) int16; sources (s,), targets (t,) str;
+    right (t, n) bool; tried (s, t) bool, false where the target is among the surrogates;
+    fooled (s, t, n) bool.
+    """
+    targets = list(outcome.right)
+    sources = list(dict.fromkeys(source for source, _ in outcome.fooled))
+    nothing = np.zeros(len(labels), dtype=np.bool_)
+    pairs = [[(source, target) for target in targets] for source in sources]
+    columns: dict[str, Any] = {
+        "labels": labels.cpu().numpy().astype(np.int16),
+        "sources": np.array(sources, dtype=np.str_),
+        "targets": np.array(targets, dtype=np.str_),
+        "right": np.stack([outcome.right[target] for target in targets]),
+        "tried": np.array([[pair in outcome.fooled for pair in row] for row in pairs]),
+        "fooled": np.array([[outcome.fooled.get(pair, nothing) for pair in row] for row in pairs]),
+    }
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **columns)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from tradeoff.core.device import MATRIX_BACKENDS
 from tradeoff.core.study import TrainSettings
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
@@ -20,14 +21,13 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
     if name == "float32":
         yield
     elif name == "tf32":
-        backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-        before = [backend.fp32_precision for backend in backends]
-        for backend in backends:
+        before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
+        for backend in MATRIX_BACKENDS:
             backend.fp32_precision = "tf32"
         try:
             yield
         finally:
-            for backend, value in zip(backends, before, strict=True):
+            for backend, value in zip(MATRIX_BACKENDS, before, strict=True):
                 backend.fp32_precision = value
     else:
         with torch.autocast(device.type, torch.bfloat16):
@@ -57,9 +57,11 @@ def compiled(
     if settings.compile == "auto" and not (on_gpu and steps >= PAYS_FROM):
         return model, attacked, "not compiled: too short, or no GPU"
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    fast, fast_attacked = (torch.compile(net, dynamic=False) for net in (model, attacked))
+    fast: list[nn.Module] = []
     try:
-        probe(fast, fast_attacked)
+        for network in (model, attacked):
+            fast.append(torch.compile(network, dynamic=False))  # type: ignore[arg-type]
+        probe(*fast)
     except Exception as error:  # whatever a compiler raises, there is a way without it
         words = str(error).strip().splitlines() or [""]
         return model, attacked, f"not compiled: {type(error).__name__}: {words[0]}"
@@ -67,4 +69,4 @@ def compiled(
         model.zero_grad(set_to_none=True)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-    return fast, fast_attacked, "compiled"
+    return fast[0], fast[1], "compiled"

@@ -154,8 +154,9 @@ def _epoch(
         raise TrainingFailed(
             f"the loss was not finite in epoch {run.epoch + 1}, step {bad + 1} of {steps}. {ADVICE}"
         )
-    row = {"epoch": float(run.epoch + 1)} | run.record.row() | {"learning_rate": rate}
+    row = {"epoch": float(run.epoch + 1)} | run.record.row()
     row |= {
+        "learning_rate": run.optimizer.param_groups[0]["lr"],
         "forward_passes": float(run.passes.forward),
         "backward_passes": float(run.passes.backward),
     }

@@ -1,6 +1,7 @@
 """What determines a training run, and what follows from it by arithmetic."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tradeoff.attacks.pgd import Search
@@ -36,4 +37,4 @@ def micro_batches(images: int, size: int | None) -> list[slice]:
         return [slice(0, images)]
     count = max(1, min(-(-images // size), images // 2))
     bounds = [images * part // count for part in range(count + 1)]
-    return [slice(begin, end) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [slice(begin, end) for begin, end in pairwise(bounds)]

@@ -52,7 +52,7 @@ class Run:
     @property
     def evaluated(self) -> nn.Module:
         """The network that is validated and kept."""
-        return self.model if self.averaged is None else self.averaged.module  # type: ignore[no-any-return]
+        return self.model if self.averaged is None else self.averaged.module
 
     def begin_epoch(self) -> None:
         """An empty record, and the epoch's own random numbers."""

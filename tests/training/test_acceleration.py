@@ -1,0 +1,120 @@
+"""What makes training faster or smaller must not change what it computes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests import tiny
+from tests.training.test_loop import Watched, train, watch
+from tradeoff.core.device import MATRIX_BACKENDS
+from tradeoff.training import acceleration
+from tradeoff.training.plan import micro_batches
+from tradeoff.training.run import State
+
+
+def without_norm() -> nn.Module:
+    """Without BatchNorm, whose statistics are those of a micro-batch."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, tiny.CLASSES),
+        )
+
+
+def assert_same(state: State, other: State, tolerance: float) -> None:
+    for name, tensor in state.items():
+        torch.testing.assert_close(tensor, other[name], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["standard", "at", "trades", "dtrades", "mart"])
+@pytest.mark.parametrize("size", [2, 5, 16])
+def test_micro_batches_give_the_result_of_the_batch(name: str, size: int) -> None:
+    changes: dict[str, Any] = {"optimizer": "sgd", "clip_gradient": 1.0, "epochs": 2}
+    whole = train(name, model=without_norm(), **changes)
+    parts = train(name, model=without_norm(), micro_batch=size, **changes)
+    assert_same(whole.last, parts.last, 1e-4)
+    for row, other in zip(whole.history, parts.history, strict=True):
+        assert row.keys() == other.keys()
+        for column in row.keys() - {"seconds"}:
+            # Rounding may turn the sign of a gradient that is nearly zero.
+            assert row[column] == pytest.approx(other[column], rel=0.02, abs=1e-3), column
+
+
+def test_micro_batches_are_small_and_none_is_a_single_image() -> None:
+    assert micro_batches(16, None) == micro_batches(16, 16) == [slice(0, 16)]
+    for images in range(2, 40):
+        for size in range(2, 20):
+            parts = micro_batches(images, size)
+            sizes = [part.stop - part.start for part in parts]
+            assert sum(sizes) == images and min(sizes) >= 2 and max(sizes) <= size + 1
+            assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+
+
+def test_the_defense_sees_no_more_images_than_a_micro_batch() -> None:
+    watched, _ = watch(micro_batch=4, epochs=1)
+    assert [len(labels) for labels in watched.labels] == [4] * 16
+    assert len({weights.sum().item() for weights in watched.weights}) == 4, "4 optimiser steps"
+
+
+@pytest.mark.parametrize("name", ["standard", "at", "trades", "dtrades", "mart", "faal"])
+def test_bf16_trains_to_nearly_the_same(name: str) -> None:
+    plain = train(name, epochs=6)
+    short = train(name, epochs=6, precision="bf16")
+    assert short.last["0.weight"].dtype == torch.float32
+    assert not torch.equal(plain.last["0.weight"], short.last["0.weight"])
+    assert short.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=0.02)
+    assert short.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.1)
+
+
+def test_tf32_is_for_the_step_alone() -> None:
+    before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
+    with acceleration.precision("tf32", torch.device("cpu")):
+        assert [backend.fp32_precision for backend in MATRIX_BACKENDS] == ["tf32", "tf32"]
+    assert [backend.fp32_precision for backend in MATRIX_BACKENDS] == before
+
+
+def test_short_training_on_a_cpu_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda *rest, **options: 1 / 0)
+    assert "not compiled" in train("at", compile="auto").compilation
+
+
+def test_where_compiling_fails_training_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: nn.Module, **options: Any) -> nn.Module:
+        class Broken(nn.Module):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                network(images)  # counts a batch in the BatchNorm statistics before it fails
+                raise RuntimeError("no compiler\nand a long trace")
+
+        return Broken()
+
+    plain = train("trades")
+    monkeypatch.setattr(torch, "compile", broken)
+    trained = train("trades", compile="on")
+    assert trained.compilation == "not compiled: RuntimeError: no compiler"
+    assert_same(plain.last, trained.last, 0.0)
+
+
+def test_compiled_training_computes_the_same() -> None:
+    plain = train("trades", epochs=2)
+    trained = train("trades", epochs=2, compile="on")
+    if trained.compilation != "compiled":
+        pytest.skip(f"this machine cannot compile: {trained.compilation}")
+    assert_same(plain.last, trained.last, 1e-3)
+
+
+def test_passes_are_counted_in_images() -> None:
+    """2 attack steps: TRADES p(x), 2 ascents, 2 in the objective; AT one less of both kinds."""
+    expected = {"standard": (1, 1), "at": (3, 3), "trades": (5, 4), "dtrades": (6, 5)}
+    for name, (forward, backward) in expected.items():
+        for row in train(name).history:
+            assert (row["forward_passes"], row["backward_passes"]) == (64 * forward, 64 * backward)
+
+
+def test_a_watched_network_shows_its_parameters() -> None:
+    watched, _ = watch(Watched(), epochs=1)
+    assert watched.weights[0].shape == (4, 1, 3, 3)

@@ -1,0 +1,126 @@
+"""An interrupted cell goes on where it was, and ends with the bytes of an uninterrupted one."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.training.test_loop import KNOBS, digest, train
+from tradeoff.core.study import Study
+from tradeoff.training import checkpoints, loop
+from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
+from tradeoff.training.interruption import interruptions
+from tradeoff.training.loop import Interrupted, Trained, fit
+from tradeoff.training.plan import Plan
+
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("dtrades", {"augment": "crop_flip"}),
+    ("faal", {"ema_decay": 0.9, "optimizer": "sgd"}),
+    ("standard", {"micro_batch": 5, "schedule": "cosine"}),
+]
+
+
+class After:
+    """Interrupts at the end of the n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def attempt(name: str, checkpoint: Checkpoint, **changes: Any) -> Trained:
+    defense, knobs = KNOBS[name]
+    plan = Plan(defense, knobs, tiny.settings(**changes), tiny.THREAT, 0)
+    torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
+    return fit(tiny.network(), tiny.made_up(), plan, lambda *told: None, checkpoint)
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES)
+@pytest.mark.parametrize("steps", [1, 3, 4, 7, 12])
+def test_interrupted_anywhere_it_gives_the_same_bytes(
+    tmp_path: Path, name: str, changes: dict[str, Any], steps: int
+) -> None:
+    path = tmp_path / "folder" / "state.pt"
+    with pytest.raises(Interrupted, match="goes on"):
+        attempt(name, Checkpoint(path, After(steps)), **changes)
+    assert path.exists()
+    resumed = attempt(name, Checkpoint(path), **changes)
+    assert digest(resumed) == digest(train(name, **changes))
+
+
+def test_it_goes_on_instead_of_starting_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(Interrupted):
+        attempt("at", Checkpoint(path, After(10)))
+    counted = After(1000)
+    attempt("at", Checkpoint(path, counted))
+    assert 1000 - counted.left == 2, "of the 12 steps, 2 were left"
+
+
+def test_a_state_is_also_kept_between_interruptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "INTERVAL", -1.0)
+    monkeypatch.setattr(loop, "accuracies", lambda *rest: 1 / 0)  # as a crash in validation
+    path = tmp_path / "state.pt"
+    with pytest.raises(ZeroDivisionError):
+        attempt("at", Checkpoint(path))
+    state = Checkpoint(path).load()
+    assert state is not None and (state["epoch"], state["step"]) == (0, 4)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_a_torn_state_is_no_state(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(Interrupted):
+        attempt("at", Checkpoint(path, After(5)))
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    assert Checkpoint(path).load() is None
+    assert digest(attempt("at", Checkpoint(path))) == digest(train("at"))
+
+
+def test_nothing_is_left_when_it_is_done(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "folder" / "state.pt")
+    attempt("at", checkpoint)
+    assert (tmp_path / "folder").exists()
+    checkpoint.done()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_place_depends_on_everything_that_determines_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADEOFF_CHECKPOINTS", str(tmp_path))
+    cells = Study.load(Path(__file__).parents[2] / "params.yaml").cells("digits")
+    defense, knobs = KNOBS["trades"]
+
+    def place(
+        cell: int = 0, weights: int = 0, data: int = 0, beta: float = 6.0, **changes: Any
+    ) -> Path:
+        plan = Plan(defense, type(knobs)(beta=beta), tiny.settings(**changes), tiny.THREAT, seed=0)
+        return checkpoint_path(cells[cell], tiny.network(weights), tiny.made_up(seed=data), plan)
+
+    reference = place()
+    assert reference == place() and reference.parent.parent == tmp_path
+    others = [place(cell=1), place(weights=1), place(data=1), place(beta=5.0), place(epochs=9)]
+    assert len({reference, *others}) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_noted_and_the_second_one_is_obeyed(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with interruptions() as asked:
+        assert not asked()
+        signal.raise_signal(number)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
