@@ -24,7 +24,9 @@ def main(dataset: str) -> None:
     print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
     test = data.test.first(settings.images).to(device)
     keys = sample_keys(torch.arange(len(test), device=device), "examples")
-    counts = {("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")}
+    counts = {
+        ("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")
+    }
     counts["images", "classes"] = len(data.classes)
     shown = {}
     for cell in cells:
