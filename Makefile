@@ -12,7 +12,12 @@ help: ## list the targets
 
 quickstart: setup ## the whole study on the embedded digits, to reports/digits/
 	python -m tradeoff.cluster.lanes digits
-	@echo "The report: reports/digits/report.en.html, reports/digits/report.es.html"
+	dvc repro --single-item chapter index
+	@echo "The reports: reports/index.html; the chapter: reports/chapter.es.tex, chapter.en.tex"
+
+experiments: setup ## what experiments changed, without their hundreds of files
+	@dvc exp show --only-changed --no-pager \
+		--drop '^(data|models|ledgers|metrics/[^m]|plots|src|stages|report)'
 
 test: setup ## run the tests
 	python -m pytest -n auto
