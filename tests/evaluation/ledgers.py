@@ -51,6 +51,7 @@ def ledger(
         "l2": l2,
         "linf": np.ones(truth.shape),
         "queries": np.full(truth.shape, 7),
+        "gradients": np.full(truth.shape, 5.0),
     }
     columns |= dict.fromkeys(CHECKS, np.nan * per_image)
     about = {"cell": "trades-resnet18-digits-0", "suite": suite, "classes": 3}

@@ -140,6 +140,15 @@ def test_each_part_of_an_ensemble_attacks_what_is_still_robust() -> None:
     np.testing.assert_array_equal(np.isnan(found["margin"]), ~found["attempted"])
 
 
+def test_backward_passes_are_counted() -> None:
+    chosen = suite([Attack("fgsm", "fgsm", fgsm.Knobs()), Attack("auto", "autoattack", ENSEMBLE)])
+    found = run(chosen, {"best": trained().model})
+    row = dict(zip(found.attacks, found["gradients"][0], strict=True))
+    assert (row["fgsm"] == 1).all()
+    assert (row["square"] == 0).all(), "it asks for no gradient"
+    assert row["apgd"].max() > 5
+
+
 def test_minimum_norm_attacks_run_without_the_threat() -> None:
     knobs = fmn.Knobs(norm="linf", steps=30, step_size=1.0, gamma=0.05)
     found = run(suite([Attack("fmn_linf", "fmn", knobs)]), {"best": trained().model})
