@@ -146,7 +146,7 @@ def test_backward_passes_are_counted() -> None:
     row = dict(zip(found.attacks, found["gradients"][0], strict=True))
     assert (row["fgsm"] == 1).all()
     assert (row["square"] == 0).all(), "it asks for no gradient"
-    assert row["apgd"].max() > 5
+    assert row["apgd-ce"].max() > 5
 
 
 def test_minimum_norm_attacks_run_without_the_threat() -> None:
