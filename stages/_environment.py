@@ -5,6 +5,7 @@ worktree, or in the copy in which `dvc exp run --queue` works, a stage runs that
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 from tradeoff.core.fields import BadParams  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
+from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
 
 
 def _command() -> str:
@@ -50,3 +52,5 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
 
 if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):
     check_params()
+    if (server := os.environ.get(VARIABLE)) and (status := ask(server)) is not None:
+        sys.exit(status)

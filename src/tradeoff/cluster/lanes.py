@@ -15,6 +15,7 @@ import sys
 
 from tradeoff.core.fields import BadParams
 from tradeoff.core.study import Study
+from tradeoff.core.warm import warm
 
 
 def lanes(study: Study, dataset: str, jobs: int) -> list[list[str]]:
@@ -33,16 +34,23 @@ def reproduce(dataset: str, jobs: int) -> int:
     if status or len(shares) < 2:
         return status or subprocess.call(["dvc", "repro", f"report@{dataset}"])
     command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-    # Each lane is a process group of its own, so that an interruption reaches its trainer too.
-    running = [subprocess.Popen([*command, *share], start_new_session=True) for share in shares]
-    try:
-        statuses = [process.wait() for process in running]
-    finally:
-        for process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
-        for process in running:
-            process.wait()
+    running = []
+    with warm() as environment:
+        try:
+            # Each lane is a process group of its own: an interruption reaches its trainer too.
+            for share in shares:
+                running.append(
+                    subprocess.Popen(
+                        [*command, *share], env=os.environ | environment, start_new_session=True
+                    )
+                )
+            statuses = [process.wait() for process in running]
+        finally:
+            for process in running:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
+            for process in running:
+                process.wait()
     failed = [status for status in statuses if status]
     return failed[0] if failed else subprocess.call(["dvc", "repro", f"report@{dataset}"])
 
