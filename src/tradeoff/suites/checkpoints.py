@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tradeoff.core.files import whole
 from tradeoff.core.fingerprint import fingerprint
-from tradeoff.evaluation.ledger import Array
+from tradeoff.suites.ledger import Array
 
 CODE = ("core/*.py", "attacks/*.py", "evaluation/*.py")
 
