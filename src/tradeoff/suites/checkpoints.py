@@ -18,7 +18,7 @@ from tradeoff.core.files import whole
 from tradeoff.core.fingerprint import fingerprint
 from tradeoff.suites.ledger import Array
 
-CODE = ("core/*.py", "attacks/*.py", "evaluation/*.py")
+CODE = ("core/*.py", "attacks/*.py", "suites/*.py")
 
 Columns = dict[str, Array]
 Parts = dict[str, Columns]
