@@ -9,7 +9,6 @@ import pytest
 
 from tests.evaluation.ledgers import ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
-from tradeoff.evaluation.ledger import BadLedger, save_ledger
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,
     Evaluated,
@@ -23,6 +22,7 @@ from tradeoff.evaluation.summary import (
     norm_table,
 )
 from tradeoff.evaluation.tables import write_table
+from tradeoff.suites.ledger import BadLedger, save_ledger
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 EPSILON = 0.25

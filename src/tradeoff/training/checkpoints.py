@@ -13,19 +13,16 @@ from torch import nn
 
 from tradeoff.core.files import whole
 from tradeoff.core.fingerprint import checkpoints_folder, fingerprint
+from tradeoff.core.prepared import Prepared
 from tradeoff.core.study import Cell
-from tradeoff.datasets.prepared import Prepared
 from tradeoff.training.plan import Plan
 
 INTERVAL = 180.0  # seconds between two states within an epoch
 
 CODE = (
-    "archs/preprocess.py",
     "attacks/contract.py",
     "attacks/pgd.py",
     "core/*.py",
-    "datasets/contract.py",
-    "datasets/prepared.py",
     "defenses/contract.py",
     "training/*.py",
 )

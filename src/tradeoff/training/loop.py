@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.core.folding import EvalTwin
+from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
-from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses.contract import Step
 from tradeoff.training.acceleration import compiled, precision
 from tradeoff.training.augment import crop_and_flip

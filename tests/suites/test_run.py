@@ -20,9 +20,9 @@ from tradeoff.core.fields import PositiveInt, Section
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
 from tradeoff.core.threat import perturbation_norm
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
-from tradeoff.evaluation.suites import run_suite
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
+from tradeoff.suites.run import run_suite
 
 IMAGES = 60
 PGD = pgd.Knobs(loss="margin", steps=5, relative_step_size=0.3, restarts=2)

@@ -17,9 +17,9 @@ from tradeoff.core.passes import Passes
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
 from tradeoff.core.threat import Threat, perturbation_norm
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.gradients import gradient_checks
-from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.gradients import gradient_checks
+from tradeoff.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
 
 Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]
