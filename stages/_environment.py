@@ -40,8 +40,12 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
     for name, text in arguments.items():
         parser.add_argument(name, help=text)
     given = vars(parser.parse_args())
+    from tradeoff.core import state  # of this checkout, found only now
+
+    name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
-        main(**given)
+        with state.recorded(name):
+            main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):
             sys.exit(f"{_command()}: {error}")
