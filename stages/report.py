@@ -1,4 +1,4 @@
-"""Write a data set's report, in every language, from what is in git: reports/DATASET/."""
+"""Write a data set's pages, in every language, from what is in git: reports/DATASET/."""
 
 import shutil
 from pathlib import Path
@@ -15,16 +15,16 @@ TEMPLATES = Path("report_templates")
 def main(dataset: str) -> None:
     study = Study.load()
     results = read_results(study, dataset)
-    files = build_report(study, dataset, results, TEMPLATES)
+    languages = study.report.languages
     folder = Path("reports", dataset)
-    # Figures of an architecture that the study has dropped must not stay.
+    # Pages in a language that the study has dropped must not stay.
     shutil.rmtree(folder, ignore_errors=True)
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    folder.mkdir(parents=True)
+    for name, content in build_report(study, dataset, results, TEMPLATES, languages).items():
+        (folder / name).write_bytes(content)
     there, asked = len(results.cells), len(results.expected)
-    print(f"[report] {dataset}: {there} of {asked} cells, {folder}/report.en.html", flush=True)
+    page = folder / f"report.{languages[0]}.html"
+    print(f"[report] {dataset}: {there} of {asked} cells, {page}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Turn the ledgers of a data set's cells into tables, plots/*/DATASET.csv, and means."""
 
+import shutil
+
 import _environment
 
 from tradeoff.core.files import write_json
@@ -20,12 +22,17 @@ def main(dataset: str) -> None:
         "norms": summary.norm_table(evaluated),
         "curve": summary.curve_table(evaluated),
         "differences": summary.difference_table(evaluated, study.statistics),
+        "detectable": summary.detectable_table(evaluated, study.statistics),
+        "confusion": summary.confusion_table(evaluated),
         "masking": summary.masking_table(evaluated, study.masking),
         "provenance": summary.provenance_table(evaluated),
     }
     for name, table in tables.items():
         write_table(table, chosen.table(name))
-    write_json(summary.means(tables["cells"]), chosen.summary)
+    # The whole folder is this stage's output: a dropped defense's means must not stay.
+    shutil.rmtree(chosen.summary, ignore_errors=True)
+    for name, means in summary.means(tables["cells"]).items():
+        write_json(means, chosen.summary / f"{name}.json")
 
 
 if __name__ == "__main__":

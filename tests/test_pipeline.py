@@ -23,16 +23,23 @@ STUB = """
 import sys, uuid
 from pathlib import Path
 stage, *names = Path(sys.argv[0]).stem, *sys.argv[1:]
-dataset = names[0].split("-")[2] if "-" in names[0] else names[0]
+name = "".join(names[:1])
+dataset = name.split("-")[2] if "-" in name else name
 key = "-".join(names)
 outs = {
     "prepare": [f"data/{dataset}.safetensors"],
     "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
     "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
     "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
-    "summarize": [f"metrics/{dataset}.json"] + [f"plots/{name}/{dataset}.csv" for name in
-                  "cells attacks norms curve differences masking provenance".split()],
+    "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
+                + [f"plots/sizes/{dataset}.csv"],
+    "summarize": [f"metrics/means/{dataset}/{name}.json" for name in ("at", "trades")]
+                 + [f"plots/{name}/{dataset}.csv" for name in "cells attacks norms curve "
+                    "confusion detectable differences masking provenance".split()],
     "report": [f"reports/{dataset}/report.html"],
+    "chapter": [f"reports/{kind}.{name}.tex" for kind in ("chapter", "standalone")]
+               + [f"reports/figures/{name}/figure.pdf"],
+    "index": ["reports/index.html"],
 }[stage]
 for out in map(Path, outs):
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +70,7 @@ class Toy:
             )
         for script in STAGES:
             (folder / "stages" / f"{script}.py").write_text(STUB)
+        shutil.copytree(ROOT / "plots" / "sweep", folder / "plots" / "sweep")
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text(
             "[core]\n    analytics = false\n    no_scm = true\n"
@@ -110,7 +118,7 @@ def cells(*defenses: str, dataset: str = "digits", seeds: tuple[int, ...] = (0,)
     return {f"train@{key}" for key in keys} | {f"attack@{k}-{s}" for k in keys for s in suites}
 
 
-SUMMARY = {"transfer@digits", "summarize@digits", "report@digits"}
+SUMMARY = {"transfer@digits", "examples@digits", "summarize@digits", "report@digits"}
 
 
 def test_nothing_runs_when_nothing_changed(toy: Toy) -> None:
@@ -147,6 +155,20 @@ def test_a_defenses_source_reruns_its_cells_only(toy: Toy) -> None:
 def test_a_template_reruns_the_report_only(toy: Toy) -> None:
     toy.touch("report_templates/report.html.j2")
     assert toy.reproduce("report@digits") == {"report@digits"}
+
+
+def test_chapter_and_index_are_built_of_what_is_there(toy: Toy) -> None:
+    """By themselves, while the data sets that were not run stay so."""
+    toy.change(lambda params: params["study"]["datasets"].append("cifar10"))
+    alone = {"chapter@es", "chapter@en", "index"}
+    with contextlib.chdir(toy.folder), Repo() as repo:
+        ran = repo.reproduce(["chapter", "index"], single_item=True)
+        assert {stage.addressing for stage in ran} == alone
+        assert repo.reproduce(["chapter", "index"], single_item=True) == []
+    toy.touch("plots/cells/digits.csv")
+    with contextlib.chdir(toy.folder), Repo() as repo:
+        ran = repo.reproduce(["chapter", "index"], single_item=True)
+        assert {stage.addressing for stage in ran} == alone
 
 
 def test_a_suite_reruns_its_attacks_and_no_training(toy: Toy) -> None:

@@ -239,7 +239,8 @@ class Dataset:
 
     @property
     def summary(self) -> Path:
-        return Path("metrics", f"{self.name}.json")
+        """The folder of means over seeds, a JSON for each defense and architecture."""
+        return Path("metrics", "means", self.name)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tradeoff.suites.norms import NORMS, average_norms, minimum_norms, robust_ac
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
 CURVE_POINTS = 41
+CONFUSION_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,59 @@ def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -
     return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high", "detectable"])
 
 
+def detectable_table(evaluated: list[Evaluated], settings: StatisticsSettings) -> pd.DataFrame:
+    """The smallest detectable difference of every pair of defenses, by architecture and metric.
+
+    Of NA, RA, RD and the accuracy under each attack ("accuracy_ATTACK") with regard to seeds and
+    images; of RA_worst_class, ECE and APN_*, which are not means over images, to seeds alone.
+    NaN with a single seed where seeds alone count. Pairs of different seeds are left out.
+    """
+    found: dict[tuple[str, str], dict[str, list[Array]]] = {}
+    for item in evaluated:
+        place = found.setdefault((item.cell.architecture, item.cell.defense), {})
+        for metric, values in _comparable(item).items():
+            place.setdefault(metric, []).append(values)
+    rows = []
+    for (architecture, one), mine in found.items():
+        for (same, other), theirs in found.items():
+            if same != architecture or other <= one:
+                continue
+            for metric in mine:
+                pair = [np.stack(side[metric]) for side in (mine, theirs)]
+                if pair[0].shape == pair[1].shape:
+                    number = _detectable(*pair, settings)
+                    rows.append((architecture, metric, one, other, number))
+    return pd.DataFrame(rows, columns=["architecture", "metric", "one", "other", "detectable"])
+
+
+def _comparable(item: Evaluated) -> dict[str, Array]:
+    """By metric the numbers of the selected model: one per image, or a single one."""
+    right, held = joint(item.bounded, item.autoattack)
+    labels = item.bounded["labels"][: len(right)]
+    numbers: dict[str, Array] = {"NA": right, "RA": held, "RD": right.astype(int) - held}
+    numbers |= {
+        f"accuracy_{attack}": values
+        for version, attack, values, _ in _accuracies(item)
+        if version == "best"
+    }
+    worst = worst_class(held, labels, item.classes)["RA_worst_class"]
+    numbers["RA_worst_class"] = np.array([worst])
+    numbers["ECE"] = np.array([clean_calibration_error(item.bounded, "best")])
+    for norm in NORMS:
+        average = average_norms(minimum_norms(item.minimal, "best", norm))["APN"]
+        numbers[f"APN_{norm}"] = np.array([average])
+    return numbers
+
+
+def _detectable(one: Array, other: Array, settings: StatisticsSettings) -> float:
+    if one.shape[1] == 1:
+        if len(one) == 1 or not (np.isfinite(one).all() and np.isfinite(other).all()):
+            return float("nan")
+        # Two equal images have no variance between images: seeds alone are left.
+        one, other = (np.repeat(side, 2, axis=1) for side in (one, other))
+    return minimum_detectable_difference(one, other, alpha=settings.alpha, power=settings.power)
+
+
 def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.DataFrame:
     """The masking flags of each cell: flag, number, threshold, raised, suggests."""
     rows = []
@@ -213,15 +267,34 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
     return pd.DataFrame(rows).rename(columns={"name": "flag"})
 
 
-def means(cells: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """NA, RA, RD, ASR and worst-class RA by architecture and defense, means over seeds."""
-    metrics = ["NA", "RA", "RD", "ASR", "RA_worst_class"]
-    grouped = cells.groupby(["architecture", "defense"], sort=False)[metrics].mean().round(4)
-    nested: dict[str, dict[str, dict[str, float]]] = {}
-    for row in grouped.reset_index().to_dict("records"):
-        place = nested.setdefault(row["architecture"], {})
-        place[row["defense"]] = {name: float(row[name]) for name in metrics}
-    return nested
+def confusion_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+    """What the proposal's selected models of the first seed say under PGD: a row per image, with
+    columns architecture, actual, predicted. No rows if the study has no such models."""
+    first = min((item.cell.seed for item in evaluated), default=0)
+    rows = []
+    for item in evaluated:
+        if (item.cell.defense, item.cell.seed) != (PROPOSAL, first):
+            continue
+        bounded = item.bounded.first(min(len(item.bounded["labels"]), CONFUSION_IMAGES))
+        place = bounded.version("best"), bounded.attacks.index("pgd")
+        pairs = zip(bounded["labels"], bounded["prediction"][place], strict=True)
+        rows += [(item.cell.architecture, int(actual), int(said)) for actual, said in pairs]
+    return pd.DataFrame(rows, columns=["architecture", "actual", "predicted"])
+
+
+MEANS = {"NA": "NA", "RA": "RA", "RD": "RD", "ASR": "ASR", "RA_worst_class": "RA worst class"}
+
+
+def means(cells: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Means over the seeds in percent by "DEFENSE-ARCHITECTURE", as people read metrics."""
+    groups = cells.groupby(["defense", "architecture"], sort=False)[list(MEANS)].mean()
+    percent = (100 * groups).round(1).rename(columns=MEANS)
+    return {
+        f"{row['defense']}-{row['architecture']}": {
+            name: float(row[name]) for name in MEANS.values()
+        }
+        for row in percent.reset_index().to_dict("records")
+    }
 
 
 def provenance_table(evaluated: list[Evaluated]) -> pd.DataFrame:

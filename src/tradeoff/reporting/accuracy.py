@@ -9,7 +9,17 @@ from tradeoff.reporting import evidence
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
-from tradeoff.reporting.tables import Measure, Table, defense_table
+from tradeoff.reporting.tables import (
+    Block,
+    Column,
+    Group,
+    Measure,
+    Number,
+    Row,
+    Table,
+    contest,
+    defense_table,
+)
 
 Of = Callable[[str, str], Estimate | None]
 
@@ -21,14 +31,16 @@ def main_table(study: Study, results: Results, labels: Labels) -> Table:
         return lambda defense, architecture: estimate(results.group(defense, architecture)[column])
 
     measures = [
-        Measure(labels("metrics.NA"), of("NA"), True),
-        Measure(labels("metrics.RA"), of("RA"), True),
-        Measure(labels("metrics.RD"), of("RD"), False, spread=False),
-        Measure(labels("metrics.ASR"), of("ASR"), False, spread=False),
-        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), True, spread=False),
+        Measure(labels("metrics.NA"), of("NA"), True, metric="NA"),
+        Measure(labels("metrics.RA"), of("RA"), True, metric="RA"),
+        Measure(labels("metrics.RD"), of("RD"), False, metric="RD"),
+        # As RA's: ASR = 1 - RA.
+        Measure(labels("metrics.ASR"), of("ASR"), False, spread=False, metric="RA"),
+        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), True,
+                metric="RA_worst_class"),
         evidence.average_norm(results.dataset.threat.norm, results, labels, named=True),
-        Measure(labels("metrics.ECE"), of("ECE"), False, spread=False),
-    ]
+        Measure(labels("metrics.ECE"), of("ECE"), False, metric="ECE"),
+    ]  # fmt: skip
     caption = labels(
         "tables.main",
         images=image_counts(results, labels),
@@ -37,30 +49,37 @@ def main_table(study: Study, results: Results, labels: Labels) -> Table:
     seeds = seed_remarks(study, results, labels)
     flags = evidence.flag_remarks(study, results, labels)
     remarks = {place: [*seeds.get(place, []), *flags.get(place, [])] for place in seeds | flags}
-    return defense_table("main", caption, [("", measures)], remarks, study, labels)
+    return defense_table("main", caption, [("", measures)], remarks, study, results, labels)
 
 
 def attack_table(study: Study, results: Results, labels: Labels) -> Table:
-    """Accuracy of the selected models under each attack, and how often right ones were fooled."""
+    """Accuracy of the selected models under each attack, attacks down and defenses across; last
+    how often right images were fooled."""
 
     def under(attack: str) -> Measure:
         def of(defense: str, architecture: str) -> Estimate | None:
             return estimate(results.accuracies(defense, architecture, attack))
 
-        return Measure(labels.name("attacks", attack), of, True)
+        name = labels.name("attacks", attack)
+        return Measure(name, of, True, metric=f"accuracy_{attack}")
 
     def fooled(defense: str, architecture: str) -> Estimate | None:
         return estimate(results.group(defense, architecture)["ASR_correct"])
 
-    groups = [
-        ("", [under("natural")]),
-        (labels("tables.attack_groups.bounded"), list(map(under, results.bounded_attacks))),
-        (labels("tables.attack_groups.parts"), list(map(under, results.autoattack_parts))),
-        ("", [under("all"), Measure(labels("metrics.ASR_correct"), fooled, False)]),
-    ]
-    return defense_table(
-        "attacks", labels("tables.attacks"), [group for group in groups if group[1]],
-        seed_remarks(study, results, labels), study, labels,
+    names = ["natural", *results.bounded_attacks, *results.autoattack_parts, "all"]
+    measures = [*map(under, names), Measure(labels("metrics.ASR_correct"), fooled, False)]
+    blocks = []
+    for architecture in study.axes.architectures:
+        rows = []
+        for measure in measures:
+            numbers, limit = contest(architecture, measure, study, results, labels)
+            rows.append(Row(measure.header, (*numbers, Number(limit))))
+        blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
+    columns = [Column(labels.name("defenses", name), spread=True) for name in study.axes.defenses]
+    columns.append(Column(labels("words.detectable_short"), spread=False))
+    return Table(
+        "attacks", labels("tables.attacks"), labels("words.attack"),
+        (Group("", tuple(columns)),), tuple(blocks), (),
     )  # fmt: skip
 
 
@@ -91,7 +110,7 @@ def overfitting_table(study: Study, results: Results, labels: Labels) -> Table:
     ]  # fmt: skip
     return defense_table(
         "overfitting", labels("tables.overfitting"), groups,
-        seed_remarks(study, results, labels), study, labels,
+        seed_remarks(study, results, labels), study, results, labels,
     )  # fmt: skip
 
 
@@ -115,7 +134,41 @@ def class_table(study: Study, results: Results, labels: Labels) -> Table | None:
     ]
     return defense_table(
         "classes", labels("tables.classes"), [("", measures)],
-        seed_remarks(study, results, labels), study, labels,
+        seed_remarks(study, results, labels), study, results, labels,
+    )  # fmt: skip
+
+
+def fairness_table(study: Study, results: Results, labels: Labels) -> Table | None:
+    """RA of the worst and of the best class, their gap and the spread over the classes, of each
+    seed and then averaged; None if there is no RA by class."""
+    if not any(
+        len(results.class_accuracies(defense, architecture))
+        for defense in study.axes.defenses
+        for architecture in study.axes.architectures
+    ):
+        return None
+
+    def over_classes(kind: str) -> Of:
+        def of(defense: str, architecture: str) -> Estimate | None:
+            rows = results.seed_class_accuracies(defense, architecture)
+            low, high = rows.min(axis=1), rows.max(axis=1)
+            numbers = {"worst": low, "best": high, "gap": high - low,
+                       "spread": rows.std(axis=1, ddof=0)}  # fmt: skip
+            return estimate(numbers[kind])
+
+        return of
+
+    measures = [
+        Measure(labels("metrics.RA"), lambda *place: estimate(results.group(*place)["RA"]), True,
+                metric="RA"),
+        Measure(labels("fairness.worst"), over_classes("worst"), True, metric="RA_worst_class"),
+        Measure(labels("fairness.best"), over_classes("best"), None),
+        Measure(labels("fairness.gap"), over_classes("gap"), False),
+        Measure(labels("fairness.spread"), over_classes("spread"), False),
+    ]  # fmt: skip
+    return defense_table(
+        "fairness", labels("tables.fairness"), [("", measures)],
+        seed_remarks(study, results, labels), study, results, labels,
     )  # fmt: skip
 
 

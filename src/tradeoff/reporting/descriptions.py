@@ -1,9 +1,10 @@
 """The figures for those who do not see them: what each shows, in words and numbers."""
 
 from tradeoff.core.study import Cell, Study
+from tradeoff.reporting.cost import cost
 from tradeoff.reporting.estimates import estimate
 from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.results import ENSEMBLE, Results
+from tradeoff.reporting.results import ENSEMBLE, PROPOSAL, Results
 
 
 def tradeoff(study: Study, results: Results, labels: Labels) -> str:
@@ -22,6 +23,11 @@ def tradeoff(study: Study, results: Results, labels: Labels) -> str:
         parts.append(labels("figures.tradeoff.alt_part",
                             architecture=labels.name("architectures", architecture),
                             values="; ".join(values) or labels("words.nothing")))  # fmt: skip
+        front = [labels.name("defenses", one[0])
+                 for one in pareto_front(study.axes.defenses, architecture, results)]  # fmt: skip
+        if front:
+            parts.append(labels("figures.tradeoff.alt_front", names=labels.enumerate(front),
+                                architecture=labels.name("architectures", architecture)))
     return " ".join([labels("figures.tradeoff.alt"), *parts])
 
 
@@ -107,9 +113,63 @@ def transfer(results: Results, labels: Labels) -> str:
     return f"{labels('figures.transfer.alt')} {'; '.join(parts) or labels('words.nothing')}."
 
 
+def examples(architecture: str, study: Study, results: Results, labels: Labels) -> str:
+    """How many of the images PGD makes each defense's model misclassify."""
+    table = results.examples[results.examples["architecture"] == architecture]
+    values = []
+    for defense in study.axes.defenses:
+        rows = table[table["defense"] == defense]
+        if len(rows):
+            fooled = int((rows["prediction"] != rows["label"]).sum())
+            values.append(labels("figure_alt.examples_value", fooled=fooled,
+                                 defense=labels.name("defenses", defense)))  # fmt: skip
+    return labels("figure_alt.examples", architecture=labels.name("architectures", architecture),
+                  images=table["image"].nunique(),
+                  values="; ".join(values) or labels("words.nothing"))  # fmt: skip
+
+
+def costs(study: Study, results: Results, labels: Labels) -> str:
+    """Every mean of seconds per epoch."""
+    values = []
+    for architecture in study.axes.architectures:
+        for defense in study.axes.defenses:
+            seconds = estimate(cost("seconds", defense, architecture, results))
+            if seconds:
+                values.append(labels("figure_alt.cost_value",
+                                     architecture=labels.name("architectures", architecture),
+                                     defense=labels.name("defenses", defense),
+                                     seconds=labels.number(round(seconds.mean, 2))))  # fmt: skip
+    return labels("figure_alt.cost", values="; ".join(values) or labels("words.nothing"))
+
+
+def sweep(labels: Labels) -> str:
+    """What the figure shows; its numbers are in a table."""
+    return labels("figure_alt.sweep", proposal=labels.name("defenses", PROPOSAL))
+
+
 def source_name(source: str, labels: Labels) -> str:
     """A defense's name, or that for an ensemble of surrogates."""
     return labels("roles.ensemble") if source == ENSEMBLE else labels.name("defenses", source)
+
+
+def pareto_front(
+    defenses: list[str], architecture: str, results: Results
+) -> list[tuple[str, float, float]]:
+    """The defenses than which no other is at least as good in both mean NA and mean RA and better
+    in one, with these means, by rising RA."""
+    means = []
+    for defense in defenses:
+        rows = results.group(defense, architecture)
+        natural, robust = estimate(rows["NA"]), estimate(rows["RA"])
+        if natural and robust:
+            means.append((defense, natural.mean, robust.mean))
+    front = [
+        one for one in means
+        if not any(
+            other[1] >= one[1] and other[2] >= one[2] and other[1:] != one[1:] for other in means
+        )
+    ]  # fmt: skip
+    return sorted(front, key=lambda one: (one[2], one[1]))
 
 
 def selected_epochs(results: Results, cell: Cell) -> list[int]:

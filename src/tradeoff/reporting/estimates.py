@@ -1,6 +1,6 @@
 """Means over seeds, how they are printed, and which of them is best."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from statistics import fmean, stdev
@@ -51,27 +51,49 @@ def write(number: object, mark: str) -> str:
     return str(number).replace(".", mark).replace("-", "\N{MINUS SIGN}")
 
 
-def best(
-    estimates: Sequence[Estimate | None], higher_is_better: bool, scale: Scale = PERCENT
-) -> list[bool]:
-    """Which are best at the printed precision; several if they tie, none if there is no contest.
+Detectable = Callable[[int, int], float | None]
+"""The smallest detectable difference of two of the estimates, by their places; None: not known."""
 
-    Where one is only a lower bound it is not known which is best.
+
+def rank(
+    estimates: Sequence[Estimate | None],
+    higher_is_better: bool,
+    detectable: Detectable = lambda one, other: None,
+    scale: Scale = PERCENT,
+) -> list[int]:
+    """1 for the best and all that tie with it, 2 for the best of the rest, 0 for others.
+
+    Two tie if they are equal as printed, or differ by less than is detectable. There is no contest
+    of fewer than two, where all tie, or where one is a lower bound: it could be the best.
     """
-    values = [None if one is None else _rounded(one.mean, scale) for one in estimates]
-    known = [value for value in values if value is not None]
-    if len(known) < 2 or any(one is not None and one.at_least for one in estimates):
-        return [False] * len(values)
-    winner = max(known) if higher_is_better else min(known)
-    return [value == winner for value in values]
+    places = [place for place, one in enumerate(estimates) if one is not None]
+    known = {place: one for place, one in enumerate(estimates) if one is not None}
+    ranks = [0] * len(estimates)
+    if len(known) < 2 or any(one.at_least for one in known.values()):
+        return ranks
+    sign = 1 if higher_is_better else -1
+    lead = max(places, key=lambda place: sign * known[place].mean)
+    ties = [place for place in places if tie(known, lead, place, detectable, scale)]
+    rest = [place for place in places if place not in ties]
+    if not rest:
+        return ranks
+    second = max(rest, key=lambda place: sign * known[place].mean)
+    printed_second = _rounded(known[second].mean, scale)
+    for place in ties:
+        ranks[place] = 1
+    for place in rest:
+        ranks[place] = 2 if _rounded(known[place].mean, scale) == printed_second else 0
+    return ranks
 
 
-def within_one_sd(one: Estimate, other: Estimate) -> bool | None:
-    """Whether two means differ by at most the larger of their sds; None if a sd is missing."""
-    if one.sd is None or other.sd is None:
-        return None
-    # Rates are multiples of 1 / images: a difference of exactly one sd is not lost to rounding.
-    return abs(one.mean - other.mean) <= max(one.sd, other.sd) + 1e-12
+def tie(
+    known: Mapping[int, Estimate], one: int, other: int, detectable: Detectable, scale: Scale
+) -> bool:
+    """Whether two of the estimates are equal as printed or closer than is detectable."""
+    if _rounded(known[one].mean, scale) == _rounded(known[other].mean, scale):
+        return True
+    limit = detectable(one, other)
+    return limit is not None and abs(known[one].mean - known[other].mean) < limit
 
 
 def _rounded(value: float, scale: Scale) -> Decimal:

@@ -21,7 +21,7 @@ from tradeoff.reporting.tables import (
 
 # l0 counts components; the others are in units of the image range.
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
-FLAG_SCALE = Scale(1, 3)
+FLAG_SCALE = Scale(1, 2)
 LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
 METRICS = ("NA", "RA")
 
@@ -35,11 +35,11 @@ def average_norm(norm: str, results: Results, labels: Labels, named: bool = Fals
 
     key = "metrics.APN_named" if named else "metrics.APN"
     header = labels(key, norm=labels.name("norms", norm))
-    return Measure(header, of, True, spread=not named, scale=NORM_SCALES[norm])
+    return Measure(header, of, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}")
 
 
 def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """APN in each norm, over all images and over fooled ones; None if there are no norms."""
+    """APN in each norm, and the median over fooled images; None if there are no norms."""
     norms = [norm for norm in NORM_SCALES if norm in set(results.norms["norm"])]
     if not norms:
         return None
@@ -52,8 +52,6 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
             labels.name("norms", norm),
             [
                 average_norm(norm, results, labels),
-                Measure(labels("metrics.APN_fooled"), of("APN_fooled", norm), None,
-                        spread=False, scale=NORM_SCALES[norm]),
                 Measure(labels("metrics.APN_fooled_median"), of("APN_fooled_median", norm), None,
                         spread=False, scale=NORM_SCALES[norm]),
             ],
@@ -64,23 +62,25 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
     unfooled = Measure(labels("metrics.unfooled"), of("unfooled", norms[0]), None, spread=False)
     counts = sorted({int(count) for count in results.norms["images"]})
     caption = labels("tables.norms", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("norms", caption, [*groups, ("", [unfooled])], {}, study, labels)
+    return defense_table(
+        "norms", caption, [*groups, ("", [unfooled])], {}, study, results, labels
+    )
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """The proposal less each other defense in NA and RA; None if nothing is compared."""
+    """The proposal less each other defense in NA and RA, resolved differences in bold; None if
+    nothing is compared."""
     if results.differences.empty:
         return None
 
     def entries(architecture: str, other: str, metric: str) -> list[Number]:
         one = results.difference(architecture, other, metric)
         if one is None:
-            return [Number()] * 4
+            return [Number()] * 3
         return [
-            Number(labels.points(one.difference)),
+            Number(labels.points(one.difference), best=one.resolved),
             Number(f"[{labels.points(one.low)}; {labels.points(one.high)}]"),
             Number(labels.percent(one.detectable)),
-            Number(labels("yes" if one.resolved else "no")),
         ]
 
     blocks = []
@@ -97,7 +97,7 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
     level = labels.number(100 * study.statistics.level)
     columns = tuple(
         Column(labels(f"tables.difference_columns.{key}", level=level), spread=False)
-        for key in ("difference", "interval", "detectable", "resolved")
+        for key in ("difference", "interval", "detectable")
     )
     caption = labels(
         "tables.differences",
@@ -124,7 +124,7 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
     measures = [Measure(labels(f"roles.{role}"), of(role), False, spread=False) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
     caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("transfer", caption, [("", measures)], {}, study, labels)
+    return defense_table("transfer", caption, [("", measures)], {}, study, results, labels)
 
 
 def masking_table(study: Study, results: Results, labels: Labels) -> Table | None:

@@ -1,10 +1,8 @@
-"""The figures of a report, drawn with matplotlib's objects and without its global state."""
+"""The figures of accuracies, training and transfer, drawn without matplotlib's global state."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,26 +10,16 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tradeoff.core.study import Cell, Study
-from tradeoff.reporting.descriptions import source_name
+from tradeoff.reporting.descriptions import pareto_front, source_name
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.panels import PANEL_WIDTH, legend, number_axes, panel_grid, say_nothing
 from tradeoff.reporting.results import Results
-from tradeoff.reporting.style import GRID, INK, PAPER, RC, Look, looks
+from tradeoff.reporting.style import INK, PAPER, Look, looks
 
-PANEL_WIDTH = 3.1  # inches; two panels fill the text width of an A4 page
 CLASSES_MAP = LinearSegmentedColormap.from_list("classes", ["#f4e3c3", "#9fc3d6", "#24557a"])
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """matplotlib with this package's style only, whatever the user's matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
-        yield
 
 
 def tradeoff(study: Study, results: Results, labels: Labels) -> Figure:
@@ -56,9 +44,13 @@ def tradeoff(study: Study, results: Results, labels: Labels) -> Figure:
             panel.set_axisbelow(True)
             for defense in names:
                 _tradeoff_points(panel, results.group(defense, architecture), styles[defense])
+            front = pareto_front(names, architecture, results)
+            panel.plot([100 * robust for _, _, robust in front],
+                       [100 * natural for _, natural, _ in front],
+                       color=INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)  # fmt: skip
         row[0].set_ylabel(labels("figures.axes.NA"))
-        _number_axes(row[0], labels)
-    _legend(figure, styles, labels)
+        number_axes(row[0], labels)
+    legend(figure, styles, labels)
     return figure
 
 
@@ -80,14 +72,14 @@ def _tradeoff_points(panel: Axes, rows: pd.DataFrame, look: Look) -> None:
 
 def training(architecture: str, study: Study, results: Results, labels: Labels) -> Figure:
     """Validation NA and RA over the epochs, a panel for each defense, a line for each seed."""
-    figure, panels = _panels(len(study.axes.defenses), 1.75, labels, columns=3, width=2.1)
+    figure, panels = panel_grid(len(study.axes.defenses), 1.75, labels, columns=3, width=2.1)
     styles = looks(study.axes.defenses)
     for panel, (defense, look) in zip(panels, styles.items(), strict=True):
         panel.set_title(labels.name("defenses", defense))
         panel.set_ylim(0, 100)
-        histories = _histories(results, defense, architecture)
+        histories = histories_of(results, defense, architecture)
         if not histories:
-            _say_nothing(panel, labels)
+            say_nothing(panel, labels)
         for history in histories:
             _training_lines(panel, history, look)
     for index, panel in enumerate(panels):
@@ -131,39 +123,83 @@ def adaptive_defenses(study: Study, results: Results) -> list[str]:
 
 
 def weights(defense: str, study: Study, results: Results, labels: Labels) -> Figure:
-    """lambda over training and, where known, the two terms that it is the sum of.
+    """lambda over training and, where known, the two terms that it is the sum of; below, both
+    terms of each class in the last epoch.
 
-    Lines are means over the seeds; the band is the mean spread of lambda between samples.
+    Lines are means over the seeds. The band holds the middle 80 % of the images, or where the
+    history has no quantiles one standard deviation.
     """
-    figure, panels = _panels(len(study.axes.architectures), 2.5, labels)
+    columns = len(study.axes.architectures)
+    figure = Figure(figsize=(PANEL_WIDTH * max(2, columns), 4.6), layout="constrained")
+    panels = figure.subplots(2, columns, squeeze=False, sharex="row", sharey="row")
     look = looks(study.axes.defenses)[defense]
     knobs = study.knobs[defense].model_dump()
-    for panel, architecture in zip(panels, study.axes.architectures, strict=True):
-        panel.set_title(labels.name("architectures", architecture))
-        panel.set_xlabel(labels("figures.axes.epoch"))
-        histories = [history for history in _histories(results, defense, architecture)
+    for place, architecture in enumerate(study.axes.architectures):
+        over_time, by_class = panels[0][place], panels[1][place]
+        over_time.set_title(labels.name("architectures", architecture))
+        over_time.set_xlabel(labels("figures.axes.epoch"))
+        by_class.set_xlabel(labels("figures.axes.class"))
+        histories = [history for history in histories_of(results, defense, architecture)
                      if "lambda_mean" in history]  # fmt: skip
         if not histories:
-            _say_nothing(panel, labels)
+            say_nothing(over_time, labels)
+            say_nothing(by_class, labels)
             continue
-        mean, spread = _over_seeds(histories, "lambda_mean"), _over_seeds(histories, "lambda_std")
-        panel.plot(mean.index, mean, color=look.colour, linewidth=1.6)
-        if len(spread):
-            low = (mean - spread).clip(lower=0)
-            panel.fill_between(mean.index, low, mean + spread, color=look.colour, alpha=0.18,
-                               linewidth=0)  # fmt: skip
-        for column, knob, dashes in PARTS:
-            part = _over_seeds(histories, column)
-            if len(part) and knob in knobs:
-                panel.plot(part.index, knobs[knob] * part, color=INK, linewidth=1, linestyle=dashes)
-        panel.set_ylim(bottom=0)
-    panels[0].set_ylabel(labels("figures.axes.lambda"))
+        _weights_over_time(over_time, histories, look, knobs)
+        _weights_by_class(by_class, histories, look, knobs)
+    for row in panels:
+        number_axes(row[0], labels, whole=True)
+        row[0].set_ylim(bottom=0)
+        row[0].set_ylabel(labels("figures.axes.lambda"))
+        for panel in row:
+            panel.set_axisbelow(True)
     handles = [Line2D([], [], color=look.colour, linewidth=1.6, label=labels("figures.parts.sum"))]
     for _, knob, dashes in PARTS:
         text = labels(f"figures.parts.{knob}")
         handles.append(Line2D([], [], color=INK, linewidth=1, linestyle=dashes, label=text))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _weights_over_time(
+    panel: Axes, histories: list[pd.DataFrame], look: Look, knobs: dict[str, Any]
+) -> None:
+    mean = _over_seeds(histories, "lambda_mean")
+    low, high = _over_seeds(histories, "lambda_q10"), _over_seeds(histories, "lambda_q90")
+    if not len(low):
+        spread = _over_seeds(histories, "lambda_std")
+        low, high = (mean - spread).clip(lower=0), mean + spread
+    panel.plot(mean.index, mean, color=look.colour, linewidth=1.6)
+    if len(low):
+        panel.fill_between(low.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
+    for column, knob, dashes in PARTS:
+        part = _over_seeds(histories, column)
+        if len(part) and knob in knobs:
+            panel.plot(part.index, knobs[knob] * part, color=INK, linewidth=1, linestyle=dashes)
+
+
+def _weights_by_class(
+    panel: Axes, histories: list[pd.DataFrame], look: Look, knobs: dict[str, Any]
+) -> None:
+    """The entropy term at the bottom of a bar, the sensitivity term, lighter, on top of it."""
+    names = class_columns(histories[0], "lambda")
+    bottom = np.zeros(len(names))
+    for (column, knob, _), alpha in zip(PARTS, (0.9, 0.4), strict=True):
+        stem = column.removesuffix("_mean")
+        parts = class_columns(histories[0], stem)
+        if knob not in knobs or len(parts) != len(names):
+            return
+        last = np.array([_over_seeds(histories, part).iloc[-1] for part in parts])
+        panel.bar(range(len(names)), knobs[knob] * last, 0.7, bottom, color=look.colour,
+                  alpha=alpha)  # fmt: skip
+        bottom += knobs[knob] * last
+    panel.set_xticks(range(len(names)))
+
+
+def class_columns(history: pd.DataFrame, stem: str) -> list[str]:
+    """The columns of a number by class, such as lambda_0, lambda_1, ..., in their order."""
+    found = [name for name in history if re.fullmatch(rf"{stem}_\d+", name)]
+    return sorted(found, key=lambda name: int(name.rpartition("_")[2]))
 
 
 PARTS: tuple[tuple[str, str, Any], ...] = (
@@ -175,7 +211,7 @@ PARTS: tuple[tuple[str, str, Any], ...] = (
 def classes(study: Study, results: Results, labels: Labels) -> Figure:
     """RA of every class as a field of numbers; each defense's worst class is framed."""
     rows = len(study.axes.defenses)
-    figure, panels = _panels(len(study.axes.architectures), 0.35 + 0.24 * rows, labels, columns=1,
+    figure, panels = panel_grid(len(study.axes.architectures), 0.35 + 0.24 * rows, labels, columns=1,
                              width=2 * PANEL_WIDTH)  # fmt: skip
     for panel, architecture in zip(panels, study.axes.architectures, strict=True):
         panel.set_title(labels.name("architectures", architecture))
@@ -189,7 +225,7 @@ def curve(study: Study, results: Results, labels: Labels) -> Figure:
 
     Lone markers at the threat's epsilon are the RA of the bounded attacks and AutoAttack.
     """
-    figure, panels = _panels(len(study.axes.architectures), 2.6, labels, whole=False)
+    figure, panels = panel_grid(len(study.axes.architectures), 2.6, labels, whole=False)
     styles = looks(study.axes.defenses)
     threat = results.dataset.threat
     for panel, architecture in zip(panels, study.axes.architectures, strict=True):
@@ -200,7 +236,7 @@ def curve(study: Study, results: Results, labels: Labels) -> Figure:
         panel.axvline(threat.epsilon, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
         lines = {name: results.robustness_curve(name, architecture) for name in styles}
         if not any(map(len, lines.values())):
-            _say_nothing(panel, labels)
+            say_nothing(panel, labels)
         for place, (defense, line) in enumerate(lines.items()):
             look = styles[defense]
             panel.plot(line.index, 100 * line, color=look.colour, linewidth=1.2, marker=look.marker,
@@ -212,7 +248,7 @@ def curve(study: Study, results: Results, labels: Labels) -> Figure:
                            markeredgewidth=0.9, zorder=3)  # fmt: skip
     panels[0].set_xlim(left=0)
     panels[0].set_ylabel(labels("figures.axes.RA"))
-    _legend(figure, styles, labels)
+    legend(figure, styles, labels)
     return figure
 
 
@@ -251,7 +287,7 @@ def _class_field(
     panel.tick_params(length=0, labelbottom=True)
     panel.set_yticks(range(len(defenses)), [labels.name("defenses", name) for name in defenses])
     if not table.shape[1]:
-        _say_nothing(panel, labels)
+        say_nothing(panel, labels)
         return
     panel.set_xticks(range(table.shape[1]), [str(index) for index in table.columns])
     panel.set_xlim(-0.5, table.shape[1] - 0.5)
@@ -279,51 +315,7 @@ def _box(panel: Axes, column: int, row: int, value: float, framed: bool, labels:
                color=text, weight="bold" if framed else "normal")  # fmt: skip
 
 
-def _panels(
-    count: int, height: float, labels: Labels, columns: int = 2, width: float = PANEL_WIDTH,
-    whole: bool = True,
-) -> tuple[Figure, Sequence[Axes]]:  # fmt: skip
-    """`count` panels in rows of `columns` with common scales; the language's decimal mark."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width * max(columns, 2 if columns > 1 else 1), height * rows + 0.5),
-                    layout="constrained")  # fmt: skip
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    panels = list(grid.flat)
-    for panel in panels[count:]:
-        panel.remove()
-    _number_axes(panels[0], labels, whole)
-    for panel in panels[:count]:
-        panel.set_axisbelow(True)
-    return figure, panels[:count]
-
-
-def _number_axes(panel: Axes, labels: Labels, whole: bool = False) -> None:
-    """Few ticks, with the language's decimal mark; epochs and classes are `whole` numbers."""
-    steps = [1, 2, 2.5, 5, 10]
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=steps, integer=whole))
-    panel.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=steps))
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: write(f"{value:.6g}", labels.mark)))
-
-
-def _legend(figure: Figure, styles: dict[str, Look], labels: Labels) -> None:
-    handles = [
-        Line2D([], [], linestyle="none", marker=look.marker, color=look.colour, markersize=6,
-               label=labels.name("defenses", defense))
-        for defense, look in styles.items()
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)),
-                  handletextpad=0.2, columnspacing=1.4)  # fmt: skip
-
-
-def _say_nothing(panel: Axes, labels: Labels) -> None:
-    box = {"facecolor": PAPER, "edgecolor": GRID}
-    panel.text(0.5, 0.5, labels("figures.no_data"), transform=panel.transAxes, ha="center",
-               va="center", style="italic", bbox=box)  # fmt: skip
-
-
-def _histories(results: Results, defense: str, architecture: str) -> list[pd.DataFrame]:
+def histories_of(results: Results, defense: str, architecture: str) -> list[pd.DataFrame]:
     def belongs(cell: Cell) -> bool:
         return cell.defense == defense and cell.architecture == architecture
 

@@ -1,15 +1,22 @@
-"""The report as one HTML page."""
+"""Pages: templates with every value escaped, and the one script that they run."""
 
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-TEMPLATE = "report.html.j2"
+SCRIPT = "tables.js"
 
 
-def render_html(folder: Path, values: Mapping[str, object]) -> str:
-    """The template filled in; every value is escaped unless it is Markup."""
+def render_html(template: str, folder: Path, values: Mapping[str, object]) -> str:
+    """The template filled in; every value is escaped unless it is Markup.
+
+    `script` and `script_hash` are the script of the page and what allows a browser to run it and
+    no other.
+    """
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -18,4 +25,7 @@ def render_html(folder: Path, values: Mapping[str, object]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(values)
+    script = (folder / SCRIPT).read_text("utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    environment.globals.update(script=Markup(script), script_hash=f"sha256-{digest}")
+    return environment.get_template(template).render(values)

@@ -9,6 +9,13 @@ from ruamel.yaml.error import YAMLError
 
 from tradeoff.reporting.estimates import Estimate, Scale, percent, printed, write
 
+# A language's name for itself, and how babel loads it. Spanish: "Tabla", not "Cuadro", and no
+# characters that become commands.
+LANGUAGES = {
+    "en": ("English", "english"),
+    "es": ("Español", "spanish,es-tabla,es-noshorthands"),
+}
+
 
 class BadLabels(Exception):
     """A label file lacks a key or uses an unknown placeholder; the message names both."""

@@ -11,8 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tradeoff.reporting.tables import Number, Table
 
-TEMPLATE = "chapter.tex.j2"
-
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
@@ -24,7 +22,7 @@ SPECIAL = {
     "×": r"\(\times\)", "·": r"\(\cdot\)", "≤": r"\(\le\)", "≥": r"\(\ge\)",
     "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)", "₀": r"\(_0\)",
     "ε": r"\(\varepsilon\)", "α": r"\(\alpha\)", "β": r"\(\beta\)", "λ": r"\(\lambda\)",
-    "γ": r"\(\gamma\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
+    "γ": r"\(\gamma\)", "δ": r"\(\delta\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
     "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
     "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
     "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",
@@ -81,9 +79,12 @@ def tabular(table: Table) -> TeX:
             header = rf"\textit{{{escape(block.header)}}}"
             lines.append(rf"\multicolumn{{{1 + len(columns)}}}{{l}}{{{header}}} \\")
         for row in block.rows:
-            cells = [_entry(*pair) for pair in zip(row.numbers, widths, strict=True)]
-            header = escape(row.header) + _note(row.note)
-            lines.append(f"{' & '.join([header, *cells])} \\\\")
+            if row.minor:
+                cells = [_small(number.mean) for number in (Number(row.header), *row.numbers)]
+            else:
+                header = escape(row.header) + _note(row.note)
+                cells = [header, *(map(_entry, row.numbers, widths))]
+            lines.append(f"{' & '.join(cells)} \\\\")
     return TeX("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
 
 
@@ -107,6 +108,8 @@ def _entry(number: Number, width: int) -> str:
     mean = escape(number.mean or "—")
     if number.best:
         mean = TeX(rf"\textbf{{{mean}}}")
+    elif number.second:
+        mean = TeX(rf"\underline{{{mean}}}")
     if number.extra:
         # Below the number, so that a table of many ranges fits the page.
         lines = rf"{mean}\\[-3pt]{{\scriptsize {escape(number.extra)}}}"
@@ -122,12 +125,16 @@ def _entry(number: Number, width: int) -> str:
     return rf"{mean}\,{{\scriptsize {spread}}}"
 
 
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {escape(text)}}}" if text else ""
+
+
 def _note(letter: str) -> str:
     # Without width, so that it does not push the decimal marks out of line.
     return rf"\rlap{{\textsuperscript{{{letter}}}}}" if letter else ""
 
 
-def render_latex(folder: Path, values: Mapping[str, object]) -> str:
+def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> str:
     """The template filled in; every value is escaped unless it is TeX.
 
     Jinja's usual marks would drown in LaTeX's braces: here they are << value >>, <% if %>, <# #>.
@@ -146,13 +153,25 @@ def render_latex(folder: Path, values: Mapping[str, object]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(tabular=tabular, label=label)
-    return environment.get_template(TEMPLATE).render(values)
+    environment.globals.update(tabular=tabular, label=label, with_subscripts=with_subscripts)
+    return environment.get_template(template).render(values)
 
 
-def standalone(chapter: str, babel: str, title: str) -> str:
+SUBSCRIPT = re.compile(r"\b([A-Za-z])_([a-z])\b")
+
+
+def with_subscripts(text: str) -> TeX:
+    """A text in which a letter with a letter below it, such as n_c, is a formula."""
+    parts, end = [], 0
+    for found in SUBSCRIPT.finditer(text):
+        parts += [escape(text[end : found.start()]), rf"\({found[1]}_{found[2]}\)"]
+        end = found.end()
+    return TeX("".join([*parts, escape(text[end:])]))
+
+
+def standalone(chapter: str, babel: str) -> str:
     """A document around a chapter that pdflatex compiles as it is."""
-    return rf"""\documentclass[11pt,a4paper]{{article}}
+    return rf"""\documentclass[11pt,a4paper]{{report}}
 \usepackage[T1]{{fontenc}}
 \usepackage[utf8]{{inputenc}}
 \usepackage{{textcomp}}
@@ -162,11 +181,20 @@ def standalone(chapter: str, babel: str, title: str) -> str:
 \usepackage{{amsmath}}
 \usepackage{{booktabs}}
 \usepackage{{graphicx}}
-\title{{{escape(title)}}}
-\author{{}}
-\date{{}}
+% Floats stay near their text.
+\IfFileExists{{placeins.sty}}{{\usepackage{{placeins}}}}{{}}
+\setcounter{{topnumber}}{{4}}
+\setcounter{{bottomnumber}}{{4}}
+\setcounter{{totalnumber}}{{8}}
+\renewcommand{{\topfraction}}{{0.9}}
+\renewcommand{{\bottomfraction}}{{0.9}}
+\renewcommand{{\textfraction}}{{0.05}}
+\renewcommand{{\floatpagefraction}}{{0.8}}
+\makeatletter
+\setlength{{\@fptop}}{{0pt}}
+\makeatother
+\raggedbottom
 \begin{{document}}
-\maketitle
 \input{{{chapter}}}
 \end{{document}}
 """

@@ -27,6 +27,14 @@ DIFFERENCE_COLUMNS = [
     "architecture", "other", "metric", "seeds", "images", "difference", "low", "high", "detectable",
 ]  # fmt: skip
 MASKING_COLUMNS = [*KEY, "flag", "number", "threshold", "raised", "suggests"]
+DETECTABLE_COLUMNS = ["architecture", "metric", "one", "other", "detectable"]
+EXAMPLE_COLUMNS = [
+    "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
+    "prediction", "confidence", "amplification",
+]  # fmt: skip
+SIZE_COLUMNS = ["kind", "name", "count"]
+PROVENANCE_COLUMNS = ["cell", "stage"]  # and what is known of python, torch, device, ...
+SWEEP_COLUMNS = ["alpha", "beta", "architecture", "seed", "NA", "RA"]
 TRANSFER_COLUMNS = [
     "role", "source_defense", "source_architecture", "target_defense", "target_architecture",
     "source", "target", "images", "fooled", "RA",
@@ -34,7 +42,8 @@ TRANSFER_COLUMNS = [
 # Names are data: a defense called "null" must not become a missing value.
 TEXTS = [
     "defense", "architecture", "version", "attack", "class", "norm", "APN_is_lower_bound", "other",
-    "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7],
+    "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7], "one", "kind", "name",
+    *PROVENANCE_COLUMNS, "python", "torch", "device", "deterministic",
 ]  # fmt: skip
 SIGNED = ("RD", "difference", "low", "high")
 HISTORY_COLUMNS = [
@@ -76,6 +85,12 @@ class Results:
         differences: PROPOSAL less each other defense, DIFFERENCE_COLUMNS.
         masking: one row per cell and flag, MASKING_COLUMNS; "raised" is "True", "False" or NaN.
         transfer: one row per source and target, TRANSFER_COLUMNS.
+        detectable: smallest detectable difference of pairs of defenses, DETECTABLE_COLUMNS.
+        examples: what models say of the images on `sheet`, EXAMPLE_COLUMNS.
+        sheet: the adversarial examples' PNG; None if there is none.
+        sizes: images of each split and parameters of each network, SIZE_COLUMNS.
+        provenance: where each cell was computed, one row per cell and stage, PROVENANCE_COLUMNS.
+        sweep: the proposal with other knobs, one row per experiment and cell, SWEEP_COLUMNS.
         histories: the epochs of each cell whose training CSV exists, by the cell's key.
     """
 
@@ -88,6 +103,12 @@ class Results:
     differences: pd.DataFrame
     masking: pd.DataFrame
     transfer: pd.DataFrame
+    detectable: pd.DataFrame
+    examples: pd.DataFrame
+    sheet: bytes | None
+    sizes: pd.DataFrame
+    provenance: pd.DataFrame
+    sweep: pd.DataFrame
     histories: dict[str, pd.DataFrame]
 
     @property
@@ -136,13 +157,17 @@ class Results:
         )  # fmt: skip
         return rows[rows["class"] == "all"].set_index("seed")["accuracy"]
 
-    def class_accuracies(self, defense: str, architecture: str) -> pd.Series:
-        """RA of the selected models by class (index: class, int), a mean over the seeds."""
+    def seed_class_accuracies(self, defense: str, architecture: str) -> pd.DataFrame:
+        """RA of the selected models, seeds down and classes (int) across."""
         rows = _select(
             self.attacks, defense=defense, architecture=architecture, version="best", attack="all"
         )
-        rows = rows[rows["class"] != "all"]
-        return rows.groupby(rows["class"].astype(int))["accuracy"].mean().sort_index()
+        rows = rows[rows["class"] != "all"].assign(label=lambda table: table["class"].astype(int))
+        return rows.pivot(index="seed", columns="label", values="accuracy").sort_index(axis=1)
+
+    def class_accuracies(self, defense: str, architecture: str) -> pd.Series:
+        """RA of the selected models by class (index: class, int), a mean over the seeds."""
+        return self.seed_class_accuracies(defense, architecture).mean().sort_index()
 
     def average_norms(self, defense: str, architecture: str, norm: str) -> pd.DataFrame:
         """The rows of `norms` of one defense on one architecture, one per seed."""
@@ -159,6 +184,22 @@ class Results:
         if rows.empty:
             return None
         return Difference(*(float(rows.iloc[0][name]) for name in Difference.__annotations__))
+
+    def detectable_difference(
+        self, architecture: str, metric: str, one: str, other: str
+    ) -> float | None:
+        """The smallest difference of two defenses that would be detected; None if not known."""
+        pair = sorted((one, other))
+        rows = _select(
+            self.detectable, architecture=architecture, metric=metric, one=pair[0], other=pair[1]
+        )
+        numbers = rows["detectable"].dropna()
+        return None if numbers.empty else float(numbers.iloc[0])
+
+    def size(self, kind: str, name: str) -> int | None:
+        """How many images a split has or how many parameters a network; None if not known."""
+        counts = _select(self.sizes, kind=kind, name=name)["count"]
+        return None if counts.empty else int(counts.iloc[0])
 
     def flags(self, defense: str, architecture: str) -> pd.DataFrame:
         """The rows of `masking` of one defense on one architecture, one per seed and flag."""
@@ -197,6 +238,13 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
         there = [key in wanted for key in table[KEY].itertuples(index=False, name=None)]
         return pd.Series(there, table.index, dtype=bool)
 
+    def everything(table: pd.DataFrame) -> pd.Series:
+        return pd.Series(True, table.index, dtype=bool)
+
+    def model_rows(table: pd.DataFrame) -> pd.Series:
+        axes = study.axes
+        return table["architecture"].isin(axes.architectures) & table["defense"].isin(axes.defenses)
+
     def pair_rows(table: pd.DataFrame) -> pd.Series:
         known = table["source"].isin(keys) | (table["source_defense"] == ENSEMBLE)
         return known & table["target"].isin(keys)
@@ -216,6 +264,7 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
         _check_distinct(table, key, path)
         return table
 
+    sheet = root / settings.table("examples").with_suffix(".png")
     return Results(
         settings,
         expected,
@@ -229,12 +278,32 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
         masking=read("masking", MASKING_COLUMNS, cell_rows, [], [*KEY, "flag"]),
         transfer=read("transfer", TRANSFER_COLUMNS, pair_rows, ["fooled", "RA"],
                       ["source", "target"]),
+        detectable=read("detectable", DETECTABLE_COLUMNS, everything, [],
+                        DETECTABLE_COLUMNS[:-1]),
+        examples=read("examples", EXAMPLE_COLUMNS, model_rows,
+                      ["clean_confidence", "confidence"], ["architecture", "defense", "image"]),
+        sheet=sheet.read_bytes() if sheet.exists() else None,
+        sizes=read("sizes", SIZE_COLUMNS, everything, [], ["kind", "name"]),
+        provenance=read("provenance", PROVENANCE_COLUMNS,
+                        lambda table: table["cell"].isin(keys), [], ["cell", "stage"]),
+        sweep=read("sweep", SWEEP_COLUMNS, everything, ["NA", "RA"], SWEEP_COLUMNS[:-2]),
         histories={
             cell.key: _read(root / cell.history, HISTORY_COLUMNS)
             for cell in expected
             if (root / cell.history).exists()
         },
     )  # fmt: skip
+
+
+def read_evaluated(study: Study, root: Path = Path()) -> dict[str, Results]:
+    """The results of every data set that has any, in the order of params.yaml.
+
+    Raises:
+        BadResults: as `read_results`.
+    """
+    there = [name for name in study.axes.datasets
+             if (root / study.dataset(name).table("cells")).exists()]  # fmt: skip
+    return {name: read_results(study, name, root) for name in there}
 
 
 def _read_if_any(path: Path, columns: list[str]) -> pd.DataFrame:

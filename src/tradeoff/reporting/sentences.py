@@ -1,19 +1,26 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
 from tradeoff.core.study import Cell, Study
-from tradeoff.reporting.estimates import Estimate, estimate, within_one_sd
+from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import PROPOSAL, Results
 
 
 def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
-    """For each architecture, who leads in NA and in RA, and whether others are within one sd."""
+    """For each architecture, who leads in NA and in RA, and whether that is resolved."""
     return [
         _leader(architecture, metric, study, results, labels)
         for architecture in study.axes.architectures
         for metric in ("NA", "RA")
     ]
+
+
+def rule(study: Study, labels: Labels) -> str:
+    """When a difference counts as resolved."""
+    statistics = study.statistics
+    return labels("sentences.rule", alpha=labels.number(100 * statistics.alpha),
+                  power=labels.number(100 * statistics.power))  # fmt: skip
 
 
 def _leader(architecture: str, metric: str, study: Study, results: Results, labels: Labels) -> str:
@@ -35,18 +42,17 @@ def _leader(architecture: str, metric: str, study: Study, results: Results, labe
     if not rivals:
         return labels("sentences.alone", **where)
 
-    near = [item for item in rivals if within_one_sd(lead, item[1])]
-    unjudged = [item for item in rivals if within_one_sd(lead, item[1]) is None]
     text = [labels("sentences.leads", **where, second=_named(*rivals[0], study, labels))]
-    if near:
-        names = labels.enumerate([labels.name("defenses", rival) for rival, _ in near])
-        key = "sentences.near" if len(near) == 1 else "sentences.near_many"
-        text.append(labels(key, names=names))
-    elif within_one_sd(lead, rivals[0][1]) is False:
-        text.append(labels("sentences.apart"))
-    if unjudged:
-        names = labels.enumerate([labels.name("defenses", rival) for rival, _ in unjudged])
-        text.append(labels("sentences.unjudged", names=names))
+    sides: dict[str, list[str]] = {"resolved": [], "open": [], "unjudged": []}
+    for rival, one in rivals:
+        limit = results.detectable_difference(architecture, metric, defense, rival)
+        gap = lead.mean - one.mean
+        side = "unjudged" if limit is None else "resolved" if gap >= limit > 0 else "open"
+        sides[side].append(labels.name("defenses", rival))
+    for side, names in sides.items():
+        if names:
+            key = f"sentences.{side}" + ("_many" if len(names) > 1 else "")
+            text.append(labels(key, names=labels.enumerate(names)))
     return " ".join(text)
 
 

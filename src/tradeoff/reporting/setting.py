@@ -32,16 +32,16 @@ def describe_setting(
     items = [
         Item(labels("setting.images"), _images(dataset, results, labels)),
         Item(labels("setting.threat"), _threat(dataset, labels)),
-        Item(labels("setting.networks"), _networks(study, dataset, labels)),
-        Item(labels("setting.training"), _knobs(_used(dataset.train.model_dump()), labels)),
+        Item(labels("setting.networks"), _networks(study, dataset, results, labels)),
+        Item(labels("setting.training"), knob_text(_used(dataset.train.model_dump()), labels)),
         Item(labels("setting.seeds"), seeds),
     ]
     items += [_suite(suite, labels) for suite in dataset.suites.values()]
     transfer, statistics = study.transfer.model_dump(), study.statistics.model_dump()
     return [
         *items,
-        Item(labels("headings.transfer"), f"{_knobs(transfer, labels)}."),
-        Item(labels("setting.statistics"), f"{_knobs(statistics, labels)}."),
+        Item(labels("headings.transfer"), f"{knob_text(transfer, labels)}."),
+        Item(labels("setting.statistics"), f"{knob_text(statistics, labels)}."),
     ]
 
 
@@ -51,10 +51,27 @@ def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
         Defense(
             labels.name("defenses", name),
             EQUATIONS.get(name),
-            _knobs(study.knobs[name].model_dump(), labels) or labels("none"),
+            knob_text(study.knobs[name].model_dump(), labels) or labels("none"),
         )
         for name in study.axes.defenses
     ]
+
+
+def software(results: Results, labels: Labels) -> list[str]:
+    """With which versions and on which devices the cells were computed, and whether repeatably."""
+    table = results.provenance
+    known = [name for name in ("python", "torch", "device", "deterministic") if name in table]
+    if table.empty or not known:
+        return [labels("software.unknown")]
+    text = []
+    for values, rows in table.dropna(subset=known, how="all").groupby(known, dropna=False):
+        row = dict(zip(known, values, strict=True))
+        said = {name: str(row.get(name, labels("software.not_told"))) for name in
+                ("python", "torch", "device")}  # fmt: skip
+        repeatable = {"yes": "repeatable", "no": "varying"}.get(str(row.get("deterministic")), "")
+        line = labels("software.on", **said, results=len(rows))
+        text.append(line + (" " + labels(f"software.{repeatable}") if repeatable else ""))
+    return text or [labels("software.unknown")]
 
 
 def limit_note(dataset: Dataset, labels: Labels) -> str:
@@ -73,21 +90,26 @@ def _images(dataset: Dataset, results: Results, labels: Labels) -> str:
     counts = sorted({int(count) for count in results.cells["images"].dropna()})
     if counts:
         text.append(labels("setting.evaluated", images=labels.enumerate([str(n) for n in counts])))
+    train = results.size("images", "train")
+    if train is not None:
+        text.insert(0, labels("setting.train", images=train))
     return " ".join(text)
 
 
 def _threat(dataset: Dataset, labels: Labels) -> str:
-    epsilon = dataset.threat.epsilon
-    # Papers write radii on 8-bit images as fractions of 255.
+    norm = labels.name("norms", dataset.threat.norm)
+    return labels("setting.ball", norm=norm, radius=radius(dataset.threat.epsilon, labels))
+
+
+def radius(epsilon: float, labels: Labels) -> str:
+    """An epsilon; papers write radii on 8-bit images as fractions of 255."""
     steps = round(255 * epsilon)
     exact = steps > 0 and abs(255 * epsilon - steps) < 1e-9
     value = labels.number(float(f"{epsilon:.4g}"))
-    radius = f"{steps}/255 ≈ {value}" if exact and steps != 255 else value
-    norm = labels.name("norms", dataset.threat.norm)
-    return labels("setting.ball", norm=norm, radius=radius)
+    return f"{steps}/255 ≈ {value}" if exact and steps != 255 else value
 
 
-def _networks(study: Study, dataset: Dataset, labels: Labels) -> str:
+def _networks(study: Study, dataset: Dataset, results: Results, labels: Labels) -> str:
     text = []
     for architecture in study.axes.architectures:
         settings = dataset.models[architecture]
@@ -98,8 +120,15 @@ def _networks(study: Study, dataset: Dataset, labels: Labels) -> str:
         )  # fmt: skip
         name = labels.name("architectures", architecture)
         width = labels.number(settings.width)
-        text.append(labels("setting.network", name=name, width=width, start=start))
+        count = results.size("parameters", architecture)
+        parameters = "" if count is None else labels("setting.parameters", count=grouped(count))
+        text.append(labels("setting.network", name=name, width=width, start=start) + parameters)
     return " ".join(text)
+
+
+def grouped(count: int) -> str:
+    """11173962 as 11 173 962, in groups of three digits that no line break parts."""
+    return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def _suite(suite: Suite, labels: Labels) -> Item:
@@ -109,7 +138,7 @@ def _suite(suite: Suite, labels: Labels) -> Item:
     )  # fmt: skip
     attacks = []
     for attack in suite.attacks:
-        own = _knobs(attack.knobs.model_dump(), labels)
+        own = knob_text(attack.knobs.model_dump(), labels)
         name = labels.name("attacks", attack.name)
         attacks.append(f"{name} ({own})" if own else name)
     return Item(labels("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
@@ -130,13 +159,13 @@ def _used(train: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _knobs(values: dict[str, Any], labels: Labels) -> str:
+def knob_text(values: dict[str, Any], labels: Labels) -> str:
     """ "steps = 10; step size / ε = 0.25"; a section in a section stands in brackets."""
     parts = []
     for key, value in values.items():
         name = labels.name("knobs", key)
         if isinstance(value, dict):
-            parts.append(f"{name} ({_knobs(value, labels)})")
+            parts.append(f"{name} ({knob_text(value, labels)})")
         elif isinstance(value, str):
             parts.append(f"{name} = {labels.name('values', value)}")
         else:

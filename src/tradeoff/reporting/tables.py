@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from tradeoff.core.study import Study
-from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, best
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, rank
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import Results
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,16 @@ class Number:
     Attributes:
         best: whether it stands out, in bold.
         extra: what follows in small print.
+        second: whether it is the best of those that are not `best`, underlined.
+        target: the id of the section that it summarises.
     """
 
     mean: str = ""
     sd: str = ""
     best: bool = False
     extra: str = ""
+    second: bool = False
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; `note` has the letters of its notes below the table."""
+    """A row; `note` has the letters of its notes below the table; a `minor` one is about the
+    others and stays below them."""
 
     header: str
     numbers: tuple[Number, ...]
     note: str = ""
+    minor: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Measure:
         of: its value for a defense and an architecture.
         higher_is_better: which direction is better; None: neither.
         spread: whether the standard deviation is printed.
+        metric: under which name Results knows what is detectable; empty if it does not.
     """
 
     header: str
@@ -99,6 +107,7 @@ class Measure:
     higher_is_better: bool | None
     spread: bool = True
     scale: Scale = PERCENT
+    metric: str = ""
 
 
 Remarks = Mapping[tuple[str, str], Sequence[str]]
@@ -111,26 +120,32 @@ def defense_table(
     groups: Sequence[tuple[str, Sequence[Measure]]],
     remarks: Remarks,
     study: Study,
+    results: Results,
     labels: Labels,
 ) -> Table:
-    """Defenses down, one block for each architecture, and the best sought in each block;
-    measures across, under the headers of their groups."""
-    notes: list[Note] = []
-    blocks = []
+    """A table with a block for each architecture and a row for each defense, of printed numbers.
+
+    Below each block stands what is detectable, where that is known of any column.
+    """
+    blocks, notes = [], []
     for architecture in study.axes.architectures:
-        columns = [
-            _column([one.of(name, architecture) for name in study.axes.defenses], one, labels)
-            for _, measures in groups
-            for one in measures
-        ]
+        columns, limits = [], []
+        for _, measures in groups:
+            for one in measures:
+                numbers, limit = contest(architecture, one, study, results, labels)
+                columns.append(numbers)
+                limits.append(limit)
         rows = []
         for index, defense in enumerate(study.axes.defenses):
             texts = remarks.get((defense, architecture), ())
             new = [Note(nth_letter(len(notes) + place), text) for place, text in enumerate(texts)]
             notes += new
-            numbers = tuple(column[index] for column in columns)
+            numbers_of = tuple(column[index] for column in columns)
             marks = ", ".join(note.letter for note in new)
-            rows.append(Row(labels.name("defenses", defense), numbers, marks))
+            rows.append(Row(labels.name("defenses", defense), numbers_of, marks))
+        if any(limits):
+            row = tuple(Number(limit) for limit in limits)
+            rows.append(Row(labels("words.detectable"), row, minor=True))
         blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
     return Table(
         key,
@@ -145,22 +160,52 @@ def defense_table(
     )
 
 
-def _column(estimates: list[Estimate | None], measure: Measure, labels: Labels) -> list[Number]:
-    if measure.higher_is_better is None:
-        winners = [False] * len(estimates)
-    else:
-        winners = best(estimates, measure.higher_is_better, measure.scale)
-    return [_number(*pair, measure, labels) for pair in zip(estimates, winners, strict=True)]
+def contest(
+    architecture: str, measure: Measure, study: Study, results: Results, labels: Labels
+) -> tuple[list[Number], str]:
+    """Every defense's number, the best and the second marked; and as text the range of what is
+    detectable between the best and the others, empty if that is not known."""
+    defenses = study.axes.defenses
+    estimates = [measure.of(defense, architecture) for defense in defenses]
+
+    def detectable(one: int, other: int) -> float | None:
+        pair = defenses[one], defenses[other]
+        return results.detectable_difference(architecture, measure.metric, *pair)
+
+    ranks = [0] * len(estimates)
+    if measure.higher_is_better is not None:
+        ranks = rank(estimates, measure.higher_is_better, detectable, measure.scale)
+    numbers = [
+        _number(one, ranks[index], cells_id(architecture, defense, study), measure, labels)
+        for index, (one, defense) in enumerate(zip(estimates, defenses, strict=True))
+    ]
+    known = {place: one for place, one in enumerate(estimates) if one is not None}
+    if measure.higher_is_better is None or len(known) < 2:
+        return numbers, ""
+    sign = 1 if measure.higher_is_better else -1
+    lead = max(known, key=lambda place: sign * known[place].mean)
+    limits = [detectable(lead, place) for place in known if place != lead]
+    there = [labels.printed(limit, measure.scale) for limit in sorted(filter(None, limits))]
+    return numbers, "–".join(dict.fromkeys([there[0], there[-1]])) if there else ""  # noqa: RUF001
 
 
-def _number(one: Estimate | None, winner: bool, measure: Measure, labels: Labels) -> Number:
+def cells_id(architecture: str, defense: str, study: Study) -> str:
+    """The id of the section on the cells of an architecture and a defense."""
+    axes = study.axes
+    return f"cells-{axes.architectures.index(architecture)}-{axes.defenses.index(defense)}"
+
+
+def _number(
+    one: Estimate | None, place: int, target: str, measure: Measure, labels: Labels
+) -> Number:
     if one is None:
         return Number()
     mean = labels.printed(one.mean, measure.scale)
     if one.at_least:
         mean = f"≥\N{NO-BREAK SPACE}{mean}"
     known = measure.spread and one.sd is not None
-    return Number(mean, labels.printed(one.sd or 0.0, measure.scale) if known else "", winner)
+    sd = labels.printed(one.sd or 0.0, measure.scale) if known else ""
+    return Number(mean, sd, best=place == 1, second=place == 2, target=target)
 
 
 def nth_letter(index: int) -> str:

@@ -45,10 +45,10 @@ def to_inline_svg(figure: Figure, name: str, title: str, description: str) -> Ma
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Inside HTML an SVG needs neither namespaces nor the old form of links.
     text = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href=", "href=")
-    text = re.sub(r'\b(id|href)="(#?)', rf'\1="\2{name}-', text)
+    text = re.sub(r'\b(id="|href="#)', rf"\1{name}-", text)
     text = text.replace("url(#", f"url(#{name}-")
     for colour in DARK:
-        text = text.replace(colour, f"var({_variable(colour)})")
+        text = text.replace(colour, f"var({colour_variable(colour)})")
     text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     label = f'aria-labelledby="{name}-title" aria-describedby="{name}-description"'
     head = (
@@ -63,10 +63,11 @@ def to_inline_svg(figure: Figure, name: str, title: str, description: str) -> Ma
 
 def colour_rules() -> tuple[str, str]:
     """The custom properties of all figure colours: for a light page and for a dark one."""
-    light = "; ".join(f"{_variable(colour)}: {colour}" for colour in DARK)
-    dark = "; ".join(f"{_variable(colour)}: {other}" for colour, other in DARK.items())
+    light = "; ".join(f"{colour_variable(colour)}: {colour}" for colour in DARK)
+    dark = "; ".join(f"{colour_variable(colour)}: {other}" for colour, other in DARK.items())
     return light, dark
 
 
-def _variable(colour: str) -> str:
+def colour_variable(colour: str) -> str:
+    """The custom property that stands for a figure's colour on a page."""
     return f"--figure-{colour[1:]}"

@@ -1,0 +1,110 @@
+"""The chapter of a thesis, of all data sets that are evaluated, as a part of a LaTeX document."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tradeoff.core.study import Study
+from tradeoff.reporting.contents import contents
+from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
+from tradeoff.reporting.latex import TeX, label, render_latex, standalone
+from tradeoff.reporting.panels import drawing
+from tradeoff.reporting.results import Results
+from tradeoff.reporting.setting import describe_defenses, grouped, radius
+from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
+from tradeoff.reporting.vector import to_pdf
+
+
+def build_chapter(
+    study: Study, evaluated: Mapping[str, Results], language: str, templates: Path
+) -> dict[str, bytes]:
+    """The chapter's files by their path in the folder reports: itself, a document around it, and
+    the figures in a folder of the language.
+
+    Args:
+        evaluated: the results of each data set that has any.
+
+    Raises:
+        BadLabels: the label file lacks a text.
+    """
+    labels = load_labels(language, templates)
+    files: dict[str, bytes] = {}
+    parts = []
+    for dataset, results in evaluated.items():
+        part = contents(study, dataset, results, labels)
+        for group in part["pictures"].values():
+            for picture in group:
+                figure = picture.drawn()
+                with drawing():
+                    files[str(figure_path(dataset, picture.key, language))] = to_pdf(figure)
+        parts.append(part)
+    values = {
+        "t": labels,
+        "tex": TeX,
+        "figure_path": lambda dataset, key: figure_path(dataset, key, language),
+        "parts": parts,
+        "defenses": describe_defenses(study, labels),
+        "sizes": size_table(study, evaluated, labels),
+        **_introduction(study, evaluated, labels),
+    }
+    chapter = f"chapter.{language}.tex"
+    files[chapter] = render_latex("chapter.tex.j2", templates, values).encode()
+    wrapper = standalone(chapter, LANGUAGES[language][1])
+    files[f"standalone.{language}.tex"] = wrapper.encode()
+    return files
+
+
+def figure_path(dataset: str, key: str, language: str) -> TeX:
+    """Where a figure lies in the folder reports."""
+    return TeX(f"figures/{language}/{label(dataset)}-{key}.pdf")
+
+
+def _introduction(
+    study: Study, evaluated: Mapping[str, Results], labels: Labels
+) -> dict[str, Any]:
+    names = [labels.name("datasets", name) for name in evaluated]
+    missing = [labels.name("datasets", name) for name in study.axes.datasets
+               if name not in evaluated]  # fmt: skip
+    statistics = study.statistics
+    return {
+        "intro": labels(
+            "chapter.intro",
+            defenses=labels.enumerate([labels.name("defenses", n) for n in study.axes.defenses]),
+            datasets=labels.enumerate(names) or labels("words.nothing"),
+        ),
+        "statistics": labels(
+            "chapter.statistics",
+            level=labels.number(100 * statistics.level),
+            resamples=statistics.resamples,
+            alpha=labels.number(100 * statistics.alpha),
+            power=labels.number(100 * statistics.power),
+        ),
+        "absent": labels("limits.datasets", missing=labels.enumerate(missing)) if missing else "",
+    }
+
+
+def size_table(
+    study: Study, evaluated: Mapping[str, Results], labels: Labels
+) -> Table:
+    """Data sets down; images, threat and thousands of parameters across."""
+    rows = []
+    for dataset, results in evaluated.items():
+        images = [results.size("images", part) for part in ("train", "validation", "test")]
+        counts = results.cells["images"].dropna()
+        entries = [*images, int(counts.min()) if len(counts) else None]
+        numbers = [Number("" if count is None else grouped(count)) for count in entries]
+        threat = results.dataset.threat
+        norm = labels.name("norms", threat.norm)
+        numbers.append(Number(f"{norm}, {radius(threat.epsilon, labels)}"))
+        for name in study.axes.architectures:
+            count = results.size("parameters", name)
+            numbers.append(Number("" if count is None else grouped(round(count / 1000))))
+        rows.append(Row(labels.name("datasets", dataset), tuple(numbers)))
+    keys = ("train", "validation", "test", "evaluated", "threat")
+    headers = [
+        *(labels(f"chapter.{key}") for key in keys),
+        *(labels.name("architectures", name) for name in study.axes.architectures),
+    ]
+    columns = tuple(Column(header, spread=False) for header in headers)
+    return Table("sizes", labels("tables.sizes"), labels("words.dataset"), (Group("", columns),),
+                 (Block("", tuple(rows)),), ())  # fmt: skip

@@ -1,0 +1,87 @@
+"""What training costs: seconds, network passes and memory of an epoch."""
+
+import pandas as pd
+
+from tradeoff.core.study import Study
+from tradeoff.reporting.estimates import Estimate, Scale, estimate
+from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.tables import Measure, Table, defense_table
+
+COSTS = ("seconds", "passes", "memory")
+SCALES = {"seconds": Scale(1, 1), "passes": Scale(1, 1), "memory": Scale(1, 0)}
+
+
+def cost(kind: str, defense: str, architecture: str, results: Results) -> list[float]:
+    """One number per seed: the mean of its epochs. Passes are those of a training image, forward
+    and backward together, validation excluded. Empty where the histories do not have it."""
+    found = []
+    for cell in results.expected:
+        if (cell.defense, cell.architecture) != (defense, architecture):
+            continue
+        history = results.histories.get(cell.key)
+        values = None if history is None else _of(kind, history, results)
+        if values is not None and values.notna().any():
+            found.append(float(values.mean()))
+    return found
+
+
+def _of(kind: str, history: pd.DataFrame, results: Results) -> pd.Series | None:
+    if kind == "seconds":
+        return history.get("seconds")
+    if kind == "memory":
+        return history.get("peak_memory_mib")
+    images = results.size("images", "train")
+    if images is None or not {"forward_passes", "backward_passes"} <= set(history.columns):
+        return None
+    return (history["forward_passes"] + history["backward_passes"]) / images
+
+
+def cost_is_known(kind: str, study: Study, results: Results) -> bool:
+    """Whether any cell's history tells it."""
+    axes = study.axes
+    return any(cost(kind, defense, name, results)
+               for defense in axes.defenses for name in axes.architectures)  # fmt: skip
+
+
+def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
+    """Cost of an epoch by architecture and defense; None if nothing is known of it."""
+
+    def measure(kind: str) -> Measure:
+        def of(defense: str, architecture: str) -> Estimate | None:
+            return estimate(cost(kind, defense, architecture, results))
+
+        return Measure(labels(f"cost.columns.{kind}"), of, None, scale=SCALES[kind])
+
+    kinds = [kind for kind in COSTS if cost_is_known(kind, study, results)]
+    if not kinds:
+        return None
+    caption = labels("tables.cost")
+    return defense_table(
+        "cost", caption, [("", [measure(kind) for kind in kinds])], {}, study, results, labels
+    )
+
+
+def cost_sentences(study: Study, results: Results, labels: Labels) -> list[str]:
+    """For each architecture how many times as long an epoch of the proposal takes as others'."""
+    if PROPOSAL not in study.axes.defenses:
+        return []
+    text = []
+    for architecture in study.axes.architectures:
+        parts = []
+        for kind in ("seconds", "passes"):
+            mine = estimate(cost(kind, PROPOSAL, architecture, results))
+            ratios = []
+            for other in study.axes.defenses:
+                theirs = estimate(cost(kind, other, architecture, results))
+                if other != PROPOSAL and mine and theirs and theirs.mean > 0:
+                    ratio = labels.printed(mine.mean / theirs.mean, Scale(1, 2))
+                    ratios.append(labels("cost.ratio", ratio=ratio,
+                                         other=labels.name("defenses", other)))  # fmt: skip
+            if ratios:
+                parts.append(labels(f"cost.{kind}_sentence", ratios=labels.enumerate(ratios),
+                                    proposal=labels.name("defenses", PROPOSAL)))  # fmt: skip
+        if parts:
+            name = labels.name("architectures", architecture)
+            text.append(labels("cost.of", architecture=name, parts=" ".join(parts)))
+    return text

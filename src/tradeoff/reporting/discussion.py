@@ -1,0 +1,172 @@
+"""What the report says of fairness, of lambda, and of its own limits: by rules, from its numbers."""
+
+from math import sqrt
+
+import pandas as pd
+
+from tradeoff.core.study import Study
+from tradeoff.reporting.estimates import estimate
+from tradeoff.reporting.figures import class_columns, histories_of
+from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import PROPOSAL, Results
+
+# The budgets of the standard AutoAttack (Croce & Hein 2020).
+STANDARD_AUTOATTACK = {
+    "version": "standard", "apgd_steps": 100, "fab_steps": 100, "targets": 9,
+    "square_queries": 5000,
+}  # fmt: skip
+
+
+def fairness(study: Study, results: Results, labels: Labels) -> list[str]:
+    """For each architecture who has the highest RA of the worst class, whether that is resolved
+    against the proposal's, and which class is worst most often."""
+    text = []
+    for architecture in study.axes.architectures:
+        means = {}
+        for defense in study.axes.defenses:
+            one = estimate(results.group(defense, architecture)["RA_worst_class"])
+            if one is not None:
+                means[defense] = one
+        if not means:
+            continue
+        lead = max(means, key=lambda name: means[name].mean)
+        said = labels("fairness.leads", architecture=labels.name("architectures", architecture),
+                      leader=labels.name("defenses", lead),
+                      value=labels.estimate(means[lead]))  # fmt: skip
+        if PROPOSAL in means and lead != PROPOSAL:
+            limit = results.detectable_difference(architecture, "RA_worst_class", lead, PROPOSAL)
+            gap = means[lead].mean - means[PROPOSAL].mean
+            key = "unjudged" if limit is None else "resolved" if gap >= limit > 0 else "open"
+            said += " " + labels(f"fairness.proposal_{key}", gap=labels.points(-gap),
+                                 proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
+        worst = results.cells[results.cells["architecture"] == architecture]["worst_class"]
+        counts = worst.dropna().astype(int).value_counts()
+        if len(counts):
+            top = sorted(counts[counts == counts.max()].index)
+            key = "fairness.class" if len(top) == 1 else "fairness.classes"
+            names = labels.enumerate([str(index) for index in top])
+            said += " " + labels(key, worst=names, count=int(counts.max()), all=int(counts.sum()))
+        text.append(said)
+    return text
+
+
+def weights(defense: str, study: Study, results: Results, labels: Labels) -> list[str]:
+    """For each architecture lambda's mean in the first and in the last epoch, the share that the
+    entropy term has of it, and the classes that have most and least of it."""
+    text = []
+    knobs = study.knobs[defense].model_dump()
+    for architecture in study.axes.architectures:
+        histories = [history for history in histories_of(results, defense, architecture)
+                     if "lambda_mean" in history]  # fmt: skip
+        first, last = (
+            pd.DataFrame([history.iloc[place] for history in histories]).mean(numeric_only=True)
+            for place in (0, -1)
+        )
+        if not histories or last.get("lambda_mean", 0) <= 0:
+            continue
+        said = labels("lambda.of", architecture=labels.name("architectures", architecture),
+                      first=labels.number(round(first["lambda_mean"], 2)),
+                      last=labels.number(round(last["lambda_mean"], 2)))  # fmt: skip
+        if "entropy_mean" in last and "alpha" in knobs:
+            share = knobs["alpha"] * last["entropy_mean"] / last["lambda_mean"]
+            said += " " + labels("lambda.share", share=labels.percent(share))
+        classes = class_columns(histories[0], "lambda")
+        if len(classes) > 1:
+            by_class = last[classes]
+            ends = [str(name).rpartition("_")[2] for name in (by_class.idxmax(), by_class.idxmin())]
+            said += " " + labels("lambda.classes", most=ends[0], least=ends[1],
+                                 high=labels.number(round(float(by_class.max()), 2)),
+                                 low=labels.number(round(float(by_class.min()), 2)))  # fmt: skip
+        text.append(said)
+    return text
+
+
+def limits(study: Study, results: Results, labels: Labels) -> list[str]:
+    """What the numbers cannot show, stated from them."""
+    found = [
+        _seeds(study, results, labels),
+        _images(results, labels),
+        _epochs(study, results, labels),
+        _attacks(results, labels),
+        _widths(study, results, labels),
+        _flags(results, labels),
+        _missing(results, labels),
+        labels("setting.limit", limit=limit) if (limit := results.dataset.split.limit) else "",
+    ]
+    return [text for text in found if text]
+
+
+def _seeds(study: Study, results: Results, labels: Labels) -> str:
+    count = len(study.axes.seeds)
+    if count == 1:
+        return labels("limits.one_seed")
+    table = results.detectable
+    known = table[(table["metric"] == "RA") & table["detectable"].notna()]
+    pairs = known[(known["one"] == PROPOSAL) | (known["other"] == PROPOSAL)]["detectable"]
+    if pairs.empty:
+        return labels("limits.seeds", seeds=count)
+    return labels("limits.seeds_detectable", seeds=count, low=labels.percent(pairs.min()),
+                  high=labels.percent(pairs.max()),
+                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
+
+
+def _images(results: Results, labels: Labels) -> str:
+    counts = results.cells["images"].dropna()
+    if counts.empty:
+        return ""
+    images = int(counts.min())
+    table = results.attacks
+    rows = table[(table["attack"] == "all") & (table["version"] == "best")]
+    by_class = rows[rows["class"] != "all"]["images"]
+    # The standard deviation of a share is largest at one half.
+    text = labels("limits.images", images=images, error=labels.percent(0.5 / sqrt(images)))
+    if len(by_class) and by_class.min() > 0:
+        fewest = int(by_class.min())
+        text += " " + labels("limits.class_images", images=fewest, step=labels.percent(1 / fewest))
+    return text
+
+
+def _epochs(study: Study, results: Results, labels: Labels) -> str:
+    """How many cells chose one of the last epochs: they might have gone on improving."""
+    epochs = results.dataset.train.epochs
+    late = [
+        key for key, history in results.histories.items()
+        if (history.loc[history["selected"] == 1, "epoch"] >= history["epoch"].max()).any()
+    ]  # fmt: skip
+    if not results.histories:
+        return ""
+    return labels("limits.epochs", epochs=epochs, late=len(late), all=len(results.histories))
+
+
+def _attacks(results: Results, labels: Labels) -> str:
+    for suite in results.dataset.suites.values():
+        for attack in suite.attacks:
+            if attack.module != "autoattack":
+                continue
+            budget = attack.knobs.model_dump()
+            if any(budget.get(key) != value for key, value in STANDARD_AUTOATTACK.items()):
+                return labels("limits.autoattack")
+    return ""
+
+
+def _widths(study: Study, results: Results, labels: Labels) -> str:
+    narrow = [
+        labels("limits.width", name=labels.name("architectures", name),
+               width=labels.number(results.dataset.models[name].width))
+        for name in study.axes.architectures
+        if results.dataset.models[name].width < 1
+    ]  # fmt: skip
+    return labels("limits.widths", parts=labels.enumerate(narrow)) if narrow else ""
+
+
+def _flags(results: Results, labels: Labels) -> str:
+    raised = results.masking[results.masking["raised"] == "True"]
+    cells = len(raised.drop_duplicates(["defense", "architecture", "seed"]))
+    return labels("limits.flags", cells=cells, all=len(results.cells)) if cells else ""
+
+
+def _missing(results: Results, labels: Labels) -> str:
+    missing, everything = len(results.missing_cells), len(results.expected)
+    if not missing:
+        return ""
+    return labels("limits.missing", missing=missing, all=everything)

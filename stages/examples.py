@@ -1,0 +1,51 @@
+"""Adversarial examples for the report, and the sizes of data set and networks."""
+
+import _environment
+import torch
+
+from tradeoff.core.device import describe, pick_device
+from tradeoff.core.folding import fold
+from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.randomness import sample_keys
+from tradeoff.core.study import Study
+from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.evaluation import examples
+from tradeoff.evaluation.tables import write_table
+
+
+def main(dataset: str) -> None:
+    study = Study.load()
+    chosen, settings = study.dataset(dataset), study.examples
+    device = pick_device(chosen.threads)
+    data = load_prepared(chosen.prepared, dataset)
+    threat = Threat(chosen.threat.norm, chosen.threat.epsilon)
+    cells = [cell for cell in study.cells(dataset) if cell.seed == study.axes.seeds[0]]
+    print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
+    test = data.test.first(settings.images).to(device)
+    keys = sample_keys(torch.arange(len(test), device=device), "examples")
+    counts = {("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")}
+    counts["images", "classes"] = len(data.classes)
+    shown = {}
+    for cell in cells:
+        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
+        model = load_model(cell.model("best"), blueprint, device)
+        counts["parameters", cell.architecture] = examples.parameter_count(model)
+        shown[cell.architecture, cell.defense] = examples.attack_model(
+            fold(model),
+            test.images,
+            test.labels,
+            threat,
+            keys=keys,
+            steps=settings.steps,
+            relative_step_size=settings.relative_step_size,
+        )
+    factor = examples.amplification(test.images, list(shown.values()))
+    pixels = examples.sheet(test.images, list(shown.values()), factor)
+    examples.save_sheet(pixels, chosen.table("examples").with_suffix(".png"))
+    write_table(examples.example_table(test.labels, shown, factor), chosen.table("examples"))
+    write_table(examples.size_table(counts), chosen.table("sizes"))
+
+
+if __name__ == "__main__":
+    _environment.run(main, __doc__, dataset="a data set of params.yaml, such as digits")
