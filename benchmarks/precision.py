@@ -16,9 +16,9 @@ import torch
 
 from tradeoff.core.device import describe, pick_device, place
 from tradeoff.core.models import Blueprint, build_model
+from tradeoff.core.prepared import Prepared, load_prepared
 from tradeoff.core.study import AscentSettings, Cell, Study
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import Prepared, load_prepared
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
 from tradeoff.training.validation import accuracies

@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
+from tradeoff.core import state  # noqa: E402
 from tradeoff.core.fields import BadParams  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
 from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
@@ -40,8 +41,6 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
     for name, text in arguments.items():
         parser.add_argument(name, help=text)
     given = vars(parser.parse_args())
-    from tradeoff.core import state  # of this checkout, found only now
-
     name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
         with state.recorded(name):

@@ -6,10 +6,10 @@ import torch
 from tradeoff.core.device import describe, pick_device
 from tradeoff.core.folding import fold
 from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.prepared import load_prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation import examples
 from tradeoff.evaluation.tables import write_table
 
@@ -24,7 +24,9 @@ def main(dataset: str) -> None:
     print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
     test = data.test.first(settings.images).to(device)
     keys = sample_keys(torch.arange(len(test), device=device), "examples")
-    counts = {("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")}
+    counts = {
+        ("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")
+    }
     counts["images", "classes"] = len(data.classes)
     shown = {}
     for cell in cells:

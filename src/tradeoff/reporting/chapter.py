@@ -59,9 +59,7 @@ def figure_path(dataset: str, key: str, language: str) -> TeX:
     return TeX(f"figures/{language}/{label(dataset)}-{key}.pdf")
 
 
-def _introduction(
-    study: Study, evaluated: Mapping[str, Results], labels: Labels
-) -> dict[str, Any]:
+def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> dict[str, Any]:
     names = [labels.name("datasets", name) for name in evaluated]
     missing = [labels.name("datasets", name) for name in study.axes.datasets
                if name not in evaluated]  # fmt: skip
@@ -83,9 +81,7 @@ def _introduction(
     }
 
 
-def size_table(
-    study: Study, evaluated: Mapping[str, Results], labels: Labels
-) -> Table:
+def size_table(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> Table:
     """Data sets down; images, threat and thousands of parameters across."""
     rows = []
     for dataset, results in evaluated.items():

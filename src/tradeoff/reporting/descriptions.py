@@ -26,8 +26,13 @@ def tradeoff(study: Study, results: Results, labels: Labels) -> str:
         front = [labels.name("defenses", one[0])
                  for one in pareto_front(study.axes.defenses, architecture, results)]  # fmt: skip
         if front:
-            parts.append(labels("figures.tradeoff.alt_front", names=labels.enumerate(front),
-                                architecture=labels.name("architectures", architecture)))
+            parts.append(
+                labels(
+                    "figures.tradeoff.alt_front",
+                    names=labels.enumerate(front),
+                    architecture=labels.name("architectures", architecture),
+                )
+            )
     return " ".join([labels("figures.tradeoff.alt"), *parts])
 
 

@@ -62,9 +62,7 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
     unfooled = Measure(labels("metrics.unfooled"), of("unfooled", norms[0]), None, spread=False)
     counts = sorted({int(count) for count in results.norms["images"]})
     caption = labels("tables.norms", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table(
-        "norms", caption, [*groups, ("", [unfooled])], {}, study, results, labels
-    )
+    return defense_table("norms", caption, [*groups, ("", [unfooled])], {}, study, results, labels)
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:

@@ -84,5 +84,7 @@ def _tile(
                  extent=(left, left + 1, top + 1, top))  # fmt: skip
     panel.text(left + 0.5, top - 0.06, text, ha="center", fontsize=5.2,
                weight="bold" if strong else "normal")  # fmt: skip
-    frame = Rectangle((left, top), 1, 1, fill=False, edgecolor=INK, linewidth=1.4 if strong else 0.3)
+    frame = Rectangle(
+        (left, top), 1, 1, fill=False, edgecolor=INK, linewidth=1.4 if strong else 0.3
+    )
     panel.add_patch(frame)

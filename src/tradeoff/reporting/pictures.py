@@ -37,9 +37,7 @@ class Picture:
     def svg(self) -> Markup:
         """The figure for a page."""
         with drawing():
-            return to_inline_svg(
-                self.drawn(), f"figure-{self.key}", self.title, self.description
-            )
+            return to_inline_svg(self.drawn(), f"figure-{self.key}", self.title, self.description)
 
 
 def pictures(study: Study, results: Results, labels: Labels) -> dict[str, list[Picture]]:
