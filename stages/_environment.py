@@ -49,8 +49,8 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
         if type(error).__module__.startswith("tradeoff."):
             sys.exit(f"{_command()}: {error}")
         raise
-    except KeyboardInterrupt:
-        sys.exit(f"{_command()}: interrupted")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"{_command()}: {str(stop) or 'interrupted'}")
 
 
 if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):

@@ -5,8 +5,7 @@ import time
 import _environment
 
 from tradeoff.core.device import describe, pick_device
-from tradeoff.core.files import write_json
-from tradeoff.core.fingerprint import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder, write_json
 from tradeoff.core.models import Blueprint, load_model, read_origin
 from tradeoff.core.prepared import load_prepared
 from tradeoff.core.progress import Progress

@@ -14,16 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tradeoff.core.files import whole
+from tradeoff.core.files import checkpoints_folder, whole
 
 EVERY = 2.0  # seconds between two writes
 
 _running: "_State | None" = None
-
-
-def checkpoints_folder() -> Path:
-    """Where interrupted work is kept: TRADEOFF_CHECKPOINTS, else checkpoints/."""
-    return Path(os.environ.get("TRADEOFF_CHECKPOINTS") or "checkpoints")
 
 
 def state_file(stage: str) -> Path:

@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 import torch
 from torch import nn
 
-from tradeoff.core.files import whole
-from tradeoff.core.fingerprint import checkpoints_folder, fingerprint
+from tradeoff.core.files import checkpoints_folder, whole
+from tradeoff.core.fingerprint import fingerprint
 from tradeoff.core.prepared import Prepared
 from tradeoff.core.study import Cell
 from tradeoff.training.plan import Plan

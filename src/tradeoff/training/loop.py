@@ -28,7 +28,7 @@ class TrainingFailed(Exception):
     """Training cannot go on; says where it stopped."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The process was asked to stop; what was done is kept."""
 
 
