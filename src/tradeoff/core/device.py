@@ -49,22 +49,23 @@ def place(model: Model, device: torch.device) -> Model:
         first, *others = convolutions
         for convolution in others:
             convolution.to(memory_format=torch.channels_last)
-        # The first keeps the images' layout, in which its few channels do no harm.
-        if not first._forward_hooks:
+        # The first works in the layout of the images, whose few channels do no harm there.
+        if _channels_last not in first._forward_hooks.values():
             first.register_forward_hook(_channels_last)
     return model
 
 
 def _fill_vectors(convolutions: list[nn.Conv2d]) -> bool:
     first, *others = convolutions
-    channels = [first.out_channels]
+    counts = [first.out_channels]
     for convolution in others:
-        channels += [convolution.in_channels, convolution.out_channels]
-    ungrouped = all(convolution.groups == 1 for convolution in convolutions)
-    return ungrouped and all(count % WHOLE_VECTOR == 0 for count in channels)
+        counts += [convolution.in_channels, convolution.out_channels]
+    return all(convolution.groups == 1 for convolution in convolutions) and all(
+        count % WHOLE_VECTOR == 0 for count in counts
+    )
 
 
-def _channels_last(_module: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
+def _channels_last(_layer: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
     return features.contiguous(memory_format=torch.channels_last)
 
 
