@@ -93,7 +93,7 @@ def _reproduce(given: argparse.Namespace) -> int:
     if given.ray and given.slurm is not None:
         raise CannotStart("--ray or --slurm, not both")
     if given.slurm is not None and given.per_gpu > 1:
-        raise CannotStart("--per-gpu is for GPUs of this machine or of Ray; on Slurm ask for shards")
+        raise CannotStart("--per-gpu is for this machine and Ray; on Slurm ask for shards of GPUs")
 
     def engine() -> Engine:
         if given.ray:

@@ -13,6 +13,8 @@ from tradeoff.core.files import whole
 
 FILE = "dvc.lock"
 HEADER = "schema: '2.0'\nstages:\n"
+# A stage's name, its command, and lines that end with the size of its last output.
+ENTRY = re.compile(r"\S+@\S+:\n    cmd: .*\n(?:    .*\n)*      (?:size|nfiles): \d+\n")
 
 Entries = dict[str, str]
 
@@ -25,15 +27,19 @@ def parse(text: str) -> Entries:
     """The entries of a dvc.lock: stage name to its lines.
 
     Raises:
-        DamagedLock: empty, cut off, or not what DVC writes.
+        DamagedLock: empty, cut off, with a merge conflict, or not what DVC writes.
     """
-    if not text.startswith(HEADER) or not text.endswith("\n"):
+    entries, whole_file = salvage(text)
+    if not whole_file:
         raise DamagedLock(f"{FILE} is empty or damaged; `tradeoff doctor --fix` repairs it")
-    blocks = re.split(r"^  (?=\S)", text.removeprefix(HEADER), flags=re.MULTILINE)
-    entries = {block.split(":\n", 1)[0]: f"  {block}" for block in blocks[1:]}
-    if not all(re.match(r"  [^\s:]+:\n    cmd: ", block) for block in entries.values()):
-        raise DamagedLock(f"{FILE} is damaged; `tradeoff doctor --fix` repairs it")
     return entries
+
+
+def salvage(text: str) -> tuple[Entries, bool]:
+    """The entries that are intact, and whether that is the whole file."""
+    blocks = re.split(r"^  (?=\S)", text.removeprefix(HEADER), flags=re.MULTILINE)
+    entries = {block.split(":\n", 1)[0]: f"  {block}" for block in blocks if ENTRY.fullmatch(block)}
+    return entries, text == HEADER + "".join(entries.values()) and bool(entries)
 
 
 def read(folder: Path) -> Entries:
@@ -54,10 +60,14 @@ def write(entries: Entries, folder: Path) -> None:
 
 def outputs(block: str) -> list[Path]:
     """The outputs of a stage, from its entry."""
-    _, found, outs = block.partition("    outs:\n")
-    return [Path(path) for path in re.findall(r"^    - path: (.+)$", outs, re.MULTILINE)] * (
-        found != ""
-    )
+    return [Path(path) for path in sums(block)]
+
+
+def sums(block: str) -> dict[str, str]:
+    """The outputs of a stage and their checksums, from its entry."""
+    outs = block.partition("    outs:\n")[2]
+    item = re.compile(r"^    - path: (.+)\n      hash: md5\n      md5: (\S+)$", re.MULTILINE)
+    return dict(item.findall(outs))
 
 
 def arranged(entries: Entries, first: Iterable[str], order: Iterable[str]) -> Entries:

@@ -166,7 +166,7 @@ def _settle(
         for stage in job.stages
         if stage in states and states[stage].status == "failed" and states[stage].began >= began
     ]
-    lost = status is None or not errors and _was_cut(states, job, began)
+    lost = status is None or (not errors and _was_cut(states, job, began))
     if lost and matrix.attempts[cell] < ATTEMPTS:
         say(f"{cell}: its worker died; it will be run again from where it was")
         matrix.waiting.append(job)
@@ -208,8 +208,14 @@ def last_line(log: Path) -> str:
 
 
 def dvc_repro(root: Path, targets: tuple[str, ...]) -> int:
-    """`dvc repro` in the repository, its output shown."""
-    return subprocess.call(["dvc", "repro", *targets], cwd=root)
+    """`dvc repro` in the repository; shown is what it does, not what it skips."""
+    command = ["dvc", "repro", *targets]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.endswith(" didn't change, skipping\n"):
+                print(line, end="", flush=True)
+    return process.returncode
 
 
 @contextmanager

@@ -14,8 +14,8 @@ GRACE = 20.0  # seconds to save what can be resumed
 
 def run_cell(
     folder: str, stages: tuple[str, ...], log: str, environment: dict[str, str] | None = None
-) -> int:
-    """Reproduce the stages in a worktree; the exit status of DVC.
+) -> int | None:
+    """Reproduce the stages in a worktree; the exit status of DVC, None if it was killed.
 
     However this ends, nothing keeps running in the worktree.
     """
@@ -24,7 +24,8 @@ def run_cell(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = start_cell(folder, stages, log, environment)
     try:
-        return process.wait()
+        status = process.wait()
+        return status if status >= 0 else None
     finally:
         stop_cell(process, folder)
 

@@ -60,8 +60,26 @@ def cache_folder(root: Path) -> Path:
 
 def make(root: Path, commit: str, cell: str, cache: Path, stages: tuple[str, ...]) -> Path:
     """A worktree for a cell, with what is known and computed of `stages` already."""
-    folder = root / CELLS / cell
-    remove(root, cell)
+    folder = scratch(root, commit, cell, cache)
+    checkpoints = (root / checkpoints_folder()).resolve()
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints").symlink_to(checkpoints)
+    entries = lockfile.read(root)
+    known = {name: entries[name] for name in stages if name in entries}
+    (folder / lockfile.FILE).unlink(missing_ok=True)
+    if known:
+        lockfile.write(known, folder)
+    for block in known.values():
+        for out in lockfile.outputs(block):
+            if (root / out).exists() and not (folder / out).exists():
+                _link(root / out, folder / out)
+    return folder
+
+
+def scratch(root: Path, commit: str, name: str, cache: Path) -> Path:
+    """A bare worktree of a commit that shares the cache."""
+    folder = root / CELLS / name
+    remove(root, name)
     git(root, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
     # Settings of this machine, such as a remote's password, hold in the worktree too.
     local = root / ".dvc" / "config.local"
@@ -69,16 +87,6 @@ def make(root: Path, commit: str, cell: str, cache: Path, stages: tuple[str, ...
         shutil.copy(local, folder / ".dvc" / "config.local")
     command = ["git", "config", "--file", str(folder / ".dvc" / "config.local")]
     subprocess.run([*command, "cache.dir", str(cache)], check=True)
-    checkpoints = (root / checkpoints_folder()).resolve()
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    (folder / "checkpoints").symlink_to(checkpoints)
-    entries = lockfile.read(root)
-    known = {name: entries[name] for name in stages if name in entries}
-    lockfile.write(known, folder)
-    for block in known.values():
-        for out in lockfile.outputs(block):
-            if (root / out).exists() and not (folder / out).exists():
-                _link(root / out, folder / out)
     return folder
 
 
