@@ -7,6 +7,7 @@ repository's file system finds them.
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -22,16 +23,17 @@ class CannotStart(Exception):
     """Nothing was started; the message says why and what to do."""
 
 
-def git(root: Path, *arguments: str) -> str:
-    """The output of a git command.
+def git(root: Path, *arguments: str, index: Path | None = None) -> str:
+    """The output of a git command, run on another index if one is given.
 
     Raises:
         CannotStart: it failed, with git's own words.
     """
     command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "GIT_INDEX_FILE": str(index)} if index else None
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CannotStart(f"git {arguments[0]} failed in {root}: {done.stderr.strip()}")
+        raise CannotStart(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -47,8 +49,17 @@ def snapshot(root: Path) -> str:
             "These files are not in git, so the workers would not have them; "
             "`git add` or remove them:\n  " + "\n  ".join(untracked)
         )
+    head = git(root, "rev-parse", "HEAD")
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy of the index, so that what the user has staged stays as it is.
+        copy = Path(folder, "index")
+        shutil.copy(git(root, "rev-parse", "--path-format=absolute", "--git-path", "index"), copy)
+        git(root, "add", "--update", index=copy)
+        tree = git(root, "write-tree", index=copy)
+    if tree == git(root, "rev-parse", "HEAD^{tree}"):
+        return head
     identity = ["-c", "user.name=tradeoff", "-c", "user.email=tradeoff@localhost"]
-    return git(root, *identity, "stash", "create") or git(root, "rev-parse", "HEAD")
+    return git(root, *identity, "commit-tree", tree, "-p", head, "-m", "uncommitted changes")
 
 
 def cache_folder(root: Path) -> Path:
