@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	--custom-compile-command "make lock"
 
 .PHONY: help quickstart test lint types setup lock clean
 
@@ -11,10 +13,10 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: setup ## the whole study on the embedded digits, to reports/digits/
-	python -m tradeoff.cluster.lanes digits
+	python -m tradeoff reproduce digits
 	@echo "The report: reports/digits/report.en.html, reports/digits/report.es.html"
 
-test: setup ## run the tests
+test: setup .venv/cluster ## run the tests
 	python -m pytest -n auto
 
 lint: setup ## style
@@ -31,11 +33,18 @@ setup: .venv/installed ## make the environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-		--custom-compile-command "make lock" --group dev pyproject.toml -o requirements.lock
+# Ray and submitit are no part of the quickstart; the tests run them.
+.venv/cluster: .venv/installed requirements-cluster.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.lock
+	@touch $@
+
+lock: ## renew the locks from pyproject.toml (needs uv)
+	$(COMPILE) --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra ray --extra slurm --constraint requirements.lock \
+		pyproject.toml -o requirements-cluster.lock
 
 clean: ## remove what can be made again, except results in git
 	rm -rf .venv models ledgers data/*.safetensors
