@@ -51,7 +51,7 @@ def class_weights(margins: Tensor, counts: Tensor, radius: float | Tensor) -> Te
     for _ in range(6):
         tried = low + (high - low) * shares
         first = (_divergence_from_uniform(_weights(gaps, scale, tried)) > radius).sum()
-        low, high = tried[(first - 1).clamp_min(0)], tried[first.clamp_max(1024)]
+        low, high = tried.take((first - 1).clamp_min(0)), tried.take(first.clamp_max(1024))
     return _weights(gaps, scale, high)
 
 
