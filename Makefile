@@ -4,22 +4,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	--custom-compile-command "make lock"
 
-.PHONY: help quickstart test lint types setup lock clean
+.PHONY: help quickstart experiments test lint types setup lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: setup ## the whole study on the embedded digits, to reports/digits/
-	python -m tradeoff.cluster.lanes digits
+	python -m tradeoff reproduce digits
 	dvc repro --single-item chapter index
 	@echo "The reports: reports/index.html; the chapter: reports/chapter.es.tex, chapter.en.tex"
 
 experiments: setup ## what experiments changed, without their hundreds of files
-	@dvc exp show --only-changed --no-pager \
-		--drop '^(data|models|ledgers|metrics/[^m]|plots|src|stages|report)'
+	@dvc exp show --only-changed --hide-failed --no-pager \
+		--drop '^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created)'
 
-test: setup ## run the tests
+test: setup .venv/cluster ## run the tests
 	python -m pytest -n auto
 
 lint: setup ## style
@@ -36,11 +38,18 @@ setup: .venv/installed ## make the environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-		--custom-compile-command "make lock" --group dev pyproject.toml -o requirements.lock
+# Ray and submitit are no part of the quickstart; the tests run them.
+.venv/cluster: .venv/installed requirements-cluster.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.lock
+	@touch $@
+
+lock: ## renew the locks from pyproject.toml (needs uv)
+	$(COMPILE) --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra ray --extra slurm --constraint requirements.lock \
+		pyproject.toml -o requirements-cluster.lock
 
 clean: ## remove what can be made again, except results in git
 	rm -rf .venv models ledgers data/*.safetensors

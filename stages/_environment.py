@@ -5,6 +5,7 @@ worktree, or in the copy in which `dvc exp run --queue` works, a stage runs that
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
+from tradeoff.core import state  # noqa: E402
 from tradeoff.core.fields import BadParams  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
+from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
 
 
 def _command() -> str:
@@ -38,15 +41,19 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
     for name, text in arguments.items():
         parser.add_argument(name, help=text)
     given = vars(parser.parse_args())
+    name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
-        main(**given)
+        with state.recorded(name):
+            main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):
             sys.exit(f"{_command()}: {error}")
         raise
-    except KeyboardInterrupt:
-        sys.exit(f"{_command()}: interrupted")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"{_command()}: {str(stop) or 'interrupted'}")
 
 
 if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):
     check_params()
+    if (server := os.environ.get(VARIABLE)) and (status := ask(server)) is not None:
+        sys.exit(status)

@@ -5,19 +5,18 @@ import time
 import _environment
 
 from tradeoff.core.device import describe, pick_device
-from tradeoff.core.files import write_json
-from tradeoff.core.fingerprint import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder, write_json
 from tradeoff.core.models import Blueprint, load_model, read_origin
+from tradeoff.core.prepared import load_prepared
 from tradeoff.core.progress import Progress
 from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import load_prepared
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.ledger import save_ledger
-from tradeoff.evaluation.metrics import suite_metrics
-from tradeoff.evaluation.norms import NORMS, norm_metrics
-from tradeoff.evaluation.suites import run_suite
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.ledger import save_ledger
+from tradeoff.suites.metrics import suite_metrics
+from tradeoff.suites.norms import NORMS, norm_metrics
+from tradeoff.suites.run import run_suite
 
 
 def main(cell: str, suite: str) -> None:

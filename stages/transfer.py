@@ -6,10 +6,10 @@ import torch
 from tradeoff.core.device import describe, pick_device
 from tradeoff.core.folding import fold
 from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.prepared import load_prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation.surrogates import ensembles, labelled
 from tradeoff.evaluation.tables import write_table
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests import tiny
+from tradeoff.core.device import place
 from tradeoff.core.models import (
     Blueprint,
     ModelMismatch,
@@ -55,7 +56,7 @@ def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path) -> None:
     save_model(model.state_dict(), BLUEPRINT, file)
     found = load_model(file, BLUEPRINT, CPU)
     assert states_equal(found.state_dict(), model.state_dict())
-    assert torch.equal(found(images), model.eval()(images))
+    assert torch.equal(found(images), place(model, CPU).eval()(images))
     assert not found.training
     assert not any(parameter.requires_grad for parameter in found.parameters())
     assert [path.name for path in file.parent.iterdir()] == ["best.safetensors"]

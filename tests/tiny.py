@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search
+from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
 from tradeoff.core.study import TrainSettings
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses.contract import Step
 
 CLASSES = 4

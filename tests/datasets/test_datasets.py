@@ -15,8 +15,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
+from tradeoff.core.source import DataMissing, Source
 from tradeoff.datasets import cifar10, digits, mnist
-from tradeoff.datasets.contract import DataMissing, Source
 
 TRAIN, TEST = 30, 20
 

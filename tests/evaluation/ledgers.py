@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tradeoff.evaluation.ledger import CHECKS, Ledger
+from tradeoff.suites.ledger import CHECKS, Ledger
 
 LABELS = [0, 0, 1, 1, 2]
 CLEAN = {"best": [0, 0, 1, 0, 2], "last": [0, 1, 1, 1, 0]}  # predictions: 4 and 3 right
@@ -51,6 +51,7 @@ def ledger(
         "l2": l2,
         "linf": np.ones(truth.shape),
         "queries": np.full(truth.shape, 7),
+        "gradients": np.full(truth.shape, 5.0),
     }
     columns |= dict.fromkeys(CHECKS, np.nan * per_image)
     about = {"cell": "trades-resnet18-digits-0", "suite": suite, "classes": 3}

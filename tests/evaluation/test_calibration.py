@@ -10,7 +10,7 @@ from tradeoff.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
-from tradeoff.evaluation.ledger import Ledger
+from tradeoff.suites.ledger import Ledger
 
 
 def test_by_hand():

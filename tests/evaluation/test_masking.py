@@ -14,8 +14,8 @@ from tradeoff.attacks.contract import Attempt, is_fooled
 from tradeoff.attacks.fgsm import fgsm
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.square import square
-from tradeoff.evaluation.gradients import gradient_checks
 from tradeoff.evaluation.masking import SENTENCES, attack_numbers, flags, gradient_numbers
+from tradeoff.suites.gradients import gradient_checks
 
 THRESHOLDS = {
     "pgd_minus_autoattack": 0.1,

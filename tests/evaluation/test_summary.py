@@ -11,7 +11,6 @@ from scipy import stats
 from tests.evaluation.ledgers import ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
 from tradeoff.evaluation import summary
-from tradeoff.evaluation.ledger import BadLedger, save_ledger
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,
     Evaluated,
@@ -27,6 +26,7 @@ from tradeoff.evaluation.summary import (
     norm_table,
 )
 from tradeoff.evaluation.tables import write_table
+from tradeoff.suites.ledger import BadLedger, save_ledger
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 EPSILON = 0.25

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.attacks.pgd import pgd
+from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import sample_keys
-from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.defenses.contract import Loss, Step
 from tradeoff.training.loop import Trained, TrainingFailed, fit

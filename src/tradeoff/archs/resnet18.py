@@ -7,7 +7,7 @@ ImageNet weights load wherever shapes fit.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.archs.preprocess import scaled
+from tradeoff.core.preprocess import scaled
 
 
 class BasicBlock(nn.Module):

@@ -6,7 +6,7 @@ ImageNet weights load wherever shapes fit.
 
 from torch import Tensor, nn
 
-from tradeoff.archs.preprocess import scaled
+from tradeoff.core.preprocess import scaled
 
 LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
           512, 512, 512, "pool", 512, 512, 512, "pool")  # fmt: skip

@@ -21,8 +21,6 @@ from tradeoff.core.threat import Threat, per_sample, project, random_start, stee
 MOMENTUM = 0.75  # share of the new step in each move, alpha in the paper
 TINY = 1e-12
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
 
 def apgd(
     model: nn.Module,
@@ -53,13 +51,9 @@ def apgd(
     Raises:
         ValueError: unsuitable inputs (`check_inputs`), or too few classes for the loss.
     """
-    check_inputs(model, images, labels)
-    logits = batched_logits(model, images, batch_size)
-    if loss == "dlr" and logits.shape[1] < 3:
-        raise ValueError(f"the DLR loss needs at least 3 classes; the model has {logits.shape[1]}")
-    no_target = labels[:, None].expand(-1, restarts)
-    method = _Method(model, {"ce": _cross_entropy, "dlr": _dlr}[loss], threat, steps, rho)
-    return _search(method, images, labels, no_target, keys, logits, batch_size)
+    criterion = {"ce": CROSS_ENTROPY, "dlr": DLR}[loss]
+    method = _Method(model, criterion, threat, steps, rho)
+    return _search(method, images, labels, None, restarts, keys, batch_size)
 
 
 def apgd_targeted(
@@ -92,15 +86,8 @@ def apgd_targeted(
     Raises:
         ValueError: unsuitable inputs (`check_inputs`), or fewer than four classes.
     """
-    check_inputs(model, images, labels)
-    logits = batched_logits(model, images, batch_size)
-    if logits.shape[1] < 4:
-        raise ValueError(
-            f"the targeted DLR loss needs at least 4 classes; the model has {logits.shape[1]}"
-        )
-    aims = likeliest_others(logits, labels, targets).repeat_interleave(restarts, dim=1)
-    method = _Method(model, _targeted_dlr, threat, steps, rho)
-    return _search(method, images, labels, aims, keys, logits, batch_size)
+    method = _Method(model, TARGETED_DLR, threat, steps, rho)
+    return _search(method, images, labels, targets, restarts, keys, batch_size)
 
 
 @torch.no_grad()
@@ -138,12 +125,25 @@ def _targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return (aim - own) / (first - (third + fourth) / 2 + TINY)
 
 
+class _Loss(NamedTuple):
+    """A loss of logits (R, C), labels and targets (R,) per run, and the classes it takes."""
+
+    name: str
+    classes: int
+    of: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+CROSS_ENTROPY = _Loss("cross-entropy", 2, _cross_entropy)
+DLR = _Loss("DLR loss", 3, _dlr)
+TARGETED_DLR = _Loss("targeted DLR loss", 4, _targeted_dlr)
+
+
 @dataclass(frozen=True)
 class _Method:
     """What all runs of one attack share."""
 
     model: nn.Module
-    criterion: Loss
+    loss: _Loss
     threat: Threat
     steps: int
     rho: float
@@ -155,7 +155,7 @@ class _Method:
         candidates = candidates.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.model(candidates)
-            loss = self.criterion(logits, labels, targets)
+            loss = self.loss.of(logits, labels, targets)
             gradient = torch.autograd.grad(loss.sum(), candidates)[0]
         return logits.detach(), loss.detach(), gradient
 
@@ -213,20 +213,33 @@ def _search(
     method: _Method,
     images: Tensor,
     labels: Tensor,
-    targets: Tensor,
+    targets: int | None,
+    restarts: int,
     keys: Tensor,
-    logits: Tensor,
     batch_size: int,
 ) -> Attempt:
-    """One climb per sample and column of `targets` (N, runs), until the sample is fooled."""
+    """Climbs for each sample until it is fooled: `restarts` for each of its targets.
+
+    Args:
+        targets: how many of the likeliest other classes; None: one run without a target.
+    """
+    check_inputs(method.model, images, labels)
+    logits = batched_logits(method.model, images, batch_size)
+    if logits.shape[1] < method.loss.classes:
+        raise ValueError(
+            f"the {method.loss.name} needs at least {method.loss.classes} classes; "
+            f"the model has {logits.shape[1]}"
+        )
+    aims = labels[:, None] if targets is None else likeliest_others(logits, labels, targets)
+    aims = aims.repeat_interleave(restarts, dim=1)
     outcome = _Outcome(images, labels, logits)
     # Column by column: every sample has its most promising run before any has its second.
     attacked = (~outcome.fooled).nonzero().squeeze(1)
-    sample = attacked.repeat(targets.shape[1])
-    column = torch.arange(targets.shape[1], device=sample.device).repeat_interleave(len(attacked))
+    sample = attacked.repeat(aims.shape[1])
+    column = torch.arange(aims.shape[1], device=sample.device).repeat_interleave(len(attacked))
     while len(sample):
         now, later = slice(None, batch_size), slice(batch_size, None)
-        _climb(method, images, labels, targets, keys, sample[now], column[now], outcome)
+        _climb(method, images, labels, aims, keys, sample[now], column[now], outcome)
         sample, column = sample[later], column[later]
         robust = ~outcome.fooled[sample]
         sample, column = sample[robust], column[robust]

@@ -59,12 +59,8 @@ def fab(
     Raises:
         ValueError: unsuitable inputs (`check_inputs`).
     """
-    check_inputs(model, images, labels)
-    logits = batched_logits(model, images, batch_size)
-    targets = torch.full_like(labels, ANY_TARGET)[:, None]
-    radius = START_RADIUS[norm] if start_radius is None else start_radius
     method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
-    return _search(method, images, labels, targets, keys, logits, restarts, radius, batch_size)
+    return _search(method, images, labels, None, restarts, keys, start_radius, batch_size)
 
 
 def fab_targeted(
@@ -98,12 +94,8 @@ def fab_targeted(
     Raises:
         ValueError: unsuitable inputs (`check_inputs`).
     """
-    check_inputs(model, images, labels)
-    logits = batched_logits(model, images, batch_size)
-    aims = likeliest_others(logits, labels, targets)
-    radius = START_RADIUS[norm] if start_radius is None else start_radius
     method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
-    return _search(method, images, labels, aims, keys, logits, restarts, radius, batch_size)
+    return _search(method, images, labels, targets, restarts, keys, start_radius, batch_size)
 
 
 def onto_plane(points: Tensor, normals: Tensor, offsets: Tensor, norm: BallNorm) -> Tensor:
@@ -247,25 +239,34 @@ def _search(
     method: _Method,
     images: Tensor,
     labels: Tensor,
-    targets: Tensor,
-    keys: Tensor,
-    logits: Tensor,
+    targets: int | None,
     restarts: int,
-    start_radius: float,
+    keys: Tensor,
+    start_radius: float | None,
     batch_size: int,
 ) -> Attempt:
-    """One run per restart, sample and column of `targets` (N, runs), until it is near enough."""
+    """Runs for each sample until it is near enough: one per restart and target.
+
+    Args:
+        targets: how many of the likeliest other classes; None: one run to the nearest of all.
+    """
+    check_inputs(method.model, images, labels)
+    logits = batched_logits(method.model, images, batch_size)
+    anywhere = torch.full_like(labels, ANY_TARGET)[:, None]
+    aims = anywhere if targets is None else likeliest_others(logits, labels, targets)
+    if start_radius is None:
+        start_radius = START_RADIUS[method.norm]
     outcome = _Outcome(images, labels, logits)
     for restart in range(restarts):
         radius = outcome.distance.clamp_max(start_radius) / 2
         attacked = (outcome.distance > method.enough).nonzero().squeeze(1)
-        sample = attacked.repeat(targets.shape[1])
-        column = torch.arange(targets.shape[1], device=sample.device)
+        sample = attacked.repeat(aims.shape[1])
+        column = torch.arange(aims.shape[1], device=sample.device)
         column = column.repeat_interleave(len(attacked))
         while len(sample):
             now, rest = sample[:batch_size], slice(batch_size, None)
             runs = _Runs(
-                now, images[now], labels[now], targets[now, column[:batch_size]],
+                now, images[now], labels[now], aims[now, column[:batch_size]],
                 current=images[now].clone(), nearest=images[now],
                 distance=torch.full_like(radius[now], math.inf),
             )  # fmt: skip

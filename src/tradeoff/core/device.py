@@ -4,7 +4,7 @@ import os
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # What multiplies matrices on a GPU: each has its own switch for TF32.
 MATRIX_BACKENDS: tuple[Any, ...] = (
@@ -13,6 +13,9 @@ MATRIX_BACKENDS: tuple[Any, ...] = (
 )
 
 Model = TypeVar("Model", bound=nn.Module)
+
+# On a CPU, torch 2.14's channels-last convolutions of other numbers of channels corrupt memory.
+WHOLE_VECTOR = 8
 
 
 def pick_device(threads: int | None = None) -> torch.device:
@@ -34,13 +37,36 @@ def pick_device(threads: int | None = None) -> torch.device:
 
 
 def place(model: Model, device: torch.device) -> Model:
-    """The model on the device, on a GPU in the channels-last layout that its kernels prefer.
+    """The model on the device, in the channels-last layout that convolutions prefer.
 
-    Not on a CPU: there torch 2.14's channels-last convolutions of few channels corrupt memory.
+    On a CPU only if all of its convolutions fill whole vectors, the first one's images apart.
     """
+    model.to(device)
     if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)
-    return model.to(device)
+        return model.to(memory_format=torch.channels_last)
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if convolutions and _fill_vectors(convolutions):
+        first, *others = convolutions
+        for convolution in others:
+            convolution.to(memory_format=torch.channels_last)
+        # The first works in the layout of the images, whose few channels do no harm there.
+        if _channels_last not in first._forward_hooks.values():
+            first.register_forward_hook(_channels_last)
+    return model
+
+
+def _fill_vectors(convolutions: list[nn.Conv2d]) -> bool:
+    first, *others = convolutions
+    counts = [first.out_channels]
+    for convolution in others:
+        counts += [convolution.in_channels, convolution.out_channels]
+    return all(convolution.groups == 1 for convolution in convolutions) and all(
+        count % WHOLE_VECTOR == 0 for count in counts
+    )
+
+
+def _channels_last(_layer: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 def describe(device: torch.device) -> str:

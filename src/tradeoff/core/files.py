@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 
+def checkpoints_folder() -> Path:
+    """Where unfinished work is kept: TRADEOFF_CHECKPOINTS, else checkpoints/ in this folder."""
+    return Path(os.environ.get("TRADEOFF_CHECKPOINTS") or "checkpoints")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary neighbour of `path` to write to; it takes `path`'s place if nothing fails."""

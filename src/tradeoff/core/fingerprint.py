@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,3 @@ def fingerprint(about: Any, tensors: Iterable[Tensor], code: Iterable[str]) -> s
     for path in sorted(path for pattern in code for path in PACKAGE.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def checkpoints_folder() -> Path:
-    """Where unfinished work is kept: TRADEOFF_CHECKPOINTS, else checkpoints/ in this folder."""
-    return Path(os.environ.get("TRADEOFF_CHECKPOINTS") or "checkpoints")

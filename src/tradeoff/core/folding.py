@@ -11,6 +11,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.device import place
+from tradeoff.core.grey import GreyConvolution
+
 # A convolution and its BatchNorm in the model, and the convolution of the twin that is both.
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]
 
@@ -21,6 +24,7 @@ class EvalTwin:
     def __init__(self, model: nn.Module) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
         self._pairs = _fold_structure(model, self.module)
+        place(self.module, next(model.parameters()).device)
         state = model.state_dict(keep_vars=True)
         mine = self.module.state_dict(keep_vars=True)
         folded_tensors = {id(t) for _, _, folded in self._pairs for t in folded.parameters()}
@@ -80,6 +84,9 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
                 if folded.bias is None:
                     zeros = folded.weight.new_zeros(len(folded.weight))
                     folded.bias = nn.Parameter(zeros, requires_grad=False)
+                if GreyConvolution.takes(folded):
+                    folded = GreyConvolution.of(folded)
+                    setattr(copied, first, folded)
                 setattr(copied, second, nn.Identity().eval())
                 pairs.append((convolution, norm, folded))
     return pairs

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tradeoff.archs.preprocess import Preprocess
 from tradeoff.core.device import place
 from tradeoff.core.files import whole
+from tradeoff.core.prepared import Prepared
+from tradeoff.core.preprocess import Preprocess
 from tradeoff.core.randomness import derive_seed
-from tradeoff.datasets.prepared import Prepared
 
 
 class ModelMismatch(Exception):

@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from tradeoff.core import state
+
 
 class Progress:
     """Messages of one cell: `[train 5/36] trades-resnet18-digits-1: ...`.
@@ -27,6 +29,7 @@ class Progress:
         self, epoch: int, epochs: int, step: int, steps: int, row: dict[str, float] | None
     ) -> None:
         """After a step (row None) or an epoch of training."""
+        state.note(f"epoch {epoch + 1}/{epochs}", (epoch + (step + 1) / steps) / epochs)
         if row is not None:
             self._close()
             self.say(
@@ -39,6 +42,7 @@ class Progress:
 
     def attacking(self, version: str, attack: str, done: int, images: int) -> None:
         """After a batch of an attack."""
+        state.note(f"{attack} on {version}, image {done}/{images}")
         if sys.stderr.isatty():
             self._advance(f"{attack} on {version}", done, images, "image")
         if done == images:

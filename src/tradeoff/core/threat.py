@@ -73,7 +73,8 @@ def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:
     flat = delta.flatten(1)
     if norm == "l0":
         return (flat != 0).sum(1).to(delta.dtype)
-    return torch.linalg.vector_norm(flat, ord=2 if norm == "l2" else math.inf, dim=1)
+    # Several times as fast as torch.linalg.vector_norm of infinite order.
+    return torch.linalg.vector_norm(flat, dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

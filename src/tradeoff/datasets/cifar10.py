@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import download_and_extract_archive
 
-from tradeoff.datasets.contract import Source
+from tradeoff.core.source import Source
 from tradeoff.datasets.local import find, unreachable
 
 FILES = [

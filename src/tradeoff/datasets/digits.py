@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from tradeoff.datasets.contract import Source
+from tradeoff.core.source import Source
 
 
 def read(download: Path) -> Source:

@@ -10,7 +10,7 @@ from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import download_url
 
-from tradeoff.datasets.contract import Source
+from tradeoff.core.source import Source
 from tradeoff.datasets.local import find, unreachable
 
 FILES = [(f"MNIST/raw/{name}", md5) for name, md5 in MNIST.resources]

@@ -37,29 +37,32 @@ def class_margins(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
 
 
 def class_weights(margins: Tensor, counts: Tensor, radius: float | Tensor) -> Tensor:
-    """The maximiser w (C,), in closed form up to one root, found by bisection on the device.
+    """The maximiser w (C,), in closed form up to one root, found on the device without waiting.
 
     Stationarity gives w_c proportional to 1 / (nu - n_c m_c); the divergence falls as nu grows
-    from max_c n_c m_c, so log(nu - max) is bisected until KL(uniform || w) = r.
+    from max_c n_c m_c, so the root of KL(uniform || w) = r is searched in log(nu - max). Each
+    round tries a thousand points at once: bisection would be ten times as many small kernels.
     """
     gains = (margins * counts).double()
     gaps = gains.max() - gains
     scale = gaps.max().clamp_min(1e-12)
+    shares = torch.linspace(0, 1, 1025, dtype=gains.dtype, device=gains.device)
     low, high = torch.full_like(scale, -40.0), torch.full_like(scale, 20.0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        too_far = _divergence_from_uniform(_weights(gaps, scale, middle)) > radius
-        low, high = torch.where(too_far, middle, low), torch.where(too_far, high, middle)
+    for _ in range(6):
+        tried = low + (high - low) * shares
+        first = (_divergence_from_uniform(_weights(gaps, scale, tried)) > radius).sum()
+        low, high = tried.take((first - 1).clamp_min(0)), tried.take(first.clamp_max(1024))
     return _weights(gaps, scale, high)
 
 
 def _weights(gaps: Tensor, scale: Tensor, log_distance: Tensor) -> Tensor:
-    inverse = 1 / (gaps / scale + log_distance.exp())
-    return inverse / inverse.sum()
+    """Weights (..., C) for each log(nu - max) (...,)."""
+    inverse = 1 / (gaps / scale + log_distance.exp()[..., None])
+    return inverse / inverse.sum(-1, keepdim=True)
 
 
 def _divergence_from_uniform(weights: Tensor) -> Tensor:
-    return -math.log(len(weights)) - weights.log().mean()
+    return -math.log(weights.shape[-1]) - weights.log().mean(-1)
 
 
 def objective(

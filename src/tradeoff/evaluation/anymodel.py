@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from tradeoff.core.device import pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
+from tradeoff.core.prepared import load_prepared
 from tradeoff.core.progress import Progress
 from tradeoff.core.study import Study, Suite
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import load_prepared
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.ledger import Ledger, save_ledger
-from tradeoff.evaluation.metrics import suite_metrics
-from tradeoff.evaluation.norms import norm_metrics
-from tradeoff.evaluation.suites import Report, run_suite
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.ledger import Ledger, save_ledger
+from tradeoff.suites.metrics import suite_metrics
+from tradeoff.suites.norms import norm_metrics
+from tradeoff.suites.run import Report, run_suite
 
 
 class Evaluation(NamedTuple):

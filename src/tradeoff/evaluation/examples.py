@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import pgd
 from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
-from tradeoff.evaluation.ledger import Array
+from tradeoff.suites.ledger import Array
 
 COLUMNS = [
     "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",

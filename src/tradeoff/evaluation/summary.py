@@ -9,9 +9,10 @@ import pandas as pd
 
 from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
 from tradeoff.evaluation.calibration import clean_calibration_error
-from tradeoff.evaluation.ledger import Array, Ledger, load_ledger
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
-from tradeoff.evaluation.metrics import (
+from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
+from tradeoff.suites.ledger import Array, Ledger, load_ledger
+from tradeoff.suites.metrics import (
     accuracies,
     by_class,
     joint,
@@ -19,8 +20,7 @@ from tradeoff.evaluation.metrics import (
     robust,
     worst_class,
 )
-from tradeoff.evaluation.norms import NORMS, average_norms, minimum_norms, robust_accuracy
-from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
+from tradeoff.suites.norms import NORMS, average_norms, minimum_norms, robust_accuracy
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
 CURVE_POINTS = 41
@@ -74,6 +74,9 @@ def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:
                 "RA_bounded": robust(item.bounded, "best").mean(),
                 "ECE": clean_calibration_error(item.bounded, "best"),
                 "passes": sum(int(x["queries"].sum()) for x in (item.bounded, item.autoattack)),
+                "backward_passes": sum(
+                    round(float(x["gradients"].sum())) for x in (item.bounded, item.autoattack)
+                ),
             }
         )
     return pd.DataFrame(rows)

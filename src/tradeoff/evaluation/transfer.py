@@ -19,7 +19,7 @@ from tradeoff.attacks.contract import check_inputs, is_fooled
 from tradeoff.attacks.pgd import Search, ascend, keyed_start
 from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
-from tradeoff.evaluation.ledger import Array
+from tradeoff.suites.ledger import Array
 
 NATURAL = "standard"  # the defense that is none
 

@@ -11,21 +11,18 @@ from zipfile import BadZipFile
 import torch
 from torch import nn
 
-from tradeoff.core.files import whole
-from tradeoff.core.fingerprint import checkpoints_folder, fingerprint
+from tradeoff.core.files import checkpoints_folder, whole
+from tradeoff.core.fingerprint import fingerprint
+from tradeoff.core.prepared import Prepared
 from tradeoff.core.study import Cell
-from tradeoff.datasets.prepared import Prepared
 from tradeoff.training.plan import Plan
 
 INTERVAL = 180.0  # seconds between two states within an epoch
 
 CODE = (
-    "archs/preprocess.py",
     "attacks/contract.py",
     "attacks/pgd.py",
     "core/*.py",
-    "datasets/contract.py",
-    "datasets/prepared.py",
     "defenses/contract.py",
     "training/*.py",
 )

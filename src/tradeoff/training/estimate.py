@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tradeoff.core.folding import EvalTwin
+from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import generator
-from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses.contract import Step
 from tradeoff.training.plan import Plan, batches_per_epoch, search
 

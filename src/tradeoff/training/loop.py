@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.core.folding import EvalTwin
+from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
-from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses.contract import Step
 from tradeoff.training.acceleration import compiled, precision
 from tradeoff.training.augment import crop_and_flip
@@ -28,7 +28,7 @@ class TrainingFailed(Exception):
     """Training cannot go on; says where it stopped."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The process was asked to stop; what was done is kept."""
 
 

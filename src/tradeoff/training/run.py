@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tradeoff.core.passes import Passes
 from tradeoff.core.randomness import generator
 from tradeoff.core.study import TrainSettings
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.passes import Passes
 from tradeoff.training.plan import Plan
 
 State = dict[str, Tensor]

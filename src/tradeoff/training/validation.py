@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.contract import is_fooled
 from tradeoff.attacks.pgd import pgd
+from tradeoff.core.prepared import Subset
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings
 from tradeoff.core.threat import Threat
-from tradeoff.datasets.prepared import Subset
 
 
 def accuracies(

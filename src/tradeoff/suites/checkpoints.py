@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from tradeoff.core.files import whole
 from tradeoff.core.fingerprint import fingerprint
-from tradeoff.evaluation.ledger import Array
+from tradeoff.suites.ledger import Array
 
-CODE = ("core/*.py", "attacks/*.py", "evaluation/*.py")
+CODE = ("core/*.py", "attacks/*.py", "suites/*.py")
 
 Columns = dict[str, Array]
 Parts = dict[str, Columns]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.contract import check_inputs, is_fooled
 from tradeoff.attacks.pgd import keyed_start, step_up
 from tradeoff.core.threat import Threat, per_sample
-from tradeoff.evaluation.ledger import Array
+from tradeoff.suites.ledger import Array
 
 SMALLEST = torch.finfo(torch.float32).tiny  # below it, numbers lose digits and GPUs flush them
 

@@ -20,9 +20,9 @@ from tradeoff.core.fields import PositiveInt, Section
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
 from tradeoff.core.threat import perturbation_norm
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
-from tradeoff.evaluation.suites import run_suite
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
+from tradeoff.suites.run import run_suite
 
 IMAGES = 60
 PGD = pgd.Knobs(loss="margin", steps=5, relative_step_size=0.3, restarts=2)
@@ -138,6 +138,15 @@ def test_each_part_of_an_ensemble_attacks_what_is_still_robust() -> None:
     assert 0 < left.sum() < IMAGES
     assert found["fooled"][0, 0].any(), "else nothing is left out for later parts"
     np.testing.assert_array_equal(np.isnan(found["margin"]), ~found["attempted"])
+
+
+def test_backward_passes_are_counted() -> None:
+    chosen = suite([Attack("fgsm", "fgsm", fgsm.Knobs()), Attack("auto", "autoattack", ENSEMBLE)])
+    found = run(chosen, {"best": trained().model})
+    row = dict(zip(found.attacks, found["gradients"][0], strict=True))
+    assert (row["fgsm"] == 1).all()
+    assert (row["square"] == 0).all(), "it asks for no gradient"
+    assert row["apgd-ce"].max() > 5
 
 
 def test_minimum_norm_attacks_run_without_the_threat() -> None:

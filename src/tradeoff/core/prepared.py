@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tradeoff.core.files import whole
 from tradeoff.core.randomness import generator
-from tradeoff.datasets.contract import DataMissing, Source
+from tradeoff.core.source import DataMissing, Source
 
 SPLITS = ("train", "validation", "test")
 

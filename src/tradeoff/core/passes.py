@@ -1,4 +1,4 @@
-"""Counting what training costs whatever the machine: passes of images through the network."""
+"""Counting what work costs whatever the machine: passes of images through a network."""
 
 import torch
 from torch import Tensor, nn

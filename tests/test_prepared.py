@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests import tiny
-from tradeoff.datasets import digits
-from tradeoff.datasets.contract import DataMissing, Source
-from tradeoff.datasets.prepared import (
+from tradeoff.core.prepared import (
     SPLITS,
     Prepared,
     Subset,
@@ -23,6 +21,8 @@ from tradeoff.datasets.prepared import (
     split,
     turns,
 )
+from tradeoff.core.source import DataMissing, Source
+from tradeoff.datasets import digits
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +131,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from tradeoff.datasets import digits\n"
-        "from tradeoff.datasets.prepared import save_prepared, split\n"
+        "from tradeoff.core.prepared import save_prepared, split\n"
         "prepared = split('digits', digits.read(Path()), 180, 360, None)\n"
         "save_prepared(prepared, Path(sys.argv[1]))"
     )
@@ -193,7 +193,7 @@ def test_a_failed_write_leaves_the_old_file(
         path.write_bytes(b"half a fi")
         raise OSError("disk full")
 
-    monkeypatch.setattr("tradeoff.datasets.prepared.save_file", fail)
+    monkeypatch.setattr("tradeoff.core.prepared.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_prepared(tiny.made_up(seed=1), file)
     assert file.read_bytes() == before

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
 from tradeoff.core.folding import fold_if_same
 from tradeoff.core.losses import margin
+from tradeoff.core.passes import Passes
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
 from tradeoff.core.threat import Threat, perturbation_norm
-from tradeoff.evaluation.checkpoints import Checkpoints
-from tradeoff.evaluation.gradients import gradient_checks
-from tradeoff.evaluation.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
+from tradeoff.suites.checkpoints import Checkpoints
+from tradeoff.suites.gradients import gradient_checks
+from tradeoff.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
 
 Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]
@@ -107,7 +108,8 @@ class _Subject:
     def __init__(
         self, model: nn.Module, twin: nn.Module, images: Tensor, labels: Tensor, threat: Threat
     ) -> None:
-        self.model, self.twin, self.threat = model, twin, threat
+        self.model, self.threat, self.passes = model, threat, Passes()
+        self.twin = self.passes.watch(twin)
         self.images, self.labels = images, labels
         with torch.no_grad():
             self.wrong = is_fooled(model(images), labels)
@@ -135,6 +137,7 @@ def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Colum
     for name, function in module.parts(**attack.knobs.model_dump()).items():
         left = robust.nonzero().squeeze(1)
         attempt = Attempt(subject.images[left], torch.zeros_like(left))
+        subject.passes.backward = 0
         if len(left):
             attempt = function(
                 subject.twin,
@@ -157,9 +160,11 @@ def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
         "prediction": torch.full_like(subject.labels, -1),
         "margin": torch.full_like(subject.images[:, 0, 0, 0], torch.nan),
         "queries": torch.zeros_like(subject.labels),
+        "gradients": torch.full_like(subject.images[:, 0, 0, 0], 0.0),
     }
     full |= {norm: torch.zeros_like(full["margin"]) for norm in ("l0", "l2", "linf")}
     if len(at):
+        full["gradients"][at] = subject.passes.backward / len(at)
         labels, delta = subject.labels[at], attempt.images - subject.images[at]
         logits = subject.model(attempt.images)
         full["attempted"][at] = True

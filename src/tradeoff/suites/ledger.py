@@ -14,6 +14,7 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
     margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
     l0, l2, linf (v, a, n) float32  norms of the perturbation; l0 counts changed components
     queries    (v, a, n) int32   forward passes that the attack spent on the image
+    gradients  (v, a, n) float32 backward passes, the mean over the images of its batch
     about    () str              JSON: cell, suite, number of classes, threat, attacks
 """
 
@@ -52,10 +53,12 @@ _COLUMNS = {
     "l2": np.float32,
     "linf": np.float32,
     "queries": np.int32,
+    "gradients": np.float32,
 }
 CHECKS = tuple(name for name in _COLUMNS if name.startswith("check_"))
 PER_IMAGE = ("clean_prediction", "clean_margin", "clean_confidence", *CHECKS)
-PER_ATTACK = ("attempted", "fooled", "prediction", "margin", "l0", "l2", "linf", "queries")
+_OUTCOMES = ("attempted", "fooled", "prediction", "margin", "l0", "l2", "linf")
+PER_ATTACK = (*_OUTCOMES, "queries", "gradients")
 
 
 class BadLedger(Exception):

@@ -1,0 +1,71 @@
+"""Does training in bf16 cost accuracy? Digits cells in float32 and in bf16, the same seeds.
+
+    python benchmarks/precision.py [--defenses at trades dtrades] [--seeds 0 1 2]
+
+Prints a table of natural accuracy and of robust accuracy under PGD with 20 steps on the test
+images, float32 in both cases, and the paired difference over seeds. Needs data/digits.safetensors
+(python stages/prepare.py digits).
+"""
+
+import argparse
+import importlib
+import statistics
+from pathlib import Path
+
+import torch
+
+from tradeoff.core.device import describe, pick_device, place
+from tradeoff.core.models import Blueprint, build_model
+from tradeoff.core.prepared import Prepared, load_prepared
+from tradeoff.core.study import AscentSettings, Cell, Study
+from tradeoff.core.threat import Threat
+from tradeoff.training.loop import fit
+from tradeoff.training.plan import Plan
+from tradeoff.training.validation import accuracies
+
+PRECISIONS = ("float32", "bf16")
+ATTACK = AscentSettings(steps=20, relative_step_size=0.1)
+
+
+def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) -> tuple[float, ...]:
+    """NA and RA on the test images of a cell trained in this precision."""
+    threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
+    settings = cell.dataset.train.model_copy(update={"precision": precision})
+    blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
+    model = place(build_model(blueprint, data.mean, data.std, cell.seed), device)
+    defense = importlib.import_module(f"tradeoff.defenses.{cell.defense}")
+    plan = Plan(defense, cell.knobs, settings, threat, cell.seed)
+    model.load_state_dict(fit(model, data, plan, lambda *told: None).best)
+    model.eval().requires_grad_(False)
+    return accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--defenses", nargs="+", default=["at", "trades", "dtrades"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--architecture", default="resnet18")
+    given = parser.parse_args()
+    study = Study.load()
+    dataset = study.dataset("digits")
+    device = pick_device(dataset.threads)
+    data = load_prepared(Path(dataset.prepared), dataset.name)
+    print(f"{given.architecture}, {describe(device)}, torch {torch.__version__}")
+    print("| defense | metric | float32 | bf16 | difference, mean and sd over seeds |")
+    print("| --- | --- | --- | --- | --- |")
+    for defense in given.defenses:
+        cells = [study.cell(f"{defense}-{given.architecture}-digits-{s}") for s in given.seeds]
+        found = {p: [measure(cell, data, p, device) for cell in cells] for p in PRECISIONS}
+        for at, metric in enumerate(("NA", "RA")):
+            plain, short = ([row[at] for row in found[precision]] for precision in PRECISIONS)
+            gaps = [b - a for a, b in zip(plain, short, strict=True)]
+            spread = statistics.stdev(gaps) if len(gaps) > 1 else float("nan")
+            print(
+                f"| {defense} | {metric} | {statistics.mean(plain):.3f} | "
+                f"{statistics.mean(short):.3f} | {statistics.mean(gaps):+.3f}, {spread:.3f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

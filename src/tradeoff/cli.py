@@ -1,0 +1,127 @@
+"""The command `tradeoff`: reproduce on many workers, status, doctor, verify.
+
+What a command needs is imported when it is called, so that none waits for torch.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line; the exit status is that of the command."""
+    given = parser().parse_args()
+    # A scheduler's SIGTERM is handled as Ctrl-C is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(given.run(given))
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted: run the same command again to go on")
+    except Exception as error:
+        if type(error).__module__.startswith(("tradeoff.", "dvc.")):
+            sys.exit(f"tradeoff {given.command}: {error}")
+        raise
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="tradeoff", description="The study's cells on many workers.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("reproduce", help="compute what is stale, cells side by side")
+    command.add_argument("targets", nargs="*", help="data sets, cells or stages; all if none")
+    command.add_argument("--jobs", type=positive, help="cells at once; as many as there is room")
+    command.add_argument("--per-gpu", type=positive, default=1, help="cells on one GPU at once")
+    command.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="on a Ray cluster, such as auto; without ADDRESS a Ray on this machine",
+    )
+    command.add_argument(
+        "--slurm",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="on Slurm, with submitit's options, such as slurm_partition=gpu gpus_per_node=1",
+    )
+    command.set_defaults(run=_reproduce)
+
+    command = commands.add_parser("status", help="the matrix at a glance")
+    command.add_argument("datasets", nargs="*", help="data sets; all if none")
+    command.set_defaults(run=_status)
+
+    command = commands.add_parser("doctor", help="look for what could go wrong, and the way out")
+    command.add_argument("--fix", action="store_true", help="repair a damaged dvc.lock")
+    command.set_defaults(run=_doctor)
+
+    command = commands.add_parser("verify", help="rerun a cell elsewhere and compare the results")
+    command.add_argument("cell", help="such as trades-resnet18-digits-0")
+    command.set_defaults(run=_verify)
+    return top
+
+
+def positive(text: str) -> int:
+    """A count on the command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def repository() -> Path:
+    """The root of the repository, which the current folder may be deep inside."""
+    from tradeoff.cluster.worktrees import CannotStart
+
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").exists() and (folder / "params.yaml").exists():
+            os.chdir(folder)
+            return folder
+    raise CannotStart(f"{here} is not in a clone of the study: no dvc.yaml and params.yaml there")
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.engines import Engine, Local, Ray, Submitit
+    from tradeoff.cluster.reproduce import reproduce
+    from tradeoff.cluster.worktrees import CannotStart
+
+    root = repository()
+    if given.ray and given.slurm is not None:
+        raise CannotStart("--ray or --slurm, not both")
+    if given.slurm is not None and given.per_gpu > 1:
+        raise CannotStart("--per-gpu is for this machine and Ray; on Slurm ask for shards of GPUs")
+
+    def engine() -> Engine:
+        if given.ray:
+            address = None if given.ray == "local" else given.ray
+            return Ray(address, given.jobs, given.per_gpu)
+        if given.slurm is not None:
+            return Submitit(root, given.slurm, given.jobs)
+        return Local(given.jobs, given.per_gpu)
+
+    def say(message: str) -> None:
+        print(f"\r\033[K{message}" if sys.stderr.isatty() else message, flush=True)
+
+    return reproduce(root, given.targets, engine, say)
+
+
+def _status(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.status import show
+
+    return show(repository(), given.datasets)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.doctor import examine
+
+    return examine(repository(), given.fix)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.verify import verify
+
+    return verify(repository(), given.cell)

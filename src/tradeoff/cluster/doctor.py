@@ -1,0 +1,252 @@
+"""`tradeoff doctor`: what could go wrong here, each with a way out."""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tradeoff.cluster import lockfile
+from tradeoff.cluster.engines import gpus
+from tradeoff.cluster.plan import cell_stages
+from tradeoff.cluster.status import digest
+from tradeoff.cluster.worktrees import CODE, CannotStart, cache_folder, git
+from tradeoff.core.fields import BadParams
+from tradeoff.core.study import Study
+
+ROOM = 5.0  # GB: models of the study, their copies in the cache, and the scratch of a run
+ASK_TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`good` None is worth knowing, and no fault; `way_out` says what to do."""
+
+    about: str
+    good: bool | None
+    says: str
+    way_out: str = ""
+
+
+def examine(root: Path, fix: bool) -> int:
+    """Print every finding; 1 if something is wrong, else 0. With `fix`, repair dvc.lock."""
+    if fix:
+        print(repair(root))
+    wrong = 0
+    for check in CHECKS:
+        for finding in check(root):
+            mark = {True: "ok  ", False: "BAD ", None: "--  "}[finding.good]
+            print(f"{mark}{finding.about:<10} {finding.says}", flush=True)
+            if finding.way_out:
+                print(f"{'':<15}{finding.way_out}")
+            wrong += finding.good is False
+    return int(wrong > 0)
+
+
+def python(root: Path) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "Python",
+        sys.version_info >= (3, 11),
+        f"{version}, {sys.executable}",
+        "" if sys.version_info >= (3, 11) else "make setup PYTHON=python3.11 (or newer)",
+    )
+    other = []
+    for pin in _pins(root):
+        try:
+            found = importlib.metadata.version(pin.name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # not needed here
+        if not pin.specifier.contains(found.partition("+")[0], prereleases=True):
+            other.append(f"{pin.name} {found} (pinned {pin.specifier})")
+    if other:
+        more = f" and {len(other) - 5} more" if len(other) > 5 else ""
+        yield Finding(
+            "packages",
+            None,
+            ", ".join(other[:5]) + more,
+            "results may differ in the last digits; pip install -r requirements.lock has the pins",
+        )
+    else:
+        yield Finding("packages", True, "as requirements.lock pins them")
+
+
+def _pins(root: Path) -> Iterator[Requirement]:
+    """What requirements.lock pins for this platform."""
+    for line in (root / "requirements.lock").read_text("utf-8").splitlines():
+        if re.match(r"\w", line):
+            pin = Requirement(line)
+            if pin.marker is None or pin.marker.evaluate():
+                yield pin
+
+
+def torch(root: Path) -> Iterator[Finding]:
+    command = [sys.executable, "-c", ASK_TORCH]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        lines = done.stderr.strip().splitlines()
+        words = done.stdout.split()
+    except subprocess.TimeoutExpired:
+        lines, words = ["it does not import within two minutes"], []
+    if not words:
+        says = lines[-1] if lines else "it does not import"
+        yield Finding("torch", False, says, "pip install -r requirements.lock")
+        return
+    version, cuda = words
+    yield Finding("torch", True, version)
+    cards = gpus()
+    if cuda == "True":
+        yield Finding("CUDA", True, f"usable, GPUs {', '.join(cards)}")
+    elif cards:
+        yield Finding(
+            "CUDA",
+            False,
+            f"there is a GPU ({', '.join(cards)}), but torch {version} cannot use it",
+            "nvidia-smi shows the driver; install the torch built for it, see pytorch.org",
+        )
+    else:
+        yield Finding("CUDA", None, "no GPU: digits takes minutes; mnist and cifar10 take weeks")
+
+
+def disk(root: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(root).free / 1e9
+    way = (
+        "" if free > ROOM else "make room, or `dvc cache dir` on another disk; `dvc gc -w` thins it"
+    )
+    yield Finding("disk", free > ROOM, f"{free:.1f} GB free in {root}", way)
+
+
+def repository(root: Path) -> Iterator[Finding]:
+    try:
+        untracked = git(root, "ls-files", "-o", "--exclude-standard", "--", *CODE).splitlines()
+    except CannotStart as error:
+        yield Finding("git", False, str(error), "clone the repository; a copy has no history")
+        return
+    if untracked:
+        names = ", ".join(untracked[:3])
+        yield Finding("git", False, f"code that git does not know: {names}", "git add it")
+    else:
+        yield Finding("git", True, git(root, "log", "-1", "--format=%h %s"))
+
+
+def params(root: Path) -> Iterator[Finding]:
+    try:
+        cells = Study.load(root / "params.yaml").cells()
+        yield Finding("params", True, f"params.yaml is valid: {len(cells)} cells")
+    except BadParams as error:
+        yield Finding("params", False, str(error), "edit params.yaml; comments there explain it")
+
+
+def lock(root: Path) -> Iterator[Finding]:
+    path = root / lockfile.FILE
+    if not path.exists():
+        yield Finding("dvc.lock", None, "there is none", "`tradeoff reproduce` makes it")
+        return
+    entries, intact = lockfile.salvage(path.read_text("utf-8", "replace"))
+    if intact:
+        yield Finding("dvc.lock", True, f"{len(entries)} stages")
+    else:
+        yield Finding(
+            "dvc.lock",
+            False,
+            f"damaged: {len(entries)} stages are intact",
+            "tradeoff doctor --fix takes the others from git and DVC's run-cache",
+        )
+
+
+def data(root: Path) -> Iterator[Finding]:
+    try:
+        study = Study.load(root / "params.yaml")
+    except BadParams:
+        return
+    entries, _ = _salvaged(root)
+    for name in study.axes.datasets:
+        path = root / study.dataset(name).prepared
+        wanted = lockfile.sums(entries.get(f"prepare@{name}", "")).values()
+        way = f"dvc repro prepare@{name}"
+        if not path.exists():
+            yield Finding("data", None, f"{path.name} is not there", f"{way} makes it")
+        elif wanted and digest(path) not in wanted:
+            yield Finding("data", False, f"{path.name} is not the file of dvc.lock", way)
+        else:
+            yield Finding("data", True, path.name)
+
+
+def cache(root: Path) -> Iterator[Finding]:
+    try:
+        folder = cache_folder(root)
+    except subprocess.CalledProcessError as error:
+        yield Finding("DVC", False, error.stderr.strip(), "see .dvc/config and .dvc/config.local")
+        return
+    entries, _ = _salvaged(root)
+    sums = {
+        value
+        for name, block in entries.items()
+        if name.startswith(("prepare@", "train@", "attack@"))
+        for value in lockfile.sums(block).values()
+    }
+    there = [v for v in sums if (folder / "files" / "md5" / v[:2] / v[2:]).exists()]
+    if len(there) == len(sums):
+        yield Finding("DVC cache", True, f"{folder}, {len(sums)} outputs of dvc.lock are in it")
+    else:
+        yield Finding(
+            "DVC cache",
+            None,
+            f"{folder}, {len(sums) - len(there)} of {len(sums)} outputs of dvc.lock are not in it",
+            "`dvc pull` if you have a remote, else `tradeoff reproduce` computes them again",
+        )
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    python,
+    torch,
+    disk,
+    repository,
+    params,
+    lock,
+    data,
+    cache,
+)
+
+
+def repair(root: Path) -> str:
+    """Mend a damaged dvc.lock; what was done, in words.
+
+    Intact entries stay. The others come from the last commit; what that does not have, DVC finds
+    in its run-cache at the next `dvc repro`. The damaged file is kept beside.
+    """
+    path = root / lockfile.FILE
+    entries, intact = _salvaged(root)
+    if intact:
+        return "dvc.lock is intact: nothing to repair"
+    try:
+        committed = lockfile.salvage(git(root, "show", f"HEAD:{lockfile.FILE}") + "\n")[0]
+    except CannotStart:
+        committed = {}
+    try:
+        study = Study.load(root / "params.yaml")
+        wanted = {stage for cell in study.cells() for stage in cell_stages(cell)}
+    except BadParams:
+        wanted = set()
+    mended = lockfile.arranged(committed | entries, committed, entries)
+    if path.exists():
+        path.replace(path.with_name("dvc.lock.damaged"))
+    if mended:
+        lockfile.write(mended, root)
+    taken = len(mended) - len(entries)
+    absent = len(wanted - mended.keys())
+    return (
+        f"dvc.lock: {len(entries)} stages were intact, {taken} come from the last commit; "
+        f"{absent} stages of cells are not in it. `tradeoff reproduce` takes from DVC's cache "
+        "what was computed, and computes the rest. The damaged file is dvc.lock.damaged."
+    )
+
+
+def _salvaged(root: Path) -> tuple[lockfile.Entries, bool]:
+    path = root / lockfile.FILE
+    return lockfile.salvage(path.read_text("utf-8", "replace")) if path.exists() else ({}, False)

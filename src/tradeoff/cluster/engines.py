@@ -1,0 +1,168 @@
+"""Where cells run: processes of this machine, a Ray cluster, or a Slurm cluster through submitit.
+
+An engine starts cells and says which have ended. It neither orders nor retries them.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
+from tradeoff.cluster.worktrees import CannotStart
+
+Order = tuple[str, tuple[str, ...], str]  # worktree, stages, log
+
+
+class Engine(Protocol):
+    """Runs orders; `slots` of them at once."""
+
+    slots: int
+
+    def start(self, cell: str, order: Order) -> None: ...
+
+    def ended(self) -> dict[str, int | None]:
+        """Cells that have ended since the last call: exit status, None if the worker was lost."""
+
+    def stop(self) -> None:
+        """End everything that still runs."""
+
+
+def gpus() -> list[str]:
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; torch is not asked."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name and name != "-1"]
+    if os.environ.get("TRADEOFF_DEVICE", "").startswith("cpu") or not shutil.which("nvidia-smi"):
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(n) for n, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU")]
+
+
+class Local:
+    """Processes of this machine, each on one of its GPUs if it has any."""
+
+    def __init__(self, jobs: int | None, per_gpu: int) -> None:
+        self._gpus = gpus()
+        self.slots = jobs or len(self._gpus) * per_gpu or os.cpu_count() or 1
+        self._running: dict[str, tuple[int, subprocess.Popen[bytes], str]] = {}
+
+    def start(self, cell: str, order: Order) -> None:
+        taken = {slot for slot, _, _ in self._running.values()}
+        slot = next(slot for slot in range(self.slots) if slot not in taken)
+        environment = {}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        self._running[cell] = (slot, start_cell(*order, environment), order[0])
+
+    def ended(self) -> dict[str, int | None]:
+        statuses: dict[str, int | None] = {}
+        for cell, (_, process, folder) in list(self._running.items()):
+            if (status := process.poll()) is not None:
+                statuses[cell] = status if status >= 0 else None
+                stop_cell(process, folder)  # what a killed DVC has left
+                del self._running[cell]
+        return statuses
+
+    def stop(self) -> None:
+        for _, process, folder in self._running.values():
+            stop_cell(process, folder)
+        self._running.clear()
+
+
+class Ray:
+    """Tasks on a Ray cluster; `address` None starts one on this machine."""
+
+    def __init__(self, address: str | None, jobs: int | None, per_gpu: int) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise CannotStart(
+                "Ray is not installed: pip install -r requirements-cluster.lock"
+            ) from None
+        self._ray = ray
+        source = Path(__file__).resolve().parents[2]
+        ray.init(
+            address=address,
+            num_cpus=jobs if address is None else None,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env={"env_vars": {"PYTHONPATH": str(source)}},
+        )
+        there: dict[str, float] = ray.cluster_resources()
+        with_gpus = bool(there.get("GPU"))
+        room = there["GPU"] * per_gpu if with_gpus else there["CPU"]
+        self.slots = min(jobs, int(room)) if jobs else max(1, int(room))
+        # The head retries, in a new worktree: a retry by Ray could meet what a dead worker left.
+        needs = {"num_gpus": 1 / per_gpu} if with_gpus else {"num_cpus": 1}
+        self._task = ray.remote(max_retries=0, **needs)(run_cell)
+        self._running: dict[Any, tuple[str, str]] = {}
+
+    def start(self, cell: str, order: Order) -> None:
+        self._running[self._task.remote(*order)] = (cell, order[0])
+
+    def ended(self) -> dict[str, int | None]:
+        if not self._running:
+            return {}
+        statuses: dict[str, int | None] = {}
+        ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        for task in ready:
+            cell, _ = self._running.pop(task)
+            try:
+                statuses[cell] = self._ray.get(task)
+            except self._ray.exceptions.RayError:
+                statuses[cell] = None
+        return statuses
+
+    def stop(self) -> None:
+        for task in self._running:
+            self._ray.cancel(task)
+        if self._running:
+            self._ray.wait(list(self._running), num_returns=len(self._running), timeout=30)
+        self._running.clear()
+        self._ray.shutdown()
+
+
+class Submitit:
+    """Jobs of Slurm; `options` go to submitit, such as slurm_partition=gpu or timeout_min=600."""
+
+    def __init__(self, root: Path, options: Sequence[str], jobs: int | None) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise CannotStart(
+                "submitit is not installed: pip install -r requirements-cluster.lock"
+            ) from None
+        given = dict(option.split("=", 1) for option in options if "=" in option)
+        if len(given) < len(options):
+            raise CannotStart("an option of --slurm is NAME=VALUE, such as slurm_partition=gpu")
+        folder = root / ".dvc" / "tmp" / "slurm"
+        try:
+            self._executor = submitit.AutoExecutor(folder, cluster=given.pop("cluster", "slurm"))
+            parameters = {name: int(v) if v.isdigit() else v for name, v in given.items()}
+            self._executor.update_parameters(**{"timeout_min": 24 * 60} | parameters)
+        except (RuntimeError, NameError, TypeError, ValueError) as error:
+            raise CannotStart(f"submitit: {error}") from None
+        self.slots = jobs or 1000
+        self._running: dict[str, Any] = {}
+
+    def start(self, cell: str, order: Order) -> None:
+        self._running[cell] = self._executor.submit(run_cell, *order)
+
+    def ended(self) -> dict[str, int | None]:
+        statuses: dict[str, int | None] = {}
+        for cell, job in list(self._running.items()):
+            if job.done():
+                try:
+                    statuses[cell] = job.result()
+                except Exception:  # submitit raises what the job raised, or its own
+                    statuses[cell] = None
+                del self._running[cell]
+        return statuses
+
+    def stop(self) -> None:
+        for job in self._running.values():
+            job.cancel()
+        self._running.clear()

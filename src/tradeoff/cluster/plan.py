@@ -1,0 +1,116 @@
+"""Which cells have to be computed for the targets given, as DVC sees it."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tradeoff.core.fields import BadParams
+from tradeoff.core.study import Cell, Study
+
+CELL_STAGES = ("train", "attack")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The stages of one cell that the targets need, in the order in which they run."""
+
+    cell: str
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `tradeoff reproduce` has to do.
+
+    Attributes:
+        targets: what the last `dvc repro` is given.
+        sources: the stages that cells start from, such as prepare@digits.
+        jobs: the cells with something to compute.
+        fresh: how many cells the targets need that are done.
+        order: all stages that the targets need, as DVC would run them one after another.
+    """
+
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    fresh: int
+    order: tuple[str, ...]
+
+
+def stage_targets(study: Study, names: Iterable[str]) -> tuple[str, ...]:
+    """DVC's names of targets: a data set stands for its report, a cell for its stages.
+
+    Raises:
+        BadParams: there is no such target.
+    """
+    cells = {cell.key: cell for cell in study.cells()}
+    datasets = study.axes.datasets
+    flow = ("prepare", "transfer", "summarize", "report")
+    known = {f"{stage}@{dataset}" for stage in flow for dataset in datasets}
+    known |= {stage for cell in cells.values() for stage in cell_stages(cell)}
+    found: list[str] = []
+    for name in names or datasets:
+        if name in datasets:
+            found.append(f"report@{name}")
+        elif name in cells:
+            found += cell_stages(cells[name])
+        elif name in known:
+            found.append(name)
+        else:
+            allowed = [*datasets, *cells, *known]
+            near = difflib.get_close_matches(name, allowed, 1)
+            raise BadParams(
+                f"{name!r} is no target; a target is a data set ({', '.join(datasets)}), a cell "
+                "such as " + f"{next(iter(cells))}, or a stage such as report@{datasets[0]}"
+                f"{f'. Did you mean {near[0]}?' if near else ''}"
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def cell_stages(cell: Cell) -> list[str]:
+    """DVC's names of a cell's stages."""
+    return [f"train@{cell.key}", *(f"attack@{cell.key}-{name}" for name in cell.dataset.suites)]
+
+
+def make_plan(study: Study, targets: tuple[str, ...], folder: Path) -> Plan:
+    """Ask DVC what is stale. Sources must have been reproduced before.
+
+    Raises:
+        DvcException: dvc.yaml, dvc.lock or params.yaml cannot be read.
+    """
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+
+    with Repo(str(folder)) as repo, repo.lock:
+        chosen = [stage for target in targets for stage in repo.stage.collect(target)]
+        steps = plan_repro(get_active_graph(repo.index.graph), chosen)
+        by_name: dict[str, Any] = {stage.addressing: stage for stage in steps}
+        jobs, fresh = [], 0
+        for cell in study.cells():
+            own = tuple(name for name in cell_stages(cell) if name in by_name)
+            if any(_stale(by_name[name]) for name in own):
+                jobs.append(Job(cell.key, own))
+            elif own:
+                fresh += 1
+    kinds = {name: name.partition("@")[0] for name in by_name}
+    sources = tuple(name for name, kind in kinds.items() if kind == "prepare")
+    return Plan(targets, sources, tuple(jobs), fresh, tuple(by_name))
+
+
+def sources_of(study: Study, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """The prepare stages that the targets rest on, from their names alone."""
+    names = [target.partition("@")[2].split("-") for target in targets]
+    used = {name for parts in names for name in parts}
+    return tuple(f"prepare@{dataset}" for dataset in study.axes.datasets if dataset in used)
+
+
+def _stale(stage: Any) -> bool:
+    """Whether DVC would run the stage; one whose inputs are not there yet certainly."""
+    if any(not out.exists for out in stage.outs):
+        return True
+    try:
+        return bool(stage.changed())
+    except OSError:
+        return True

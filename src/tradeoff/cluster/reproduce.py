@@ -1,0 +1,237 @@
+"""`tradeoff reproduce`: the cells side by side, then one `dvc repro` over everything.
+
+A cell runs in a git worktree of its own, with DVC's cache shared, so that workers neither wait for
+each other's locks nor see each other's files. What a worker computed is moved to the repository
+as soon as its cell is done, with its entries of dvc.lock; the last `dvc repro` checks all of it and
+runs what is left.
+"""
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+from tradeoff.cluster import lockfile, worktrees
+from tradeoff.cluster.engines import Engine
+from tradeoff.cluster.plan import Job, make_plan, sources_of, stage_targets
+from tradeoff.cluster.states import State, read_states
+from tradeoff.cluster.words import duration
+from tradeoff.core.study import Study
+
+LOGS = Path("checkpoints", "logs")
+ATTEMPTS = 3  # of a cell whose worker dies
+PAUSE = 0.2  # seconds between two looks at the workers
+
+
+@dataclass
+class Matrix:
+    """How far the cells are, and how long they will still take."""
+
+    slots: int
+    waiting: list[Job]
+    running: dict[str, tuple[Job, float]] = field(default_factory=dict)  # cell: since when
+    took: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> int:
+        return len(self.waiting) + len(self.running) + len(self.took) + len(self.failed)
+
+    def expected(self, job: Job, states: dict[str, State]) -> float | None:
+        """Seconds that a cell takes: as last time, else as its like, else as any; None: unknown."""
+        last = [states[stage].seconds for stage in job.stages if stage in states]
+        if len(last) == len(job.stages) and all(states[s].status == "done" for s in job.stages):
+            return sum(last)
+        family = job.cell.split("-")[1:3]  # architecture and data set
+        like = [seconds for cell, seconds in self.took.items() if cell.split("-")[1:3] == family]
+        return mean(like or self.took.values()) if self.took else None
+
+    def left(self, states: dict[str, State], now: float) -> float | None:
+        """Seconds until all cells are done; None if nothing is known yet."""
+        work, longest = 0.0, 0.0
+        for job, began in self.running.values():
+            if (seconds := self.expected(job, states)) is None:
+                return None
+            rest = max(0.0, seconds - (now - began))
+            work, longest = work + rest, max(longest, rest)
+        for job in self.waiting:
+            if (seconds := self.expected(job, states)) is None:
+                return None
+            work, longest = work + seconds, max(longest, seconds)
+        return max(work / self.slots, longest)
+
+
+def reproduce(
+    root: Path, names: list[str], start_engine: Callable[[], Engine], say: Callable[[str], None]
+) -> int:
+    """Bring the targets up to date; the exit status, 0 if everything is there.
+
+    Args:
+        start_engine: called when there is something for it to do.
+
+    Raises:
+        CannotStart, BadParams, DamagedLock: before anything has run.
+    """
+    with only_one(root):
+        study = Study.load(root / "params.yaml")
+        targets = stage_targets(study, names)
+        worktrees.snapshot(root)  # refuses untracked code before any work
+        first = list(lockfile.read(root))
+        if status := dvc_repro(root, sources_of(study, targets)):
+            return status
+        plan = make_plan(study, targets, root)
+        failed: dict[str, str] = {}
+        if plan.jobs:
+            say(
+                f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; logs in {LOGS}/; "
+                "`tradeoff status` in another terminal shows more"
+            )
+            failed = run_jobs(root, plan.jobs, plan.sources, start_engine(), say)
+        if failed:
+            say(f"{len(failed)} cells failed; the others are kept:")
+            for cell, why in failed.items():
+                say(f"  {cell}: {why}\n    log: {LOGS / cell}.log")
+            say("Mend the cause and run the same command again: it goes on from here.")
+            return 1
+        status = dvc_repro(root, targets)
+        entries = lockfile.read(root)
+        arranged = lockfile.arranged(entries, first, plan.order)
+        if list(arranged) != list(entries):
+            lockfile.write(arranged, root)
+        return status
+
+
+def run_jobs(
+    root: Path,
+    jobs: tuple[Job, ...],
+    sources: tuple[str, ...],
+    engine: Engine,
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """Run cells until all have ended; the failed ones and why.
+
+    A cell whose worker died goes back to the queue, behind the others, up to ATTEMPTS times.
+    """
+    matrix = Matrix(engine.slots, list(jobs))
+    try:
+        worktrees.clean(root)
+        commit, cache = worktrees.snapshot(root), worktrees.cache_folder(root)
+        (root / LOGS).mkdir(parents=True, exist_ok=True)
+        told = ""
+        while matrix.waiting or matrix.running:
+            while matrix.waiting and len(matrix.running) < engine.slots:
+                job = matrix.waiting.pop(0)
+                log = root / LOGS / f"{job.cell}.log"
+                if job.cell not in matrix.attempts:
+                    log.unlink(missing_ok=True)
+                folder = worktrees.make(root, commit, job.cell, cache, (*sources, *job.stages))
+                engine.start(job.cell, (str(folder), job.stages, str(log)))
+                matrix.running[job.cell] = (job, time.time())
+                matrix.attempts[job.cell] = matrix.attempts.get(job.cell, 0) + 1
+            time.sleep(PAUSE)
+            for cell, status in engine.ended().items():
+                _settle(root, matrix, cell, status, say)
+            told = _show(root, matrix, told)
+    finally:
+        # Ctrl-C and SIGTERM come here too; nothing of ours keeps running.
+        engine.stop()
+        worktrees.clean(root)
+    return matrix.failed
+
+
+def _settle(
+    root: Path, matrix: Matrix, cell: str, status: int | None, say: Callable[[str], None]
+) -> None:
+    """Book a cell that has ended: done, failed, or to be run again."""
+    job, began = matrix.running.pop(cell)
+    now = time.time()
+    if status == 0:
+        worktrees.adopt(root, root / worktrees.CELLS / cell, job.stages)
+        matrix.took[cell] = now - began
+        states = read_states(root)
+        left = matrix.left(states, now)
+        about = f", about {duration(left)} left" if left else ""
+        place = f"[{len(matrix.took)}/{matrix.cells}]"
+        say(f"{place} {cell}: done in {duration(now - began)}{about}")
+        return
+    states = read_states(root)
+    errors = [
+        states[stage].error
+        for stage in job.stages
+        if stage in states and states[stage].status == "failed" and states[stage].began >= began
+    ]
+    lost = status is None or (not errors and _was_cut(states, job, began))
+    if lost and matrix.attempts[cell] < ATTEMPTS:
+        say(f"{cell}: its worker died; it will be run again from where it was")
+        matrix.waiting.append(job)
+    elif lost:
+        matrix.failed[cell] = f"its worker died {ATTEMPTS} times"
+    else:
+        matrix.failed[cell] = errors[0] if errors else last_line(root / LOGS / f"{cell}.log")
+    if cell in matrix.failed:
+        say(f"{cell}: failed: {matrix.failed[cell]}")
+
+
+def _was_cut(states: dict[str, State], job: Job, began: float) -> bool:
+    """Whether a stage of the job stopped without saying that it ends."""
+    own = [states[stage] for stage in job.stages if stage in states]
+    return any(s.status in ("running", "interrupted") and s.began >= began for s in own)
+
+
+def _show(root: Path, matrix: Matrix, told: str) -> str:
+    """On a terminal, keep one line with what runs now and how long it will take."""
+    if not sys.stderr.isatty():
+        return told
+    states, now = read_states(root), time.time()
+    parts = []
+    for cell, (job, _) in matrix.running.items():
+        doing = [states[s].doing for s in job.stages if s in states and states[s].running]
+        parts.append(f"{cell} {doing[0] if doing else 'starts'}")
+    left = matrix.left(states, now)
+    line = f"[{len(matrix.took)}/{matrix.cells}] " + "; ".join(parts)
+    line += f"; about {duration(left)} left" if left else ""
+    if line != told:
+        print(f"\r\033[K{line[:150]}", end="", file=sys.stderr, flush=True)
+    return line
+
+
+def last_line(log: Path) -> str:
+    """What a log ends with."""
+    lines = log.read_text("utf-8", "replace").split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "no word of why")
+
+
+def dvc_repro(root: Path, targets: tuple[str, ...]) -> int:
+    """`dvc repro` in the repository; shown is what it does, not what it skips."""
+    command = ["dvc", "repro", *targets]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.endswith(" didn't change, skipping\n"):
+                print(line, end="", flush=True)
+    return process.returncode
+
+
+@contextmanager
+def only_one(root: Path) -> Iterator[None]:
+    """Keep a second `tradeoff reproduce` out; the lock goes with the process, however it ends.
+
+    Raises:
+        CannotStart: one is running.
+    """
+    path = root / ".dvc" / "tmp" / "reproduce.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise worktrees.CannotStart(
+                "another `tradeoff reproduce` runs here; `tradeoff status` shows what it does"
+            ) from None
+        yield

@@ -1,0 +1,133 @@
+"""`tradeoff status`: the matrix at a glance, without asking DVC, which takes seconds.
+
+A stage is done if its entry in dvc.lock belongs to today's parameters, code and inputs; what it
+does or why it failed it has said itself (see `core.state`).
+"""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tradeoff.cluster import lockfile
+from tradeoff.cluster.plan import cell_stages
+from tradeoff.cluster.states import State, read_states
+from tradeoff.cluster.words import duration
+from tradeoff.core.study import Cell, Study
+
+WORDS = ("running", "failed", "interrupted", "missing", "stale", "done")  # the first one tells
+NOT_THERE = object()
+
+
+def show(root: Path, datasets: list[str]) -> int:
+    """Print the matrix of each data set; 1 if a cell has failed, else 0.
+
+    Raises:
+        BadParams, DamagedLock: what there is cannot be read.
+    """
+    study = Study.load(root / "params.yaml")
+    cells = [c for name in datasets or study.axes.datasets for c in study.cells(name)]
+    states = read_states(root)
+    judged = judge(root, cells, states)
+    for name in datasets or study.axes.datasets:
+        own = [(cell, judged[cell.key]) for cell in cells if cell.dataset.name == name]
+        print("\n".join(matrix(study, name, own)))
+    for word in ("running", "failed", "interrupted"):
+        for cell in cells:
+            for stage in cell_stages(cell):
+                state = states.get(stage)
+                if judged[cell.key] == word and state and state.status == word:
+                    print(f"{word}: {stage}: {sentence(state)}")
+    return int("failed" in judged.values())
+
+
+def matrix(study: Study, dataset: str, judged: list[tuple[Cell, str]]) -> list[str]:
+    """The lines of one data set: a head with counts, then a row for each model."""
+    words = [word for _, word in judged]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in reversed(WORDS) if word in words)
+    seeds = study.axes.seeds
+    lines = [f"{dataset}: {len(words)} cells, {counts}"]
+    if len(set(words)) == 1:
+        return lines
+    lines.append(f"  {'seed':<22}" + "".join(f"{seed:<13}" for seed in seeds).rstrip())
+    for architecture in study.axes.architectures:
+        for defense in study.axes.defenses:
+            row = [
+                word
+                for cell, word in judged
+                if (cell.architecture, cell.defense) == (architecture, defense)
+            ]
+            title = f"{defense} {architecture}"
+            lines.append(f"  {title:<22}" + "".join(f"{word:<13}" for word in row).rstrip())
+    return lines
+
+
+def sentence(state: State) -> str:
+    """What to say of a stage that is not done."""
+    if state.status == "failed":
+        return state.error.splitlines()[0] if state.error else "no word of why"
+    if state.status == "interrupted":
+        return f"{state.doing or 'at its start'}; `tradeoff reproduce` goes on from there"
+    left = f", about {duration(state.left)} left" if state.left is not None else ""
+    return f"{state.doing or 'starts'}, for {duration(state.seconds)}{left}"
+
+
+def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, str]:
+    """A word for each cell: that of its stage which is farthest from done."""
+    entries = lockfile.read(root)
+    wanted = {name for cell in cells for name in cell_stages(cell)}
+    wanted |= {f"prepare@{cell.dataset.name}" for cell in cells}
+    text = lockfile.HEADER + "".join(b for name, b in entries.items() if name in wanted)
+    lock: dict[str, Any] = YAML(typ="safe").load(text)["stages"] or {}
+    params = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    outputs = {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
+    judged = {}
+    for cell in cells:
+        words = []
+        for stage in cell_stages(cell):
+            state, entry = states.get(stage), lock.get(stage)
+            if state and state.running:
+                words.append("running")
+            elif entry and _belongs(entry, params, outputs, root):
+                words.append("done")
+            elif state and state.status in ("failed", "interrupted"):
+                words.append(state.status)
+            else:
+                words.append("stale" if entry else "missing")
+        judged[cell.key] = min(words, key=WORDS.index)
+    return judged
+
+
+def _belongs(
+    entry: dict[str, Any], params: dict[str, Any], outputs: dict[str, str], root: Path
+) -> bool:
+    """Whether an entry of dvc.lock has today's parameters and inputs."""
+    for name, value in entry.get("params", {}).get("params.yaml", {}).items():
+        today: Any = params
+        for key in name.split("."):
+            today = today.get(key, NOT_THERE) if isinstance(today, dict) else NOT_THERE
+        if today != value:
+            return False
+    return all(
+        dep["md5"] == (outputs.get(dep["path"]) or digest(root / dep["path"]))
+        for dep in entry.get("deps", [])
+    )
+
+
+@cache
+def digest(path: Path) -> str | None:
+    """DVC's checksum of a file or folder; None if it is not there."""
+    if path.is_dir():
+        listing = [
+            {"md5": digest(file), "relpath": file.relative_to(path).as_posix()}
+            for file in path.rglob("*")
+            if file.is_file()
+            and "__pycache__" not in file.parts
+            and not file.name.endswith(".partial")
+        ]
+        listing.sort(key=lambda item: tuple(str(item["relpath"]).split("/")))
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else None

@@ -1,0 +1,10 @@
+"""Numbers in words."""
+
+
+def duration(seconds: float) -> str:
+    """A duration as a person would say it: 40 s, 12 min, 5.5 h, 3.1 days."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            amount = seconds / unit
+            return f"{amount:.0f} {name}" if unit <= 60 else f"{amount:.1f} {name}"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,160 @@
+"""`tradeoff reproduce`: as `dvc repro`, but on many workers, and whatever happens to them."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from cluster.conftest import Toy
+
+SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
+# Once, kill whoever works on the cell: DVC and the engine's process; and go on as an orphan.
+KILL_WORKER = """
+    mark = Path("checkpoints", "killed")
+    if "trades" in names[0] and not mark.exists():
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text("")
+        import psutil
+        for parent in psutil.Process().parents():
+            told = " ".join(parent.cmdline())
+            if "dvc repro" in told or "ray::" in told or "submitit" in told:
+                parent.kill()
+        time.sleep(60)
+"""
+KILL_ITSELF = """
+    mark = Path("checkpoints", "killed")
+    if "trades" in names[0] and not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), 9)
+"""
+
+
+def working_in(folder: Path) -> list[int]:
+    """Living processes below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != "zombie" and Path(process.cwd()).is_relative_to(folder):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def left_over(study: Toy) -> list[Path]:
+    return list((study.folder / ".dvc" / "tmp" / "cells").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, bytes]]:
+    """A toy in which a worker is killed once, and what plain `dvc repro` makes of it."""
+    study = Toy(tmp_path_factory.mktemp("toy")).build({"train": ("", KILL_WORKER)}, **SMALL)
+    plain = study.copy(tmp_path_factory.mktemp("plain") / "toy")
+    (plain.folder / "checkpoints").mkdir()
+    (plain.folder / "checkpoints" / "killed").write_text("")
+    plain.run("dvc", "repro")
+    return study, plain.results()
+
+
+@pytest.mark.parametrize("engine", [(), ("--ray",), ("--slurm", "cluster=local")])
+def test_workers_one_of_which_is_killed_make_what_dvc_repro_makes(
+    killed: tuple[Toy, dict[str, bytes]], tmp_path: Path, engine: tuple[str, ...]
+) -> None:
+    if engine:
+        pytest.importorskip({"--ray": "ray", "--slurm": "submitit"}[engine[0]])
+    study, expected = killed[0].copy(tmp_path / "toy"), killed[1]
+    said = study.tradeoff("reproduce", "--jobs", "2", *engine)
+    assert said.count("trades-resnet18-digits-0: its worker died") == 1
+    assert "[2/2]" in said
+    assert study.results() == expected
+    assert "up to date" in study.run("dvc", "status")
+    assert not left_over(study)
+    assert not working_in(study.folder)
+
+
+def test_a_killed_trainer_is_run_again(toy: Callable[..., Toy]) -> None:
+    study = toy({"train": ("", KILL_ITSELF)}, **SMALL)
+    said = study.tradeoff("reproduce", "trades-resnet18-digits-0")
+    assert "its worker died" in said
+    assert "[1/1] trades-resnet18-digits-0: done" in said
+
+
+def test_a_failed_cell_is_told_and_the_others_are_kept(toy: Callable[..., Toy]) -> None:
+    fail = 'if "at-" in names[0]: raise OSError("no space left on the device")'
+    study = toy({"attack": ("", fail)}, **SMALL)
+    said = study.tradeoff("reproduce", "--jobs", "2", ok=False)
+    assert "at-resnet18-digits-0: OSError: no space left on the device" in said
+    assert "log: checkpoints/logs/at-resnet18-digits-0.log" in said
+    assert (study.folder / "models" / "digits" / "trades-resnet18-digits-0" / "best").exists()
+    shown = study.tradeoff("status", ok=False)
+    assert "2 cells, 1 done, 1 failed" in shown
+    assert "failed: attack@at-resnet18-digits-0-bounded: OSError: no space left" in shown
+
+
+def test_an_interruption_stops_everything_and_the_next_run_goes_on(
+    toy: Callable[..., Toy],
+) -> None:
+    study = toy({"train": ("", 'if "trades" in names[0]: time.sleep(600)')}, **SMALL)
+    process = study.start("reproduce", "--jobs", "2")
+    done = study.folder / "ledgers" / "digits" / "at-resnet18-digits-0-minimal.npz"
+    wait_for(done.exists)
+    assert "1 done, 1 running" in study.tradeoff("status").replace("1 running, 1 done", "")
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "run the same command again" in said
+    assert not working_in(study.folder)
+    assert not left_over(study)
+    before = done.stat().st_mtime_ns
+
+    train = study.folder / "stages" / "train.py"
+    train.write_text(train.read_text().replace("sleep(600)", "sleep(0)"))
+    said = study.tradeoff("reproduce", "trades-resnet18-digits-0")
+    assert "[1/1] trades-resnet18-digits-0: done" in said
+    assert done.stat().st_mtime_ns == before
+
+
+def test_uncommitted_changes_are_taken_along_and_untracked_code_is_refused(
+    toy: Callable[..., Toy],
+) -> None:
+    study = toy(**SMALL)
+    params = study.folder / "params.yaml"
+    params.write_text(params.read_text().replace("beta: 6.0", "beta: 4.5"))
+    extra = study.folder / "src" / "tradeoff" / "defenses" / "mine.py"
+    extra.write_text("")
+    said = study.tradeoff("reproduce", "trades-resnet18-digits-0", ok=False)
+    assert "src/tradeoff/defenses/mine.py" in said
+    assert "git add" in said
+    assert not (study.folder / "models").exists()
+
+    extra.unlink()
+    study.tradeoff("reproduce", "trades-resnet18-digits-0")
+    assert "beta: 4.5" in (study.folder / "dvc.lock").read_text()
+    assert "beta: 4.5" in study.run("git", "diff", "params.yaml")  # and is still uncommitted
+
+
+def test_many_workers_take_their_share_of_the_time(toy: Callable[..., Toy]) -> None:
+    seconds, workers = 24.0, 4
+    study = toy(
+        {"train": ("", f"time.sleep({seconds})")}, defenses=["at", "trades"], seeds=[0, 1, 2, 3]
+    )
+    began = time.monotonic()
+    study.tradeoff("reproduce", "--jobs", str(workers))
+    took = time.monotonic() - began
+    sequential = 8 * seconds  # and DVC's own time, left out to the disadvantage of the workers
+    assert took <= 1.15 * sequential / workers
+
+
+def test_a_target_that_is_not_there_is_told(toy: Callable[..., Toy]) -> None:
+    study = toy(**SMALL)
+    said = study.tradeoff("reproduce", "tradse-resnet18-digits-0", ok=False)
+    assert "Did you mean trades-resnet18-digits-0?" in said

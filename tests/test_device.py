@@ -1,0 +1,63 @@
+"""The layout that a model gets: channels-last where convolutions are safe and fast with it."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests import tiny
+from tradeoff.core.device import place
+from tradeoff.core.models import Blueprint, build_model
+
+CPU = torch.device("cpu")
+
+
+def network(name: str, width: float, channels: int = 1) -> nn.Sequential:
+    blueprint = Blueprint(name, "any", channels, 10, width)
+    return build_model(blueprint, [0.3] * channels, [0.4] * channels, seed=0)
+
+
+def layouts(model: nn.Module) -> list[bool]:
+    """Of each convolution whether its weight is channels-last and not contiguous."""
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return [not weight.is_contiguous() for weight in weights if weight.shape[2] > 1]
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", 1), ("resnet18", 3), ("vgg16", 3)])
+def test_whole_vectors_are_channels_last_but_for_the_first_layer(name: str, channels: int) -> None:
+    first, *others = layouts(place(network(name, 0.125, channels), CPU))
+    assert not first
+    assert all(others)
+
+
+@pytest.mark.parametrize("width", [0.0625, 0.1875])
+def test_other_widths_stay_as_they_are_on_a_cpu(width: float) -> None:
+    """There torch's channels-last convolutions corrupt memory."""
+    model = place(network("vgg16", width), CPU)
+    assert not any(layouts(model))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_grouped_convolutions_and_no_convolutions_stay_as_they_are() -> None:
+    grouped = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
+    assert not any(layouts(place(grouped, CPU)))
+    assert isinstance(place(nn.Linear(2, 2), CPU), nn.Linear)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_and_gradients_are_the_same_up_to_rounding(training: bool) -> None:
+    plain = network("resnet18", 0.125).train(training)
+    images, labels = tiny.batch(8)
+    labels = labels % 10
+    results = []
+    for model in (plain, place(copy.deepcopy(plain), CPU)):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        results.append((loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))))
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max() + 1e-7
+
+
+def test_placing_twice_is_placing_once() -> None:
+    model = place(place(network("resnet18", 0.125), CPU), CPU)
+    assert sum(len(module._forward_hooks) for module in model.modules()) == 1

@@ -1,0 +1,123 @@
+"""Stages that run in a fork of a process with torch imported: nobody should notice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tradeoff.core.warm import VARIABLE, warm
+
+ROOT = Path(__file__).parents[1]
+
+# A stage in small; `own` is a module beside it, as a study's code is.
+SCRIPT = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "src")!r})
+from tradeoff.core.warm import VARIABLE, ask
+if VARIABLE in os.environ and (status := ask(os.environ[VARIABLE])) is not None:
+    sys.exit(status)
+import time
+import own
+from pathlib import Path
+print(own.VALUE, os.environ.get("COLOUR"), sys.argv[1:], os.getcwd(), flush=True)
+print("torch" in sys.modules, file=sys.stderr)
+if sys.argv[1] == "wait":
+    Path("pid").write_text(str(os.getpid()))
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+if sys.argv[1] == "raise":
+    raise ValueError("no good")
+sys.exit({{"three": 3, "words": "bad news"}}.get(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "src"))
+        with warm() as environment:
+            yield environment
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text("VALUE = 'one'\n")
+    (tmp_path / "stage.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def start(folder: Path, word: str, server: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "stage.py", word],
+        cwd=folder,
+        env={**os.environ, "COLOUR": "red", **server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "message"),
+    [("go", 0, ""), ("three", 3, ""), ("words", 1, "bad news"), ("raise", 1, "ValueError")],
+)
+def test_output_and_status_are_those_of_the_script_itself(
+    server: dict[str, str], folder: Path, word: str, status: int, message: str
+) -> None:
+    for environment, torch_is_there in ((server, "True"), ({}, "False")):
+        process = start(folder, word, environment)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (status, f"one red ['{word}'] {folder}\n")
+        assert err.splitlines()[0] == torch_is_there and message in err
+
+
+def test_the_code_is_read_when_the_stage_starts(server: dict[str, str], folder: Path) -> None:
+    for value in ("one", "another"):
+        (folder / "own.py").write_text(f"VALUE = {value!r}\n")
+        assert start(folder, "go", server).communicate(timeout=60)[0].startswith(value)
+
+
+def child(folder: Path) -> int:
+    for _ in range(300):
+        if (folder / "pid").exists() and (text := (folder / "pid").read_text()):
+            return int(text)
+        time.sleep(0.05)
+    raise AssertionError("the stage did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_stage(
+    server: dict[str, str], folder: Path, number: signal.Signals
+) -> None:
+    process = start(folder, "wait", server)
+    child(folder)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert ("interrupted" in err) == (number == signal.SIGINT)
+
+
+def test_a_stage_ends_with_the_one_that_asked(server: dict[str, str], folder: Path) -> None:
+    process = start(folder, "wait", server)
+    number = child(folder)
+    process.kill()
+    process.communicate()
+    for _ in range(100):
+        if not Path(f"/proc/{number}").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the stage goes on though nobody waits for it")
+
+
+def test_without_a_server_the_stage_runs_by_itself(folder: Path) -> None:
+    process = start(folder, "go", {VARIABLE: str(folder / "nothing")})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[0]) == (0, "False")
+    assert out.startswith("one red")
