@@ -28,7 +28,7 @@ def cells(na, ra):
         for defense in ("at", "dtrades")
         for seed in (0, 1)
     ]
-    return pd.DataFrame(rows).to_csv(index=False)
+    return pd.DataFrame(rows).round(2).to_csv(index=False)
 
 
 def params(alpha, beta):
