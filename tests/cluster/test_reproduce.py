@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from cluster.conftest import Toy
 
 SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
