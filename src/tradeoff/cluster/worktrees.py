@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tradeoff.cluster import lockfile
-from tradeoff.core.state import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder
 
 CELLS = Path(".dvc", "tmp", "cells")
 CODE = ("src", "stages")
