@@ -7,14 +7,19 @@ export PYTHONPATH := $(CURDIR)/src
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help quickstart test lint types setup lock clean
+.PHONY: help quickstart experiments test lint types setup lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: setup ## the whole study on the embedded digits, to reports/digits/
 	python -m tradeoff reproduce digits
-	@echo "The report: reports/digits/report.en.html, reports/digits/report.es.html"
+	dvc repro --single-item chapter index
+	@echo "The reports: reports/index.html; the chapter: reports/chapter.es.tex, chapter.en.tex"
+
+experiments: setup ## what experiments changed, without their hundreds of files
+	@dvc exp show --only-changed --hide-failed --no-pager \
+		--drop '^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created)'
 
 test: setup .venv/cluster ## run the tests
 	python -m pytest -n auto

@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tests.evaluation.ledgers import ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
+from tradeoff.evaluation import summary
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,
     Evaluated,
     attack_table,
     cell_table,
+    confusion_table,
     curve_table,
+    detectable_table,
     difference_table,
     load_evaluated,
     masking_table,
@@ -164,15 +168,45 @@ def test_means_are_over_seeds_by_architecture_and_defense() -> None:
         evaluated("at"),
     ]
     found = means(cell_table(cells))
-    assert list(found) == ["resnet18"] and list(found["resnet18"]) == ["trades", "at"]
-    assert found["resnet18"]["trades"] == {
-        "NA": 0.8,
-        "RA": 0.2,
-        "RD": 0.6,
-        "ASR": 0.8,
-        "RA_worst_class": 0.0,
-    }
-    assert found["resnet18"]["at"]["RA"] == 0.4
+    assert list(found) == ["trades-resnet18", "at-resnet18"]
+    assert found["trades-resnet18"] == {
+        "NA": 80.0, "RA": 20.0, "RD": 60.0, "ASR": 80.0, "RA worst class": 0.0
+    }  # fmt: skip
+    assert found["at-resnet18"]["RA"] == 40.0
+
+
+def test_what_is_detectable_between_every_pair_of_defenses() -> None:
+    settings = StatisticsSettings(resamples=10, level=0.95, alpha=0.05, power=0.8)
+    cells = [
+        evaluated(defense, seed, square=[0, int(seed == 1), 0, 0, 0])
+        for defense in ("trades", "at", "mart")
+        for seed in (0, 1)
+    ]
+    table = detectable_table(cells, settings)
+    pairs = set(table[["one", "other"]].itertuples(index=False, name=None))
+    assert pairs == {("at", "trades"), ("at", "mart"), ("mart", "trades")}
+    assert {"NA", "RA", "RD", "accuracy_pgd", "accuracy_square", "accuracy_all", "ECE",
+            "RA_worst_class", "APN_l2"} == set(table["metric"]) & {
+        "NA", "RA", "RD", "accuracy_pgd", "accuracy_square", "accuracy_all", "ECE",
+        "RA_worst_class", "APN_l2"}  # fmt: skip
+    # The same models: no difference between any two of them varies.
+    assert (table["detectable"].dropna() == 0).all()
+
+
+def test_what_seeds_alone_tell_is_detectable_by_the_t_test() -> None:
+    settings = StatisticsSettings(resamples=10, level=0.95, alpha=0.05, power=0.8)
+    one, other = np.array([[0.5], [0.6], [0.7]]), np.array([[0.4], [0.6], [0.5]])
+    error = np.std([0.1, 0.0, 0.2], ddof=1) / np.sqrt(3)
+    factor = stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)
+    assert summary._detectable(one, other, settings) == pytest.approx(factor * error)
+    assert np.isnan(summary._detectable(one[:1], other[:1], settings))
+
+
+def test_the_confusion_of_the_proposals_first_seed() -> None:
+    table = confusion_table([evaluated("dtrades", 0), evaluated("dtrades", 1), evaluated("at")])
+    assert list(table["actual"]) == [0, 0, 1, 1, 2]
+    assert list(table["predicted"]) == [1, 0, 1, 2, 2]
+    assert confusion_table([evaluated("at")]).empty
 
 
 def test_ledgers_of_a_cell_are_read_and_missing_ones_named(

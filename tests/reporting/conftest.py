@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from made_up import MISSING, MISSING_HISTORY, made_up_study, write_made_up
 
+from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 
@@ -39,9 +40,17 @@ def complete_report(complete, templates):
 
 
 @pytest.fixture(scope="session")
+def complete_chapter(complete, templates):
+    study, results = complete
+    return build_chapter(study, {"digits": results}, "es", templates)
+
+
+@pytest.fixture(scope="session")
 def incomplete_report(tmp_path_factory, templates):
     """In one language and of three defenses: the figures take most of the time."""
     root = tmp_path_factory.mktemp("incomplete_report")
     study = made_up_study(["at", "trades", "mart"], limit=500)
     write_made_up(study, root, MISSING)
-    return build_report(study, "digits", read_results(study, "digits", root), templates, ["en"])
+    results = read_results(study, "digits", root)
+    pages = build_report(study, "digits", results, templates, ["en"])
+    return pages | build_chapter(study, {"digits": results}, "en", templates)

@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import dataclass, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from tradeoff.core.fields import Section, knobs
 from tradeoff.core.study import (
@@ -36,6 +38,8 @@ THRESHOLDS = {
     "zero_gradients": 0.05, "large_epsilon_accuracy": 0.02, "single_step_stronger": 0.01,
 }  # fmt: skip
 CLASSES = 10
+TRAIN_IMAGES = 1200
+DETECTABLE = 0.03
 PER_CLASS = 36
 EPOCHS = 12
 # Natural and robust accuracy around which cells are drawn.
@@ -134,6 +138,10 @@ class Tables:
     differences: pd.DataFrame
     masking: pd.DataFrame
     transfer: pd.DataFrame
+    detectable: pd.DataFrame
+    examples: pd.DataFrame
+    sizes: pd.DataFrame
+    provenance: pd.DataFrame
 
 
 def made_up_tables(study: Study) -> Tables:
@@ -159,7 +167,54 @@ def made_up_tables(study: Study) -> Tables:
         differences=_differences(study, pd.DataFrame(cells)),
         masking=pd.DataFrame([row for cell in everything for row in _flag_rows(cell)]),
         transfer=_transfer(everything),
-    )
+        detectable=_detectable(study),
+        examples=_examples(study),
+        sizes=pd.DataFrame(
+            [("images", "train", TRAIN_IMAGES), ("images", "validation", 200),
+             ("images", "test", 360)]
+            + [("parameters", name, 11_173_962) for name in study.axes.architectures],
+            columns=["kind", "name", "count"],
+        ),
+        provenance=pd.DataFrame(
+            [{"cell": cell.key, "stage": "train", "python": "3.11.9", "torch": "2.14.1",
+              "device": "cpu, 1 threads", "deterministic": "yes"} for cell in everything]
+        ),
+    )  # fmt: skip
+
+
+def _detectable(study: Study) -> pd.DataFrame:
+    """Three points of every metric between any two defenses; nothing is known of ECE."""
+    metrics = [
+        "NA",
+        "RA",
+        "RD",
+        "RA_worst_class",
+        *(f"APN_{norm}" for norm in ("l0", "l2", "linf")),
+    ]
+    metrics += [f"accuracy_{name}" for name in ("natural", *ATTACKS, *PARTS, "all")]
+    rows = [
+        (architecture, metric, *sorted(pair), DETECTABLE)
+        for architecture in study.axes.architectures
+        for pair in combinations(study.axes.defenses, 2)
+        for metric in metrics
+    ]
+    return pd.DataFrame(rows, columns=["architecture", "metric", "one", "other", "detectable"])
+
+
+def _examples(study: Study) -> pd.DataFrame:
+    """Two images; every other model is fooled by the second."""
+    rows = []
+    models = [(a, d) for a in study.axes.architectures for d in study.axes.defenses]
+    for place, (architecture, defense) in enumerate(models):
+        for image in range(2):
+            said = 7 if image and place % 2 else image
+            rows.append(
+                {"architecture": architecture, "defense": defense, "row": 1 + 2 * place,
+                 "image": image, "label": image, "clean_prediction": image,
+                 "clean_confidence": 0.99, "prediction": said, "confidence": 0.6,
+                 "amplification": 4.1667}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _key(cell: Cell) -> dict[str, Any]:
@@ -322,13 +377,22 @@ def made_up_history(cell: Cell) -> pd.DataFrame:
             "validation_robust_accuracy": max(0, robust * progress - 0.006 * max(0, epoch - 7)
                                               + draw.gauss(0, 0.01)),
             "seconds": draw.random(),
+            "forward_passes": 12 * TRAIN_IMAGES,
+            "backward_passes": 11 * TRAIN_IMAGES,
         }  # fmt: skip
         if cell.defense == "dtrades":
             entropy = 1.9 * 0.85**epoch + draw.gauss(0, 0.02)
             sensitivity = 0.6 * progress
             row |= {"lambda_mean": 2.5 * entropy + 1.25 * sensitivity, "lambda_std": 0.5}
             row |= {f"lambda_{c}": 2.5 * entropy + 0.1 * c for c in range(CLASSES)}
+            row |= {f"entropy_{c}": entropy + 0.04 * c for c in range(CLASSES)}
+            row |= {f"sensitivity_{c}": sensitivity for c in range(CLASSES)}
             row |= {"entropy_mean": entropy, "sensitivity_mean": sensitivity}
+            row |= {
+                "lambda_q10": 2.0 * entropy,
+                "lambda_q50": 2.5 * entropy,
+                "lambda_q90": 3.0 * entropy,
+            }
         if cell.defense == "faal":
             weight = 1 / CLASSES if epoch >= EPOCHS - 2 else None
             row |= {f"class_weight_{c}": weight for c in range(CLASSES)}
@@ -354,6 +418,10 @@ def write_made_up(
         path = root / "plots" / field.name / "digits.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False)
+    tiles = np.random.default_rng(0).integers(
+        0, 256, (4 * (int(tables.examples["row"].max()) + 2), 8)
+    )
+    Image.fromarray(tiles.astype(np.uint8)).save(root / "plots" / "examples" / "digits.png")
     for cell in study.cells("digits"):
         if cell.key not in without | without_history:
             path = root / cell.history

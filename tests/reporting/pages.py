@@ -7,7 +7,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 class Page(HTMLParser):
     """`tables` maps the id of each table to its rows, a row to the texts of its cells; `tags` has
-    every start tag with its attributes; `texts` all text outside of style."""
+    every start tag with its attributes; `texts` all text outside of style and script."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -40,7 +40,7 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data):
-        if self._open and self._open[-1] != "style":
+        if self._open and self._open[-1] not in ("style", "script"):
             self.texts.append(data)
         if self._cell is not None:
             self._cell.append(data)

@@ -3,17 +3,26 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import ATTACKS, MISSING, PARTS, made_up_study, made_up_tables, write_made_up
+from made_up import (
+    ATTACKS,
+    DETECTABLE,
+    MISSING,
+    PARTS,
+    made_up_study,
+    made_up_tables,
+    write_made_up,
+)
 from pages import Page
 
 from tradeoff.reporting.accuracy import attack_table, class_table, main_table, overfitting_table
-from tradeoff.reporting.estimates import Estimate, best, estimate, percent, within_one_sd
+from tradeoff.reporting.estimates import Estimate, estimate, percent, rank
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
 from tradeoff.reporting.sentences import coverage, leaders
 
 pytestmark = pytest.mark.xdist_group("reporting")
 METRICS = ["NA", "RA", "RD", "ASR", "RA_worst_class", "ECE"]
+LOW_IS_BEST = ("RD", "ASR", "ECE")
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +51,17 @@ def test_main_table_equals_numpy(complete, english):
     tables = made_up_tables(study)
     table = main_table(study, results, english)
     for block, architecture in zip(table.blocks, study.axes.architectures, strict=True):
-        for row, defense in zip(block.rows, study.axes.defenses, strict=True):
+        for row, defense in zip(block.rows[:-1], study.axes.defenses, strict=True):
             where = f"defense == {defense!r} and architecture == {architecture!r}"
             cells, expected = tables.cells.query(where), []
             for metric in METRICS:
                 values = 100 * cells[metric].to_numpy()
-                sd = f"{np.std(values, ddof=1):.1f}" if metric in ("NA", "RA") else ""
+                sd = f"{np.std(values, ddof=1):.1f}" if metric != "ASR" else ""
                 expected.append((f"{np.mean(values):.1f}", sd))
             norms = tables.norms.query(f"{where} and norm == 'linf'")
             bound = "≥\N{NO-BREAK SPACE}" if norms["APN_is_lower_bound"].any() else ""
-            expected.insert(5, (f"{bound}{norms['APN'].mean():.4f}", ""))
+            apn = norms["APN"].to_numpy()
+            expected.insert(5, (f"{bound}{apn.mean():.4f}", f"{np.std(apn, ddof=1):.4f}"))
             assert [(number.mean, number.sd) for number in row.numbers] == expected
 
 
@@ -62,27 +72,54 @@ def test_the_main_table_says_what_ra_is(complete, english):
     assert f"norm {english('norms.linf')}" in caption
 
 
-def test_bold_is_on_the_best_of_each_column(complete, english):
+def test_marks_follow_the_detectable_difference(complete, english):
     study, results = complete
-    for block in main_table(study, results, english).blocks:
+    for block, architecture in zip(
+        main_table(study, results, english).blocks, study.axes.architectures, strict=True
+    ):
+        *rows, below = block.rows
+        assert below.minor
         for column, metric in enumerate([*METRICS[:5], "APN", "ECE"]):
-            numbers = [row.numbers[column] for row in block.rows]
-            bold = [number.best for number in numbers]
+            numbers = [row.numbers[column] for row in rows]
             if any("≥" in number.mean for number in numbers):
-                assert not any(bold)
+                assert not any(number.best or number.second for number in numbers)
                 continue
-            means = [float(number.mean) for number in numbers]
-            target = min(means) if metric in ("RD", "ASR", "ECE") else max(means)
-            assert bold == [mean == target for mean in means]
+            means = [
+                results.group(defense, architecture)[metric].mean()
+                if metric != "APN"
+                else results.average_norms(defense, architecture, "linf")["APN"].mean()
+                for defense in study.axes.defenses
+            ]
+            sign = -1 if metric in LOW_IS_BEST else 1
+            lead = max(sign * mean for mean in means)
+            limit = 0 if metric == "ECE" else DETECTABLE
+            ties = [lead - sign * mean < limit or lead == sign * mean for mean in means]
+            assert [number.best for number in numbers] == [tied and not all(ties) for tied in ties]
+            rest = [sign * mean for mean, tied in zip(means, ties, strict=True) if not tied]
+            underlined = [
+                bool(rest) and not tied and sign * mean == max(rest)
+                for mean, tied in zip(means, ties, strict=True)
+            ]
+            assert [number.second for number in numbers] == underlined
+            shown = "" if metric == "ECE" else "0.0300" if metric == "APN" else "3.0"
+            assert below.numbers[column].mean == shown
 
 
-def test_ties_at_the_printed_precision_are_all_bold():
+def test_rank():
+    four = [Estimate(value, 0.01, 3) for value in (0.80, 0.84, 0.70, 0.60)]
+    assert rank(four, True) == [2, 1, 0, 0]
+    assert rank(four, False) == [0, 0, 2, 1]
+    assert rank(four, True, lambda one, other: 0.05) == [1, 1, 2, 0]
+    assert rank(four, True, lambda one, other: 0.04 if {one, other} == {0, 1} else None) == [
+        1, 1, 2, 0
+    ]  # fmt: skip
+    assert rank(four, True, lambda one, other: 0.039 if {one, other} == {0, 1} else 9.0)[0] == 2
+    assert rank(four, True, lambda one, other: 9.0) == [0, 0, 0, 0]
     tie = [Estimate(0.85341, None, 1), Estimate(0.85349, None, 1), Estimate(0.85241, None, 1)]
-    assert best(tie, True) == [True, True, False]
-    assert best(tie, False) == [False, False, True]
-    assert best([None, tie[0]], True) == [False, False]
-    bound = Estimate(0.5, None, 1, at_least=True)
-    assert best([*tie, bound], True) == [False] * 4
+    assert rank(tie, True) == [1, 1, 2]
+    assert rank(tie, False) == [2, 2, 1]
+    assert rank([None, tie[0]], True) == [0, 0]
+    assert rank([*tie, Estimate(0.5, None, 1, at_least=True)], True) == [0, 0, 0, 0]
 
 
 def test_attack_table_equals_the_csv(complete, english):
@@ -91,22 +128,21 @@ def test_attack_table_equals_the_csv(complete, english):
     attacks = tables.attacks.query("version == 'best' and `class` == 'all'")
     table = attack_table(study, results, english)
     names = ["natural", *ATTACKS, *PARTS, "all"]
-    assert [group.header for group in table.groups] == [
-        "", "Bounded attacks", "AutoAttack, cumulative", ""
-    ]  # fmt: skip
     assert [column.header for column in table.columns[:-1]] == [
-        english(f"attacks.{name}") for name in names
+        english(f"defenses.{name}") for name in study.axes.defenses
     ]
     for block, architecture in zip(table.blocks, study.axes.architectures, strict=True):
-        for row, defense in zip(block.rows, study.axes.defenses, strict=True):
-            mine = attacks[
-                (attacks["defense"] == defense) & (attacks["architecture"] == architecture)
-            ]
-            means = mine.groupby("attack")["accuracy"].mean()
-            printed = [number.mean for number in row.numbers[:-1]]
-            assert printed == [f"{100 * means[name]:.1f}" for name in names]
-            rates = tables.cells.query("defense == @defense and architecture == @architecture")
-            assert row.numbers[-1].mean == f"{100 * rates['ASR_correct'].mean():.1f}"
+        assert [row.header for row in block.rows[:-1]] == [english(f"attacks.{n}") for n in names]
+        mine = attacks[attacks["architecture"] == architecture]
+        means = mine.groupby(["attack", "defense"])["accuracy"].mean()
+        for row, name in zip(block.rows[:-1], names, strict=True):
+            printed = [number.mean for number in row.numbers]
+            expected = [f"{100 * means[name, defense]:.1f}" for defense in study.axes.defenses]
+            assert printed == [*expected, "3.0"]
+        rates = tables.cells.query("architecture == @architecture")
+        rates = 100 * rates.groupby("defense")["ASR_correct"].mean()
+        printed = [number.mean for number in block.rows[-1].numbers]
+        assert printed == [*(f"{rates[defense]:.1f}" for defense in study.axes.defenses), ""]
 
 
 def test_overfitting_is_the_mean_of_the_differences(incomplete, english):
@@ -136,8 +172,9 @@ def test_class_table_holds_every_class(complete, english):
 def test_missing_seeds_are_noted_and_a_single_seed_has_no_sd(incomplete, english):
     study, results = incomplete
     table = main_table(study, results, english)
-    rows = dict(zip(study.axes.defenses, table.blocks[0].rows, strict=True))
-    other = dict(zip(study.axes.defenses, table.blocks[1].rows, strict=True))
+    rows, other = (
+        dict(zip(study.axes.defenses, block.rows[:-1], strict=True)) for block in table.blocks
+    )
     assert rows["at"].numbers[0].sd == ""
     assert rows["trades"].numbers[0].sd != ""
     assert [number.mean for number in other["mart"].numbers] == [""] * 7
@@ -159,47 +196,49 @@ def test_missing_cells_and_histories_are_named(incomplete, english):
     assert "faal-vgg16-digits-0" in histories
 
 
+def robust_of(study, **means):
+    """Three seeds around each mean."""
+    return {
+        (defense, seed): {"RA": mean + gap}
+        for defense, mean in means.items()
+        for seed, gap in enumerate((-0.01, 0.0, 0.01))
+    }
+
+
 @pytest.mark.parametrize(
-    ("rival", "leads", "said"),
+    ("mine", "rival", "leads", "said"),
     [
-        ((0.60, 0.61, 0.62), "D-TRADES", "The two are more than one standard deviation apart."),
-        ((0.69, 0.70, 0.71), "D-TRADES", "AT is within one standard deviation of the highest"),
+        (0.71, 0.61, "D-TRADES (71.0 ± 1.0 %), then AT", "The difference from AT is resolved."),
+        (0.61, 0.71, "AT (71.0 ± 1.0 %), then D-TRADES", "from D-TRADES is resolved."),
+        (0.71, 0.69, "D-TRADES (71.0 ± 1.0 %), then AT", "from AT is not resolved."),
         # Equal: the one that params.yaml names first, and that it is no lead.
-        ((0.70, 0.71, 0.72), "AT", "D-TRADES is within one standard deviation of the highest"),
+        (0.71, 0.71, "AT (71.0 ± 1.0 %), then D-TRADES", "from D-TRADES is not resolved."),
     ],
 )
-def test_who_leads_and_by_how_much(tmp_path, english, rival, leads, said):
+def test_the_proposal_wins_loses_and_ties(tmp_path, english, mine, rival, leads, said):
     study = made_up_study(["at", "dtrades"], ["resnet18"])
-    values = {("dtrades", s): {"RA": v} for s, v in enumerate((0.70, 0.71, 0.72))}
-    values |= {("at", s): {"RA": v} for s, v in enumerate(rival)}
+    values = robust_of(study, dtrades=mine, at=rival)
     text = said_of_ra(study, with_values(study, tmp_path, values), english)
-    assert f"the highest mean is that of {leads} (71.0 ± 1.0 %)" in text
+    assert f"the highest mean is that of {leads}" in text
     assert said in text
 
 
-def test_the_proposal_is_not_praised_when_it_loses(tmp_path, english):
-    study = made_up_study(["at", "dtrades"], ["resnet18"])
-    values = {("dtrades", s): {"RA": v} for s, v in enumerate((0.50, 0.51, 0.52))}
-    values |= {("at", s): {"RA": v} for s, v in enumerate((0.60, 0.61, 0.62))}
-    text = said_of_ra(study, with_values(study, tmp_path, values), english)
-    assert "the highest mean is that of AT (61.0 ± 1.0 %), then D-TRADES (51.0 ± 1.0 %)" in text
-
-
-def test_a_single_seed_is_compared_with_nothing(tmp_path, english):
-    study = made_up_study(["at", "trades"], ["vgg16"], [4])
-    write_made_up(study, tmp_path)
+def test_what_is_not_known_is_not_judged(tmp_path, english):
+    study = made_up_study(["at", "trades", "dtrades"], ["vgg16"], [4])
+    tables = made_up_tables(study)
+    tables.detectable = tables.detectable.query("one != 'at' or other != 'trades'")
+    tables.cells = tables.cells.assign(RA=tables.cells["defense"].map(
+        {"at": 0.7, "trades": 0.6, "dtrades": 0.5}))  # fmt: skip
+    write_made_up(study, tmp_path, tables=tables)
     text = said_of_ra(study, read_results(study, "digits", tmp_path), english)
-    assert "no standard deviation to compare" in text
+    assert "The difference from D-TRADES is resolved." in text
+    assert "not known what would be detectable between it and TRADES" in text
     assert "±" not in text
 
 
 def test_estimates():
     assert estimate([0.5, float("nan")]) == Estimate(0.5, None, 1)
     assert estimate([float("nan")]) is None
-    one, other = Estimate(0.7, 0.01, 3), Estimate(0.71, 0.002, 3)
-    assert within_one_sd(one, other) is True
-    assert within_one_sd(one, Estimate(0.72, 0.002, 3)) is False
-    assert within_one_sd(one, Estimate(0.7, None, 1)) is None
     assert percent(-0.0001, ",") == "0,0"
     assert percent(-0.0123, ",") == "\N{MINUS SIGN}1,2"
 
@@ -216,16 +255,16 @@ def test_the_page_shows_the_table(complete, complete_report, english):
     assert [row[1:] for row in rows[1:] if len(row) > 1] == shown
 
 
-def test_spanish_has_decimal_commas(complete_report):
+def test_spanish_has_decimal_commas(complete_report, complete_chapter):
     page = Page(complete_report["report.es.html"].decode())
     cells = [cell for row in page.tables["table-main"] for cell in row]
     assert not any("." in cell for cell in cells)
-    assert sum("," in cell for cell in cells) == 84
+    assert sum("," in cell for cell in cells) == 84 + 12  # and what is detectable but of ECE
     for words in ("precisión natural", "precisión robusta", "caída de robustez",
                   "tasa de éxito del ataque", "norma media de perturbación"):  # fmt: skip
         assert words in page.text.lower()
-    assert "96,1" in complete_report["chapter.es.tex"].decode()
-    assert "96.1" not in complete_report["chapter.es.tex"].decode()
+    assert "96,1" in complete_chapter["chapter.es.tex"].decode()
+    assert "96.1" not in complete_chapter["chapter.es.tex"].decode()
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def detectable_table(evaluated: list[Evaluated], settings: StatisticsSettings) -
             for metric in mine:
                 pair = [np.stack(side[metric]) for side in (mine, theirs)]
                 if pair[0].shape == pair[1].shape:
-                    number = _detectable(*pair, settings)
+                    number = _detectable(pair[0], pair[1], settings)
                     rows.append((architecture, metric, one, other, number))
     return pd.DataFrame(rows, columns=["architecture", "metric", "one", "other", "detectable"])
 

@@ -13,9 +13,8 @@ def swept(results: Results, architecture: str, metric: str) -> dict[tuple[float,
     """The metric's means over the seeds by (alpha, beta), both rising."""
     rows = results.sweep[results.sweep["architecture"] == architecture]
     found = {}
-    for knobs, values in rows.groupby(["alpha", "beta"])[metric]:
-        alpha, beta = knobs
-        one = estimate(values)
+    for alpha, beta in sorted(set(zip(rows["alpha"], rows["beta"], strict=True))):
+        one = estimate(rows[(rows["alpha"] == alpha) & (rows["beta"] == beta)][metric])
         if one is not None:
             found[float(alpha), float(beta)] = one
     return found

@@ -1,4 +1,4 @@
-"""What the report says of fairness, of lambda, and of its own limits: by rules, from its numbers."""
+"""What the report says of fairness, of lambda and of its own limits, by rules."""
 
 from math import sqrt
 

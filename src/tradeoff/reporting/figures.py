@@ -198,7 +198,7 @@ def _weights_by_class(
 
 def class_columns(history: pd.DataFrame, stem: str) -> list[str]:
     """The columns of a number by class, such as lambda_0, lambda_1, ..., in their order."""
-    found = [name for name in history if re.fullmatch(rf"{stem}_\d+", name)]
+    found = [name for name in map(str, history.columns) if re.fullmatch(rf"{stem}_\d+", name)]
     return sorted(found, key=lambda name: int(name.rpartition("_")[2]))
 
 
@@ -211,8 +211,9 @@ PARTS: tuple[tuple[str, str, Any], ...] = (
 def classes(study: Study, results: Results, labels: Labels) -> Figure:
     """RA of every class as a field of numbers; each defense's worst class is framed."""
     rows = len(study.axes.defenses)
-    figure, panels = panel_grid(len(study.axes.architectures), 0.35 + 0.24 * rows, labels, columns=1,
-                             width=2 * PANEL_WIDTH)  # fmt: skip
+    figure, panels = panel_grid(
+        len(study.axes.architectures), 0.35 + 0.24 * rows, labels, columns=1, width=2 * PANEL_WIDTH
+    )
     for panel, architecture in zip(panels, study.axes.architectures, strict=True):
         panel.set_title(labels.name("architectures", architecture))
         _class_field(panel, architecture, study, results, labels)

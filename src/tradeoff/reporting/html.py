@@ -6,7 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from tradeoff.reporting.labels import SUBSCRIPT
 
 SCRIPT = "tables.js"
 
@@ -27,5 +29,12 @@ def render_html(template: str, folder: Path, values: Mapping[str, object]) -> st
     )
     script = (folder / SCRIPT).read_text("utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()
-    environment.globals.update(script=Markup(script), script_hash=f"sha256-{digest}")
+    environment.globals.update(
+        script=Markup(script), script_hash=f"sha256-{digest}", with_subscripts=with_subscripts
+    )
     return environment.get_template(template).render(values)
+
+
+def with_subscripts(text: str) -> Markup:
+    """A text in which a letter with a letter below it, such as n_c, is shown so."""
+    return Markup(SUBSCRIPT.sub(r"\1<sub>\2</sub>", str(escape(text))))

@@ -1,5 +1,6 @@
 """The words of a report: one file per language, and names for what params.yaml names."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ LANGUAGES = {
     "en": ("English", "english"),
     "es": ("Español", "spanish,es-tabla,es-noshorthands"),
 }
+
+# A letter with a letter below it, in a text about formulas.
+SUBSCRIPT = re.compile(r"\b([A-Za-z])_([a-z])\b")
 
 
 class BadLabels(Exception):

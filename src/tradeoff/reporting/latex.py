@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tradeoff.reporting.labels import SUBSCRIPT
 from tradeoff.reporting.tables import Number, Table
 
 SPECIAL = {
@@ -155,9 +156,6 @@ def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> s
     )
     environment.globals.update(tabular=tabular, label=label, with_subscripts=with_subscripts)
     return environment.get_template(template).render(values)
-
-
-SUBSCRIPT = re.compile(r"\b([A-Za-z])_([a-z])\b")
 
 
 def with_subscripts(text: str) -> TeX:

@@ -127,7 +127,8 @@ def defense_table(
 
     Below each block stands what is detectable, where that is known of any column.
     """
-    blocks, notes = [], []
+    blocks: list[Block] = []
+    notes: list[Note] = []
     for architecture in study.axes.architectures:
         columns, limits = [], []
         for _, measures in groups:

@@ -1,0 +1,137 @@
+"""Put the outcome of a sweep of the proposal's knobs into the reports: plots/sweep/DATASET.csv.
+
+    python -m tradeoff.reporting.sweep digits                  all experiments of this commit
+    python -m tradeoff.reporting.sweep digits results/sweep    a folder with one folder for each
+
+An experiment is a params.yaml with the plots/cells/DATASET.csv that belongs to it: a commit that
+`dvc exp run` made, or a folder. Those of which the table is missing are named and left out.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tradeoff.core.files import whole
+from tradeoff.reporting.results import PROPOSAL, SWEEP_COLUMNS
+
+PARAMS = "params.yaml"
+
+
+class BadSweep(Exception):
+    """There is nothing to collect, or an experiment is not readable; the message says which."""
+
+
+class Experiment(NamedTuple):
+    """The two files of an experiment; `cells` is None if it has no such table."""
+
+    name: str
+    params: str
+    cells: str | None
+
+
+def in_folder(folder: Path, dataset: str) -> Iterator[Experiment]:
+    """The experiments in the folders of a folder."""
+    for params in sorted(folder.glob(f"*/{PARAMS}")):
+        table = params.parent / "plots" / "cells" / f"{dataset}.csv"
+        cells = table.read_text("utf-8") if table.exists() else None
+        yield Experiment(params.parent.name, params.read_text("utf-8"), cells)
+
+
+def of_commit(dataset: str) -> Iterator[Experiment]:
+    """DVC's experiments that start from the present commit, which are git references."""
+    base = _git("rev-parse", "HEAD")
+    pattern = f"refs/exps/{base[:2]}/{base[2:]}/"
+    for reference in _git("for-each-ref", "--format=%(refname)", pattern).split():
+        try:
+            cells: str | None = _git("show", f"{reference}:plots/cells/{dataset}.csv")
+        except BadSweep:
+            cells = None
+        name = reference.rpartition("/")[2]
+        yield Experiment(name, _git("show", f"{reference}:{PARAMS}"), cells)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BadSweep(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def sweep_table(experiments: list[Experiment]) -> pd.DataFrame:
+    """SWEEP_COLUMNS: a row for each cell of the proposal, by alpha, beta, architecture and seed.
+
+    Of two experiments with the same knobs the one that comes last counts.
+
+    Raises:
+        BadSweep: an experiment is not readable or lacks the proposal's knobs.
+    """
+    parts = [pd.DataFrame(columns=SWEEP_COLUMNS)]
+    for experiment in experiments:
+        if experiment.cells is None:
+            continue
+        knobs = _knobs(experiment)
+        try:
+            cells = pd.read_csv(StringIO(experiment.cells))
+            rows = cells[cells["defense"] == PROPOSAL].assign(**knobs)
+            parts.append(rows[SWEEP_COLUMNS])
+        except (ValueError, KeyError) as error:
+            raise BadSweep(f"experiment {experiment.name}: its table of cells: {error}") from None
+    table = pd.concat([part for part in parts if len(part)] or parts)
+    keys = SWEEP_COLUMNS[:-2]
+    return table.drop_duplicates(keys, keep="last").sort_values(keys, ignore_index=True)
+
+
+def _knobs(experiment: Experiment) -> dict[str, float]:
+    try:
+        params: Any = YAML(typ="safe").load(experiment.params)
+        return {name: float(params[PROPOSAL][name]) for name in ("alpha", "beta")}
+    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BadSweep(f"experiment {experiment.name}: {PARAMS}: {error!r}") from None
+
+
+def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
+    """Write plots/sweep/DATASET.csv.
+
+    Raises:
+        BadSweep: as `sweep_table`; or there is no experiment with results.
+    """
+    found = list(of_commit(dataset) if folder is None else in_folder(folder, dataset))
+    without = [experiment.name for experiment in found if experiment.cells is None]
+    if without:
+        print(f"[sweep] without plots/cells/{dataset}.csv: {', '.join(without)}", flush=True)
+    table = sweep_table(found)
+    if table.empty:
+        where = "of this commit" if folder is None else f"in {folder}"
+        raise BadSweep(f"no experiment {where} has results of {PROPOSAL} on {dataset}")
+    path = Path("plots", "sweep", f"{dataset}.csv")
+    with whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", help="a data set of params.yaml, such as digits")
+    parser.add_argument("folder", nargs="?", type=Path, help="with a folder for each experiment")
+    given = parser.parse_args()
+    try:
+        table = collect(given.dataset, given.folder)
+    except BadSweep as error:
+        sys.exit(str(error))
+    groups = table.groupby(["architecture", "alpha", "beta"])
+    means = (100 * groups[["NA", "RA"]].mean()).round(1).assign(seeds=groups.size())
+    print(means.reset_index().to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
