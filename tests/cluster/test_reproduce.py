@@ -20,7 +20,7 @@ KILL_WORKER = """
         import psutil
         for parent in psutil.Process().parents():
             told = " ".join(parent.cmdline())
-            if "dvc repro" in told or "ray::" in told or "submitit" in told:
+            if "dvc repro" in told or told.startswith("ray::") or "submitit.core" in told:
                 parent.kill()
         time.sleep(60)
 """
