@@ -89,8 +89,8 @@ def reproduce(
         failed: dict[str, str] = {}
         if plan.jobs:
             say(
-                f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; logs in {logs_folder(root)}; "
-                "`tradeoff status` in another terminal shows more"
+                f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; "
+                f"logs in {logs_folder(root)}; `tradeoff status` in another terminal shows more"
             )
             failed = run_jobs(root, plan.jobs, plan.sources, start_engine(), say)
         if failed:
