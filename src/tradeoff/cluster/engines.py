@@ -3,6 +3,7 @@
 An engine starts cells and says which have ended. It neither orders nor retries them.
 """
 
+import logging
 import os
 import shutil
 import subprocess
@@ -93,7 +94,7 @@ class Ray:
             num_cpus=jobs if address is None else None,
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": str(source)}},
         )
         there: dict[str, float] = ray.cluster_resources()
