@@ -26,12 +26,12 @@ def layouts(model: nn.Module) -> list[bool]:
 
 @pytest.mark.parametrize(("name", "channels"), [("resnet18", 1), ("resnet18", 3), ("vgg16", 3)])
 def test_whole_vectors_are_channels_last_but_for_the_first_layer(name: str, channels: int) -> None:
-    first, *others = layouts(place(network(name, 0.125, channels), CPU))
+    first, *others = layouts(place(network(name, 0.25, channels), CPU))
     assert not first
     assert all(others)
 
 
-@pytest.mark.parametrize("width", [0.0625, 0.1875])
+@pytest.mark.parametrize("width", [0.0625, 0.125, 0.1875])
 def test_other_widths_stay_as_they_are_on_a_cpu(width: float) -> None:
     """There torch's channels-last convolutions corrupt memory."""
     model = place(network("vgg16", width), CPU)
@@ -47,7 +47,7 @@ def test_grouped_convolutions_and_no_convolutions_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_and_gradients_are_the_same_up_to_rounding(training: bool) -> None:
-    plain = network("resnet18", 0.125).train(training)
+    plain = network("resnet18", 0.25).train(training)
     images, labels = tiny.batch(8)
     labels = labels % 10
     results = []
@@ -59,5 +59,5 @@ def test_logits_and_gradients_are_the_same_up_to_rounding(training: bool) -> Non
 
 
 def test_placing_twice_is_placing_once() -> None:
-    model = place(place(network("resnet18", 0.125), CPU), CPU)
+    model = place(place(network("resnet18", 0.25), CPU), CPU)
     assert sum(len(module._forward_hooks) for module in model.modules()) == 1

@@ -180,8 +180,8 @@ def data(root: Path) -> Iterator[Finding]:
 def cache(root: Path) -> Iterator[Finding]:
     try:
         folder = cache_folder(root)
-    except subprocess.CalledProcessError as error:
-        yield Finding("DVC", False, error.stderr.strip(), "see .dvc/config and .dvc/config.local")
+    except Exception as error:  # whatever DVC has to say
+        yield Finding("DVC", False, str(error), "see .dvc/config and .dvc/config.local")
         return
     entries, _ = _salvaged(root)
     sums = {

@@ -3,15 +3,18 @@
 An engine starts cells and says which have ended. It neither orders nor retries them.
 """
 
+import logging
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
 from tradeoff.cluster.worktrees import CannotStart
+from tradeoff.core.warm import warm
 
 Order = tuple[str, tuple[str, ...], str]  # worktree, stages, log
 
@@ -45,13 +48,15 @@ class Local:
 
     def __init__(self, jobs: int | None, per_gpu: int) -> None:
         self._gpus = gpus()
+        self._server = ExitStack()
+        self._environment = self._server.enter_context(warm())
         self.slots = jobs or len(self._gpus) * per_gpu or os.cpu_count() or 1
         self._running: dict[str, tuple[int, subprocess.Popen[bytes], str]] = {}
 
     def start(self, cell: str, order: Order) -> None:
         taken = {slot for slot, _, _ in self._running.values()}
         slot = next(slot for slot in range(self.slots) if slot not in taken)
-        environment = {}
+        environment = dict(self._environment)
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         self._running[cell] = (slot, start_cell(*order, environment), order[0])
@@ -69,6 +74,7 @@ class Local:
         for _, process, folder in self._running.values():
             stop_cell(process, folder)
         self._running.clear()
+        self._server.close()
 
 
 class Ray:
@@ -88,7 +94,7 @@ class Ray:
             num_cpus=jobs if address is None else None,
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": str(source)}},
         )
         there: dict[str, float] = ray.cluster_resources()

@@ -21,9 +21,9 @@ from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.plan import Job, make_plan, sources_of, stage_targets
 from tradeoff.cluster.states import State, read_states
 from tradeoff.cluster.words import duration
+from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
 
-LOGS = Path("checkpoints", "logs")
 ATTEMPTS = 3  # of a cell whose worker dies
 PAUSE = 0.2  # seconds between two looks at the workers
 
@@ -89,14 +89,14 @@ def reproduce(
         failed: dict[str, str] = {}
         if plan.jobs:
             say(
-                f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; logs in {LOGS}/; "
-                "`tradeoff status` in another terminal shows more"
+                f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; "
+                f"logs in {logs_folder(root)}; `tradeoff status` in another terminal shows more"
             )
             failed = run_jobs(root, plan.jobs, plan.sources, start_engine(), say)
         if failed:
             say(f"{len(failed)} cells failed; the others are kept:")
             for cell, why in failed.items():
-                say(f"  {cell}: {why}\n    log: {LOGS / cell}.log")
+                say(f"  {cell}: {why}\n    log: {logs_folder(root) / cell}.log")
             say("Mend the cause and run the same command again: it goes on from here.")
             return 1
         status = dvc_repro(root, targets)
@@ -122,12 +122,12 @@ def run_jobs(
     try:
         worktrees.clean(root)
         commit, cache = worktrees.snapshot(root), worktrees.cache_folder(root)
-        (root / LOGS).mkdir(parents=True, exist_ok=True)
+        logs_folder(root).mkdir(parents=True, exist_ok=True)
         told = ""
         while matrix.waiting or matrix.running:
             while matrix.waiting and len(matrix.running) < engine.slots:
                 job = matrix.waiting.pop(0)
-                log = root / LOGS / f"{job.cell}.log"
+                log = logs_folder(root) / f"{job.cell}.log"
                 if job.cell not in matrix.attempts:
                     log.unlink(missing_ok=True)
                 folder = worktrees.make(root, commit, job.cell, cache, (*sources, *job.stages))
@@ -173,7 +173,7 @@ def _settle(
     elif lost:
         matrix.failed[cell] = f"its worker died {ATTEMPTS} times"
     else:
-        matrix.failed[cell] = errors[0] if errors else last_line(root / LOGS / f"{cell}.log")
+        matrix.failed[cell] = errors[0] if errors else last_line(logs_folder(root) / f"{cell}.log")
     if cell in matrix.failed:
         say(f"{cell}: failed: {matrix.failed[cell]}")
 
@@ -199,6 +199,11 @@ def _show(root: Path, matrix: Matrix, told: str) -> str:
     if line != told:
         print(f"\r\033[K{line[:150]}", end="", file=sys.stderr, flush=True)
     return line
+
+
+def logs_folder(root: Path) -> Path:
+    """Where each cell's log is."""
+    return root / checkpoints_folder() / "logs"
 
 
 def last_line(log: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tradeoff.core.state import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder
 
 SILENCE = 3600.0  # seconds without a word after which a stage of another machine counts as dead
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tradeoff.cluster import lockfile, worktrees
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.reproduce import only_one
-from tradeoff.cluster.status import judge
+from tradeoff.cluster.status import digest, judge
 from tradeoff.core.study import Study
 
 # Two accuracies over 100 images, each with a standard error of 0.05, differ by less than this
@@ -51,6 +51,16 @@ def verify(root: Path, key: str) -> int:
 
 def _rerun_and_compare(folder: Path, key: str, stages: list[str], dataset: str) -> int:
     committed = lockfile.read(folder)
+    edited = [
+        out
+        for stage in stages
+        for out, value in lockfile.sums(committed[stage]).items()
+        if (folder / out).is_file() and digest(folder / out) != value
+    ]
+    if edited:
+        print(f"{key}: NOT confirmed, these files are not what the stage wrote by dvc.lock:")
+        print("\n".join(f"  {out}" for out in edited))
+        return 1
     source = f"prepare@{dataset}"
     # Nothing may come from where an earlier run has left something.
     environment = {**os.environ, "TRADEOFF_CHECKPOINTS": str(folder / "checkpoints")}

@@ -34,12 +34,15 @@ def start_cell(
     folder: str, stages: tuple[str, ...], log: str, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start DVC on the cell, in a process group of its own."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    shared = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "TRADEOFF_CHECKPOINTS": str(Path(folder, "checkpoints")),  # a link to the repository's
+    }
     with Path(log).open("ab") as file:
         return subprocess.Popen(
             ["dvc", "repro", *stages],
             cwd=folder,
-            env={**os.environ, "PATH": path, **(environment or {})},
+            env={**os.environ, **shared, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tradeoff.cluster import lockfile
-from tradeoff.core.state import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder
 
 CELLS = Path(".dvc", "tmp", "cells")
 CODE = ("src", "stages")
@@ -64,9 +64,10 @@ def snapshot(root: Path) -> str:
 
 def cache_folder(root: Path) -> Path:
     """The cache of the repository, which all its worktrees share."""
-    command = ["dvc", "cache", "dir"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return (root / done.stdout.strip()).resolve()
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return Path(repo.cache.local.path).parents[1]
 
 
 def make(root: Path, commit: str, cell: str, cache: Path, stages: tuple[str, ...]) -> Path:

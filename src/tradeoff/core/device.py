@@ -14,8 +14,9 @@ MATRIX_BACKENDS: tuple[Any, ...] = (
 
 Model = TypeVar("Model", bound=nn.Module)
 
-# On a CPU, torch 2.14's channels-last convolutions of other numbers of channels corrupt memory.
-WHOLE_VECTOR = 8
+# Floats in the widest vector of a CPU. With channels that do not fill such vectors, torch 2.14's
+# channels-last convolutions were seen to corrupt memory.
+WHOLE_VECTOR = 16
 
 
 def pick_device(threads: int | None = None) -> torch.device:

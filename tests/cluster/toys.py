@@ -1,0 +1,139 @@
+"""A clone of the repository with a small matrix, whose stages write something made up."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STUB = '''
+"""A stage of the toy: waits, then writes what its name and its inputs determine."""
+import hashlib, os, sys, time
+from pathlib import Path
+import _environment
+{before}
+def main(**names):
+    work(*names.values())
+    stage, values = Path(sys.argv[0]).stem, list(names.values())
+    dataset = values[0].split("-")[2] if "-" in values[0] else values[0]
+    key = "-".join(values)
+    outs = {{
+        "prepare": [f"data/{{dataset}}.safetensors"],
+        "train": [f"models/{{dataset}}/{{key}}/best", f"plots/training/{{dataset}}/{{key}}.csv"],
+        "attack": [f"ledgers/{{dataset}}/{{key}}.npz", f"metrics/{{dataset}}/{{key}}.json"],
+        "transfer": [f"plots/transfer/{{dataset}}.csv"],
+        "summarize": [f"metrics/{{dataset}}.json"] + [f"plots/{{name}}/{{dataset}}.csv" for name in
+                      "cells attacks norms curve differences masking".split()],
+        "report": [f"reports/{{dataset}}/report.html"],
+    }}[stage]
+    params = Path("params.yaml").read_text()
+    for out in map(Path, outs):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        value = hashlib.md5(f"{{out}} {{params}}".encode()).hexdigest()
+        out.write_text('{{"value": "%s"}}\\n' % value)
+
+def work(*names):
+    {work}
+
+_environment.run(main, "toy", **dict.fromkeys("ab"[: len(sys.argv) - 1], "name"))
+'''
+
+# The state files and so on that the toy's commands leave are of no interest to git.
+NAMES = (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+
+
+class Toy:
+    """A repository of its own, in which `tradeoff` and `dvc` can be run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def build(self, stages: dict[str, tuple[str, str]], **axes: object) -> "Toy":
+        """Make the repository.
+
+        Args:
+            stages: script name: code at its top, and code of its work; nothing for the others.
+            axes: replacements in section `study` of params.yaml.
+        """
+        for name in NAMES:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.folder / name)
+        for name in ("src", "stages", "report_templates"):
+            skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / name, self.folder / name, ignore=skip)
+        for script in (self.folder / "stages").glob("[!_]*.py"):
+            before, work = stages.get(script.stem, ("", "pass"))
+            script.write_text(STUB.format(before=before, work=work))
+        yaml = YAML()
+        params = yaml.load((ROOT / "params.yaml").read_text())
+        params["study"].update({"datasets": ["digits"], "architectures": ["resnet18"]} | axes)
+        with (self.folder / "params.yaml").open("w") as file:
+            yaml.dump(params, file)
+        self.run("git", "init", "-q")
+        self.commit()
+        return self
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        identity = ("-c", "user.name=toy", "-c", "user.email=toy@localhost")
+        self.run("git", *identity, "commit", "-qm", "toy", "--allow-empty")
+
+    def copy(self, folder: Path) -> "Toy":
+        """The same repository elsewhere."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Toy(folder)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        path = [*map(str, (self.folder / "src",)), *filter(None, sys.path[1:])]
+        return {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(path),
+            "CUDA_VISIBLE_DEVICES": "",
+            **more,
+        }
+
+    def run(self, *command: str, ok: bool = True, **more: str) -> str:
+        """The output of a command, which must succeed unless `ok` is False."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is ok, done.stdout
+        return done.stdout
+
+    def tradeoff(self, *arguments: str, ok: bool = True, **more: str) -> str:
+        return self.run(sys.executable, "-m", "tradeoff", *arguments, ok=ok, **more)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`tradeoff` in the background."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tradeoff", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def results(self) -> dict[str, bytes]:
+        """Every output, and dvc.lock with its stages sorted."""
+        folders = ("data", "models", "ledgers", "metrics", "plots", "reports")
+        files = {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for folder in folders
+            for path in (self.folder / folder).rglob("*")
+            if path.is_file()
+        }
+        lock = YAML(typ="safe").load((self.folder / "dvc.lock").read_text())
+        files["dvc.lock"] = repr(sorted(lock["stages"].items())).encode()
+        return files
