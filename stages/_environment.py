@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
 from tradeoff.core import state  # noqa: E402
+from tradeoff.core.exclusive import exclusive  # noqa: E402
+from tradeoff.core.failures import in_words  # noqa: E402
 from tradeoff.core.fields import BadParams  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
 from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
@@ -21,6 +23,10 @@ from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
 
 def _command() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _say(message: str) -> None:
+    print(f"{_command()}: {message}", flush=True)
 
 
 def check_params() -> None:
@@ -43,7 +49,7 @@ def run(main: Callable[..., None], description: str, **arguments: str) -> None:
     given = vars(parser.parse_args())
     name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
-        with state.recorded(name):
+        with exclusive(name, _say), state.recorded(name), in_words(name):
             main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):
