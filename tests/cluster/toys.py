@@ -42,8 +42,16 @@ def work(*names):
 _environment.run(main, "toy", **dict.fromkeys("ab"[: len(sys.argv) - 1], "name"))
 '''
 
-# The state files and so on that the toy's commands leave are of no interest to git.
-NAMES = (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+# What the commands need besides code.
+NAMES = (
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+)
 
 
 class Toy:
