@@ -1,6 +1,7 @@
-"""AutoAttack (standard), ours against pyautoattack: same model, images and budgets, one run.
+"""AutoAttack, ours against pyautoattack: same model, images and budgets, one run.
 
     TRADEOFF_DATA=data python benchmarks/autoattack.py [--device cuda] [--samples 200]
+                                                       [--version plus] [--scale 0.1]
 
 Trains a small convolutional network adversarially on MNIST ($TRADEOFF_DATA/MNIST/raw/*.gz), or
 on scikit-learn's digits if MNIST is not there, then attacks the first test images with both. The
@@ -17,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import bare  # noqa: F401
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.autoattack import Budget, autoattack
+from tradeoff.attacks.autoattack import Budget, Version, autoattack
 from tradeoff.core.folding import fold
 from tradeoff.core.randomness import generator, sample_keys
 from tradeoff.core.threat import Threat, project
@@ -72,38 +74,51 @@ class Counter(nn.Module):
         self.backward_passes += len(gradient)
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, help="default: 64 on a CPU, 2000 on a GPU")
+    parser.add_argument("--batch-size", type=int, help="default: 128 on a CPU, 2000 on a GPU")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the standard budget")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    parser.add_argument("--version", choices=["standard", "plus"], default="standard")
+    parser.add_argument("--batches", type=int, default=300, help="of training, before the attack")
+    return parser
 
+
+def main() -> None:
+    compare(arguments().parse_args())
+
+
+def compare(options: argparse.Namespace) -> list[Row]:
+    """Both ensembles on the same model and images; theirs only where it is installed."""
+    torch.set_num_threads(options.threads)
     data = load()
     device = torch.device(options.device)
-    model = train(network(data.images.shape[-1]), data, device)
+    model = train(network(data.images.shape[-1]), data, device, options.batches)
     images = data.test_images[: options.samples].to(device)
     labels = data.test_labels[: options.samples].to(device)
     threat = Threat(options.norm, data.epsilon if options.norm == "linf" else 2.0)
     budget = Budget(
-        apgd_steps=round(100 * options.scale),
-        fab_steps=round(100 * options.scale),
+        apgd_steps=max(round(100 * options.scale), 2),
+        fab_steps=max(round(100 * options.scale), 2),
         square_queries=round(5000 * options.scale),
     )
-    batch_size = options.batch_size or (64 if device.type == "cpu" else 2000)
+    batch_size = options.batch_size or (128 if device.type == "cpu" else 2000)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} cores"
-    print(f"{data.name}, {len(images)} images, {threat}, {hardware}, budget x {options.scale:g}")
-
-    rows = [time_ours(model, images, labels, threat, budget, batch_size)]
+    print(
+        f"{data.name}, {len(images)} images, {threat}, {hardware}, {options.version}, "
+        f"budget x {options.scale:g}",
+        flush=True,
+    )
+    rows = [time_ours(model, images, labels, threat, budget, batch_size, options.version)]
     if AutoAttack is None:
         print("pyautoattack is not installed: the comparison is missing")
     else:
-        rows.append(time_theirs(model, images, labels, threat, budget))
+        rows.append(time_theirs(model, images, labels, threat, budget, options.version))
     report(rows, device.type)
+    return rows
 
 
 def time_ours(
@@ -113,20 +128,33 @@ def time_ours(
     threat: Threat,
     budget: Budget,
     batch_size: int,
+    version: Version,
 ) -> Row:
     attacked = fold(model)
     keys = sample_keys(torch.arange(len(images), device=images.device), "benchmark")
 
     def attack(counter: nn.Module) -> Tensor:
         return autoattack(
-            counter, images, labels, threat, keys=keys, budget=budget, batch_size=batch_size
+            counter,
+            images,
+            labels,
+            threat,
+            keys=keys,
+            version=version,
+            budget=budget,
+            batch_size=batch_size,
         ).images
 
     return measure("ours", attack, attacked, model, images, labels)
 
 
 def time_theirs(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, budget: Budget
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    budget: Budget,
+    version: Version,
 ) -> Row:
     def attack(counter: nn.Module) -> Tensor:
         ensemble = AutoAttack(
@@ -135,6 +163,7 @@ def time_theirs(
             eps=threat.epsilon,
             seed=0,
             device=images.device,
+            version=version,
         )
         ensemble.fab.n_iter = budget.fab_steps
         ensemble.square.n_queries = budget.square_queries
