@@ -7,10 +7,10 @@ export PYTHONPATH := $(CURDIR)/src
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help quickstart experiments test lint types setup lock clean
+.PHONY: help quickstart experiments test lint types bench bench-gpu setup lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: setup ## the whole study on the embedded digits, to reports/digits/
 	python -m tradeoff reproduce digits
@@ -30,6 +30,12 @@ lint: setup ## style
 
 types: setup ## types
 	mypy
+
+bench: setup ## what fits a CPU, in under ten minutes: targets and results
+	python benchmarks/cpu.py
+
+bench-gpu: ## the GPU part; needs only torch and numpy (PYTHON=... names the interpreter)
+	$(PYTHON) benchmarks/gpu.py
 
 setup: .venv/installed ## make the environment
 

@@ -25,7 +25,7 @@ def main(**names):
         "prepare": [f"data/{{dataset}}.safetensors"],
         "train": [f"models/{{dataset}}/{{key}}/best", f"plots/training/{{dataset}}/{{key}}.csv"],
         "attack": [f"ledgers/{{dataset}}/{{key}}.npz", f"metrics/{{dataset}}/{{key}}.json"],
-        "transfer": [f"plots/transfer/{{dataset}}.csv"],
+        "transfer": [f"ledgers/transfer/{{dataset}}.npz", f"plots/transfer/{{dataset}}.csv"],
         "summarize": [f"metrics/{{dataset}}.json"] + [f"plots/{{name}}/{{dataset}}.csv" for name in
                       "cells attacks norms curve differences masking".split()],
         "report": [f"reports/{{dataset}}/report.html"],
