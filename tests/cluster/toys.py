@@ -26,8 +26,11 @@ def main(**names):
         "train": [f"models/{{dataset}}/{{key}}/best", f"plots/training/{{dataset}}/{{key}}.csv"],
         "attack": [f"ledgers/{{dataset}}/{{key}}.npz", f"metrics/{{dataset}}/{{key}}.json"],
         "transfer": [f"ledgers/transfer/{{dataset}}.npz", f"plots/transfer/{{dataset}}.csv"],
-        "summarize": [f"metrics/{{dataset}}.json"] + [f"plots/{{name}}/{{dataset}}.csv" for name in
-                      "cells attacks norms curve differences masking".split()],
+        "examples": [f"plots/examples/{{dataset}}.{{kind}}" for kind in ("png", "csv")]
+                    + [f"plots/sizes/{{dataset}}.csv"],
+        "summarize": [f"metrics/means/{{dataset}}/at.json"]
+                     + [f"plots/{{name}}/{{dataset}}.csv" for name in "cells attacks norms curve "
+                        "confusion detectable differences masking provenance".split()],
         "report": [f"reports/{{dataset}}/report.html"],
     }}[stage]
     params = Path("params.yaml").read_text()
