@@ -73,7 +73,7 @@ def test_a_damaged_lock_is_mended_and_nothing_is_computed_again(study: Toy, left
     said = study.tradeoff("doctor", "--fix")
     assert "come from the last commit; 0 stages of cells are not in it" in said
     assert lock.read_text() == text
-    assert "up to date" in study.run("dvc", "repro")
+    assert "up to date" in study.run("dvc", "repro", "report@digits")
 
 
 def test_without_a_commit_the_run_cache_has_what_was_computed(study: Toy) -> None:

@@ -19,7 +19,8 @@ import _environment
 def main(**names):
     work(*names.values())
     stage, values = Path(sys.argv[0]).stem, list(names.values())
-    dataset = values[0].split("-")[2] if "-" in values[0] else values[0]
+    name = "".join(values[:1])
+    dataset = name.split("-")[2] if "-" in name else name
     key = "-".join(values)
     outs = {{
         "prepare": [f"data/{{dataset}}.safetensors"],
@@ -32,6 +33,9 @@ def main(**names):
                      + [f"plots/{{name}}/{{dataset}}.csv" for name in "cells attacks norms curve "
                         "confusion detectable differences masking provenance".split()],
         "report": [f"reports/{{dataset}}/report.html"],
+        "chapter": [f"reports/{{kind}}.{{name}}.tex" for kind in ("chapter", "standalone")]
+                   + [f"reports/figures/{{name}}/figure.pdf"],
+        "index": ["reports/index.html"],
     }}[stage]
     params = Path("params.yaml").read_text()
     for out in map(Path, outs):
@@ -53,6 +57,7 @@ NAMES = (
     ".gitignore",
     "dvc.yaml",
     "params.yaml",
+    "plots/sweep/README.md",
     "requirements.lock",
 )
 

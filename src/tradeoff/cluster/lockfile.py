@@ -14,7 +14,7 @@ from tradeoff.core.files import whole
 FILE = "dvc.lock"
 HEADER = "schema: '2.0'\nstages:\n"
 # A stage's name, its command, and lines that end with the size of its last output.
-ENTRY = re.compile(r"\S+@\S+:\n    cmd: .*\n(?:    .*\n)*      (?:size|nfiles): \d+\n")
+ENTRY = re.compile(r"\S+:\n    cmd: .*\n(?:    .*\n)*      (?:size|nfiles): \d+\n")
 
 Entries = dict[str, str]
 
