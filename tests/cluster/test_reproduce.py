@@ -1,5 +1,6 @@
 """`tradeoff reproduce`: as `dvc repro`, but on many workers, and whatever happens to them."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 from toys import Toy
+
+from tradeoff.core.warm import VARIABLE
 
 SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 # Once, kill whoever works on the cell: DVC and the engine's process; and go on as an orphan.
@@ -67,8 +70,14 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, dict[str, byt
 
 @pytest.mark.parametrize("engine", [(), ("--ray",), ("--slurm", "cluster=local")])
 def test_workers_one_of_which_is_killed_make_what_dvc_repro_makes(
-    killed: tuple[Toy, dict[str, bytes]], tmp_path: Path, engine: tuple[str, ...]
+    killed: tuple[Toy, dict[str, bytes]],
+    tmp_path: Path,
+    engine: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(
+        VARIABLE, ""
+    )  # a stage in a fork of a server is no child of DVC's to kill it
     if engine:
         pytest.importorskip({"--ray": "ray", "--slurm": "submitit"}[engine[0]])
     study, expected = killed[0].copy(tmp_path / "toy"), killed[1]
@@ -143,6 +152,9 @@ def test_uncommitted_changes_are_taken_along_and_untracked_code_is_refused(
     assert "beta: 4.5" in study.run("git", "diff", "params.yaml")  # and is still uncommitted
 
 
+@pytest.mark.skipif(
+    not os.environ.get("TRADEOFF_SLOW"), reason="needs an idle machine; TRADEOFF_SLOW=1 runs it"
+)
 def test_many_workers_take_their_share_of_the_time(toy: Callable[..., Toy]) -> None:
     seconds, workers = 24.0, 4
     study = toy(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
 from tradeoff.cluster.worktrees import CannotStart
-from tradeoff.core.warm import warm
+from tradeoff.core.warm import VARIABLE, warm
 
 Order = tuple[str, tuple[str, ...], str]  # worktree, stages, log
 
@@ -49,7 +49,9 @@ class Local:
     def __init__(self, jobs: int | None, per_gpu: int) -> None:
         self._gpus = gpus()
         self._server = ExitStack()
-        self._environment = self._server.enter_context(warm())
+        self._environment: dict[str, str] = {}
+        if VARIABLE not in os.environ:  # set and empty, it means that no server is wanted
+            self._environment = self._server.enter_context(warm())
         self.slots = jobs or len(self._gpus) * per_gpu or os.cpu_count() or 1
         self._running: dict[str, tuple[int, subprocess.Popen[bytes], str]] = {}
 

@@ -99,7 +99,7 @@ def reproduce(
                 say(f"  {cell}: {why}\n    log: {logs_folder(root) / cell}.log")
             say("Mend the cause and run the same command again: it goes on from here.")
             return 1
-        status = dvc_repro(root, targets)
+        status = dvc_repro(root, targets if names else ())
         entries = lockfile.read(root)
         arranged = lockfile.arranged(entries, first, plan.order)
         if list(arranged) != list(entries):
