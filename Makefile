@@ -39,11 +39,12 @@ bench-gpu: ## the GPU part; needs only torch and numpy (PYTHON=... names the int
 
 setup: .venv/installed ## make the environment
 
+# Python compiles what it imports; compiling all of it beforehand takes most of a minute.
 .venv/installed: requirements.lock
 	@echo "Making .venv from requirements.lock; this takes a few minutes and about 6 GB."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
