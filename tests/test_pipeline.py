@@ -17,33 +17,17 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from tests.stubs import OUTPUTS
+
 ROOT = Path(__file__).resolve().parents[1]
 
-STUB = """
+STUB = f"""
 import sys, uuid
 from pathlib import Path
-stage, *names = Path(sys.argv[0]).stem, *sys.argv[1:]
-name = "".join(names[:1])
-dataset = name.split("-")[2] if "-" in name else name
-key = "-".join(names)
-outs = {
-    "prepare": [f"data/{dataset}.safetensors"],
-    "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
-    "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
-    "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
-    "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
-                + [f"plots/sizes/{dataset}.csv"],
-    "summarize": [f"metrics/means/{dataset}/{name}.json" for name in ("at", "trades")]
-                 + [f"plots/{name}/{dataset}.csv" for name in "cells attacks norms curve "
-                    "confusion detectable differences masking provenance".split()],
-    "report": [f"reports/{dataset}/report.html"],
-    "chapter": [f"reports/{kind}.{name}.tex" for kind in ("chapter", "standalone")]
-               + [f"reports/figures/{name}/figure.pdf"],
-    "index": ["reports/index.html"],
-}[stage]
-for out in map(Path, outs):
+{OUTPUTS}
+for out in map(Path, outputs(Path(sys.argv[0]).stem, sys.argv[1:])):
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text('{"value": "%s"}' % uuid.uuid4())
+    out.write_text('{{"value": "%s"}}' % uuid.uuid4())
 """
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))

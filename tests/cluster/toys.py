@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from tests.stubs import OUTPUTS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 STUB = '''
@@ -16,29 +18,11 @@ import hashlib, os, sys, time
 from pathlib import Path
 import _environment
 {before}
+{outputs}
 def main(**names):
     work(*names.values())
-    stage, values = Path(sys.argv[0]).stem, list(names.values())
-    name = "".join(values[:1])
-    dataset = name.split("-")[2] if "-" in name else name
-    key = "-".join(values)
-    outs = {{
-        "prepare": [f"data/{{dataset}}.safetensors"],
-        "train": [f"models/{{dataset}}/{{key}}/best", f"plots/training/{{dataset}}/{{key}}.csv"],
-        "attack": [f"ledgers/{{dataset}}/{{key}}.npz", f"metrics/{{dataset}}/{{key}}.json"],
-        "transfer": [f"ledgers/transfer/{{dataset}}.npz", f"plots/transfer/{{dataset}}.csv"],
-        "examples": [f"plots/examples/{{dataset}}.{{kind}}" for kind in ("png", "csv")]
-                    + [f"plots/sizes/{{dataset}}.csv"],
-        "summarize": [f"metrics/means/{{dataset}}/at.json"]
-                     + [f"plots/{{name}}/{{dataset}}.csv" for name in "cells attacks norms curve "
-                        "confusion detectable differences masking provenance".split()],
-        "report": [f"reports/{{dataset}}/report.html"],
-        "chapter": [f"reports/{{kind}}.{{name}}.tex" for kind in ("chapter", "standalone")]
-                   + [f"reports/figures/{{name}}/figure.pdf"],
-        "index": ["reports/index.html"],
-    }}[stage]
     params = Path("params.yaml").read_text()
-    for out in map(Path, outs):
+    for out in map(Path, outputs(Path(sys.argv[0]).stem, list(names.values()))):
         out.parent.mkdir(parents=True, exist_ok=True)
         value = hashlib.md5(f"{{out}} {{params}}".encode()).hexdigest()
         out.write_text('{{"value": "%s"}}\\n' % value)
@@ -83,7 +67,7 @@ class Toy:
             shutil.copytree(ROOT / name, self.folder / name, ignore=skip)
         for script in (self.folder / "stages").glob("[!_]*.py"):
             before, work = stages.get(script.stem, ("", "pass"))
-            script.write_text(STUB.format(before=before, work=work))
+            script.write_text(STUB.format(before=before, outputs=OUTPUTS, work=work))
         yaml = YAML()
         params = yaml.load((ROOT / "params.yaml").read_text())
         params["study"].update({"datasets": ["digits"], "architectures": ["resnet18"]} | axes)

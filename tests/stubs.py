@@ -1,0 +1,24 @@
+"""What each stage of dvc.yaml writes, for toys whose stages write something made up."""
+
+# Source text: the toys' scripts run in folders of their own, where this package is not.
+OUTPUTS = """
+def outputs(stage, names):
+    name = "".join(names[:1])
+    dataset = name.split("-")[2] if "-" in name else name
+    key = "-".join(names)
+    tables = "cells attacks norms curve confusion detectable differences masking provenance"
+    return {
+        "prepare": [f"data/{dataset}.safetensors"],
+        "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
+        "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
+        "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
+        "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
+                    + [f"plots/sizes/{dataset}.csv"],
+        "summarize": [f"metrics/means/{dataset}/{name}.json" for name in ("at", "trades")]
+                     + [f"plots/{table}/{dataset}.csv" for table in tables.split()],
+        "report": [f"reports/{dataset}/report.html"],
+        "chapter": [f"reports/{kind}.{name}.tex" for kind in ("chapter", "standalone")]
+                   + [f"reports/figures/{name}/figure.pdf"],
+        "index": ["reports/index.html"],
+    }[stage]
+"""
