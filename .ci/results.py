@@ -14,15 +14,15 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
+from tradeoff.cluster.compare import same_but_for_times
+
 DATASET = "digits"
 PROCESSOR = Path(".ci/processor.json")
 MEAN_TOLERANCE = 0.08  # of an accuracy averaged over seeds, on another kind of processor
-TIMES = "seconds"  # a column of tables, a key of metrics: never the same twice
 
 
 def processor() -> dict[str, str]:
@@ -83,20 +83,11 @@ def changed_files() -> list[str]:
 
 
 def only_times_differ(name: str) -> bool:
-    """Whether a table or a JSON file equals its committed version apart from seconds."""
+    """Whether a file equals its committed version apart from seconds."""
     try:
-        now, then = (without_times(source, name) for source in (name, committed(name)))
-    except (subprocess.CalledProcessError, ValueError, OSError):
+        return same_but_for_times(name, Path(name).read_text(), committed(name).read().decode())
+    except (subprocess.CalledProcessError, ValueError, OSError):  # new, removed or not text
         return False
-    return now == then
-
-
-def without_times(source: Any, name: str) -> Any:
-    """The content of a CSV or JSON file."""
-    if name.endswith(".json"):
-        text = Path(source).read_text() if isinstance(source, str) else source.read()
-        return {key: value for key, value in json.loads(text).items() if key != TIMES}
-    return pd.read_csv(source, dtype=str).drop(columns=TIMES, errors="ignore").to_csv()
 
 
 def committed(name: str) -> io.BytesIO:

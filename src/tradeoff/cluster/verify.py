@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from tradeoff.cluster import lockfile, worktrees
+from tradeoff.cluster.compare import same_but_for_times
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.reproduce import only_one
 from tradeoff.cluster.status import digest, judge
@@ -110,15 +111,10 @@ def _committed(folder: Path, name: str) -> str:
 
 
 def _only_times(folder: Path, name: str) -> bool:
-    """Whether a history differs from the committed one in its seconds only."""
-    if not name.startswith("plots/training/"):
+    """Whether an output in git differs from the committed one in its seconds only."""
+    if not name.startswith(("metrics/", "plots/")):
         return False
-    tables = []
-    for text in ((folder / name).read_text().strip(), _committed(folder, name)):
-        rows = [line.split(",") for line in text.splitlines()]
-        column = rows[0].index("seconds") if "seconds" in rows[0] else None
-        tables.append([[v for i, v in enumerate(row) if i != column] for row in rows])
-    return tables[0] == tables[1]
+    return same_but_for_times(name, (folder / name).read_text().strip(), _committed(folder, name))
 
 
 def _same_processor(folder: Path) -> bool:
