@@ -33,8 +33,8 @@ from tradeoff.core.folding import EvalTwin
 from tradeoff.core.preprocess import Preprocess
 from tradeoff.core.threat import Threat
 from tradeoff.defenses import at, dtrades, faal, mart, trades
-from tradeoff.defenses.contract import Step
 from tradeoff.training.acceleration import compiled, precision
+from tradeoff.training.contract import Step
 
 OURS: dict[str, tuple[Any, Any]] = {
     "at": (at, at.Knobs()),

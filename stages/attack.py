@@ -4,6 +4,11 @@ import time
 
 import _environment
 
+from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.suites.ledger import save_ledger
+from tradeoff.attacks.suites.metrics import suite_metrics
+from tradeoff.attacks.suites.norms import NORMS, norm_metrics
+from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.device import describe, pick_device
 from tradeoff.core.files import checkpoints_folder, write_json
 from tradeoff.core.models import Blueprint, load_model, read_origin
@@ -12,11 +17,6 @@ from tradeoff.core.progress import Progress
 from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
-from tradeoff.suites.checkpoints import Checkpoints
-from tradeoff.suites.ledger import save_ledger
-from tradeoff.suites.metrics import suite_metrics
-from tradeoff.suites.norms import NORMS, norm_metrics
-from tradeoff.suites.run import run_suite
 
 
 def main(cell: str, suite: str) -> None:

@@ -11,8 +11,9 @@ from tradeoff.core.progress import Progress
 from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
+from tradeoff.core.words import duration
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
-from tradeoff.training.estimate import estimated_seconds, in_words
+from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.history import write_history
 from tradeoff.training.interruption import interruptions
 from tradeoff.training.loop import fit
@@ -37,7 +38,7 @@ def main(cell: str) -> None:
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     plan = Plan(defense, chosen.knobs, dataset.train, threat, chosen.seed)
-    expected = in_words(estimated_seconds(model, data, plan))
+    expected = duration(estimated_seconds(model, data, plan))
     progress.say(
         f"{len(data.train)} images, {dataset.train.epochs} epochs on {describe(device)}; "
         f"training will take about {expected}"

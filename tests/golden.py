@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search
 from tradeoff.core.threat import Threat, random_start
-from tradeoff.defenses.contract import Step
+from tradeoff.training.contract import Step
 
 
 @cache

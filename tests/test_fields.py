@@ -142,4 +142,4 @@ def test_members_are_the_modules_that_define_what_is_asked_for() -> None:
     assert {"at", "trades", "dtrades", "mart", "faal", "standard"} <= set(
         members("defenses", "Knobs")
     )
-    assert "contract" not in members("defenses", "Knobs")
+    assert "nearest" not in members("attacks", "Knobs")

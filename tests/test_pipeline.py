@@ -200,8 +200,8 @@ def imports(path: Path) -> set[Path]:
                 and (ROOT / file).exists()
                 and (ROOT / file).stat().st_size  # an empty __init__.py does nothing
             }
-            if name == "_environment":
-                found.add(Path("stages/_environment.py"))
+            if name == "_environment":  # finds the package and decides no result itself
+                found |= imports(ROOT / "stages" / "_environment.py")
     return found
 
 

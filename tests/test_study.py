@@ -191,7 +191,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("trdes",), {}, "(top level)", "did you mean trades?"),
     (("study", "defences"), [], "study", "did you mean defenses?"),
     (("study", "defenses"), ["tradse"], "study.defenses.0", "did you mean trades?"),
-    (("study", "defenses"), ["contract"], "study.defenses.0", "allowed: at, dtrades"),
+    (("study", "defenses"), ["__init__"], "study.defenses.0", "allowed: at, dtrades"),
     (("study", "defenses"), ["at", "at"], "study.defenses", "each thing once"),
     (("study", "defenses"), [], "study.defenses", "at least 1 item"),
     (("study", "defenses"), "trades", "study.defenses", "valid list"),

@@ -11,7 +11,7 @@ from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
 from tradeoff.core.study import TrainSettings
 from tradeoff.core.threat import Threat
-from tradeoff.defenses.contract import Step
+from tradeoff.training.contract import Step
 
 CLASSES = 4
 THREAT = Threat("linf", 0.1)

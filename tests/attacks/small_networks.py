@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt
+from tradeoff.core.attempt import Attempt
 from tradeoff.core.threat import Norm, Threat, perturbation_norm
 
 TRAINED_ON = 1297

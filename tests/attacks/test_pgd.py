@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.attacks.trained import L2, LINF, linear, trained
-from tradeoff.attacks.contract import Attempt
 from tradeoff.attacks.fgsm import fgsm
 from tradeoff.attacks.pgd import (
     Search,
@@ -17,6 +16,7 @@ from tradeoff.attacks.pgd import (
     keyed_start,
     pgd,
 )
+from tradeoff.core.attempt import Attempt
 from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.threat import BallNorm, Threat, perturbation_norm

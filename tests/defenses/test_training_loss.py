@@ -14,7 +14,7 @@ from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import Section
 from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
-from tradeoff.defenses.contract import Step
+from tradeoff.training.contract import Step
 
 
 def faal_knobs(finetune_epochs: int | None = None, pretrain: str = "at") -> faal.Knobs:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tradeoff.suites.ledger import CHECKS, Ledger
+from tradeoff.attacks.suites.ledger import CHECKS, Ledger
 
 LABELS = [0, 0, 1, 1, 2]
 CLEAN = {"best": [0, 0, 1, 0, 2], "last": [0, 1, 1, 1, 0]}  # predictions: 4 and 3 right

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.suites.ledger import CHECKS, Ledger
 from tradeoff.core.fields import knobs
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.core.threat import Threat
 from tradeoff.evaluation import evaluate
-from tradeoff.suites.checkpoints import Checkpoints
-from tradeoff.suites.ledger import CHECKS, Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAT = Threat("linf", 0.1)

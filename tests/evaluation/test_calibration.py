@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.evaluation.calibration import (
     clean_calibration_error,
     expected_calibration_error,
     reliability,
 )
-from tradeoff.suites.ledger import Ledger
 
 
 def test_by_hand():

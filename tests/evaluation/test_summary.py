@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from tests.evaluation.ledgers import ledger
+from tradeoff.attacks.suites.ledger import BadLedger, save_ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
 from tradeoff.evaluation import summary
 from tradeoff.evaluation.summary import (
@@ -26,7 +27,6 @@ from tradeoff.evaluation.summary import (
     norm_table,
 )
 from tradeoff.evaluation.tables import write_table
-from tradeoff.suites.ledger import BadLedger, save_ledger
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 EPSILON = 0.25

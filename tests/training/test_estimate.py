@@ -3,13 +3,12 @@
 import copy
 import time
 
-import pytest
 import torch
 
 from tests import tiny
 from tradeoff.core.fields import Section
 from tradeoff.defenses import at, faal
-from tradeoff.training.estimate import estimated_seconds, in_words
+from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
 
@@ -51,19 +50,3 @@ def test_it_grows_with_the_epochs_and_takes_every_defense() -> None:
     )
     knobs = faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="trades", pretrain_beta=6.0)
     assert estimated_seconds(model, data, plan(faal, knobs)) > 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.2, "0 s"),
-        (40, "40 s"),
-        (119, "119 s"),
-        (720, "12 min"),
-        (5.5 * 3600, "5.5 h"),
-        (47 * 3600, "47.0 h"),
-        (3.1 * 86400, "3.1 days"),
-    ],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

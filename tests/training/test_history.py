@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tradeoff.defenses.contract import Loss
+from tradeoff.training.contract import Loss
 from tradeoff.training.history import EpochRecord, write_history
 
 

@@ -19,7 +19,7 @@ from tradeoff.attacks.pgd import pgd
 from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 from tradeoff.training.loop import Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan, batches_per_epoch, search
 from tradeoff.training.run import make_optimizer

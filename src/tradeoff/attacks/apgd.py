@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
 from tradeoff.core.losses import likeliest_others, margin
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
 from tradeoff.core.losses import margin
 

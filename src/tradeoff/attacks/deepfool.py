@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import NonNegative, PositiveInt, Section
 from tradeoff.core.losses import likeliest_others
 from tradeoff.core.threat import BallNorm, per_sample, steepest

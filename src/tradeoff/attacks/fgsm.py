@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.pgd import Search, ascend_cross_entropy
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import Section
 from tradeoff.core.threat import Threat
 

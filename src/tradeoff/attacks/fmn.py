@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
 from tradeoff.core.losses import margin
 from tradeoff.core.threat import Norm, per_sample, perturbation_norm, steepest

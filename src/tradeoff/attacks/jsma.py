@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
 from tradeoff.core.losses import likeliest_others
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import Positive, PositiveInt, Section
 from tradeoff.core.losses import likeliest_others
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs
 from tradeoff.attacks.pgd import input_gradient, step_up
+from tradeoff.core.attempt import Attempt, check_inputs
 from tradeoff.core.fields import NonNegative, PositiveInt, Section
 from tradeoff.core.threat import Threat, per_sample
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tradeoff.attacks.contract import Attempt, is_fooled
+from tradeoff.core.attempt import Attempt, is_fooled
 from tradeoff.core.losses import margin
 from tradeoff.core.threat import Norm, perturbation_norm
 

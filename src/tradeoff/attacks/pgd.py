@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, Best, check_inputs
+from tradeoff.core.attempt import Attempt, Best, check_inputs
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
 from tradeoff.core.losses import kl_divergence, margin
 from tradeoff.core.randomness import normal, uniform

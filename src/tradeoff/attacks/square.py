@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
 from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys, uniform
 from tradeoff.core.threat import Threat, per_sample, steepest

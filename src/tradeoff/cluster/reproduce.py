@@ -20,9 +20,9 @@ from tradeoff.cluster import lockfile, worktrees
 from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.plan import Job, make_plan, sources_of, stage_targets
 from tradeoff.cluster.states import State, read_states
-from tradeoff.cluster.words import duration
 from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
+from tradeoff.core.words import duration
 
 ATTEMPTS = 3  # of a cell whose worker dies
 PAUSE = 0.2  # seconds between two looks at the workers

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from tradeoff.cluster import lockfile
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.states import State, read_states
-from tradeoff.cluster.words import duration
 from tradeoff.core.study import Cell, Study
+from tradeoff.core.words import duration
 
 WORDS = ("running", "failed", "interrupted", "missing", "stale", "done")  # the first one tells
 NOT_THERE = object()

@@ -25,7 +25,16 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "TRADEOFF_WARM"
-LIBRARIES = ("torch", "torch.optim.swa_utils", "numpy", "pandas", "safetensors.torch", "tqdm")
+LIBRARIES = (
+    "torch",
+    "torch.optim.swa_utils",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors.torch",
+    "tqdm",
+)
 
 
 @contextlib.contextmanager

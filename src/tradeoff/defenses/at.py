@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy
 from tradeoff.core.fields import Section
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 
 ROBUST = True
 

@@ -17,7 +17,7 @@ from tradeoff.attacks.pgd import ascend_divergence
 from tradeoff.core.fields import NonNegative, Section
 from tradeoff.core.losses import entropy, kl_divergence
 from tradeoff.core.threat import perturbation_norm
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 
 ROBUST = True
 

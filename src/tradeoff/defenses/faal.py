@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
 from tradeoff.core.losses import kl_divergence, margin
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 
 ROBUST = True
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.core.fields import Section
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 
 ROBUST = False
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import ascend_divergence
 from tradeoff.core.fields import NonNegative, Section
 from tradeoff.core.losses import kl_divergence
-from tradeoff.defenses.contract import Loss, Step
+from tradeoff.training.contract import Loss, Step
 
 ROBUST = True
 

@@ -15,6 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.suites.ledger import Ledger, save_ledger
+from tradeoff.attacks.suites.metrics import suite_metrics
+from tradeoff.attacks.suites.norms import norm_metrics
+from tradeoff.attacks.suites.run import Report, run_suite
 from tradeoff.core.device import pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
@@ -22,11 +27,6 @@ from tradeoff.core.prepared import load_prepared
 from tradeoff.core.progress import Progress
 from tradeoff.core.study import Study, Suite
 from tradeoff.core.threat import Threat
-from tradeoff.suites.checkpoints import Checkpoints
-from tradeoff.suites.ledger import Ledger, save_ledger
-from tradeoff.suites.metrics import suite_metrics
-from tradeoff.suites.norms import norm_metrics
-from tradeoff.suites.run import Report, run_suite
 
 
 class Evaluation(NamedTuple):

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tradeoff.suites.ledger import Array, Ledger
-from tradeoff.suites.metrics import natural
+from tradeoff.attacks.suites.ledger import Array, Ledger
+from tradeoff.attacks.suites.metrics import natural
 
 BINS = 15  # as in Guo et al. 2017
 

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
-from tradeoff.suites.ledger import Array
 
 COLUMNS = [
     "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",

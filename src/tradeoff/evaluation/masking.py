@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tradeoff.suites.ledger import Array
+from tradeoff.attacks.suites.ledger import Array
 
 # What each flag suggests when it is raised. The sentences are keys of the reports' translations.
 SENTENCES = {

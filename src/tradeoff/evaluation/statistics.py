@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from tradeoff.suites.ledger import Array
+from tradeoff.attacks.suites.ledger import Array
 
 
 class Interval(NamedTuple):

@@ -7,12 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
-from tradeoff.evaluation.calibration import clean_calibration_error
-from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
-from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
-from tradeoff.suites.ledger import Array, Ledger, load_ledger
-from tradeoff.suites.metrics import (
+from tradeoff.attacks.suites.ledger import Array, Ledger, load_ledger
+from tradeoff.attacks.suites.metrics import (
     accuracies,
     by_class,
     joint,
@@ -20,7 +16,11 @@ from tradeoff.suites.metrics import (
     robust,
     worst_class,
 )
-from tradeoff.suites.norms import NORMS, average_norms, minimum_norms, robust_accuracy
+from tradeoff.attacks.suites.norms import NORMS, average_norms, minimum_norms, robust_accuracy
+from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
+from tradeoff.evaluation.calibration import clean_calibration_error
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
 CURVE_POINTS = 41

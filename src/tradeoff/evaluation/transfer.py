@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import check_inputs, is_fooled
 from tradeoff.attacks.pgd import Search, ascend, keyed_start
+from tradeoff.attacks.suites.ledger import Array
+from tradeoff.core.attempt import check_inputs, is_fooled
 from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
-from tradeoff.suites.ledger import Array
 
 NATURAL = "standard"  # the defense that is none
 

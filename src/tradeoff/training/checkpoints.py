@@ -19,13 +19,7 @@ from tradeoff.training.plan import Plan
 
 INTERVAL = 180.0  # seconds between two states within an epoch
 
-CODE = (
-    "attacks/contract.py",
-    "attacks/pgd.py",
-    "core/*.py",
-    "defenses/contract.py",
-    "training/*.py",
-)
+CODE = ("attacks/pgd.py", "core/*.py", "training/*.py")
 
 
 class Checkpoint:

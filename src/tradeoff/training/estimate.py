@@ -9,7 +9,7 @@ from torch import nn
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import generator
-from tradeoff.defenses.contract import Step
+from tradeoff.training.contract import Step
 from tradeoff.training.plan import Plan, batches_per_epoch, search
 
 FEW = 4  # images that tell enough where a step is slow: then its time grows with the images
@@ -38,12 +38,3 @@ def estimated_seconds(model: nn.Module, data: Prepared, plan: Plan) -> float:
     seconds(FEW)  # the first step loads and chooses kernels
     slow = seconds(FEW) * full / FEW
     return steps * (slow if slow > 10 else seconds(full))
-
-
-def in_words(seconds: float) -> str:
-    """A duration as a person would say it: 40 s, 12 min, 5.5 h, 3.1 days."""
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            amount = seconds / unit
-            return f"{amount:.0f} {name}" if unit <= 60 else f"{amount:.1f} {name}"
-    return f"{seconds / 86400:.1f} days"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tradeoff.core.files import whole
-from tradeoff.defenses.contract import Loss
+from tradeoff.training.contract import Loss
 
 Row = dict[str, float]
 

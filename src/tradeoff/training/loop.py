@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
-from tradeoff.defenses.contract import Step
 from tradeoff.training.acceleration import compiled, precision
 from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoints import Checkpoint
+from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.plan import Plan, batches_per_epoch, micro_batches, search
 from tradeoff.training.run import Run, State, snapshot

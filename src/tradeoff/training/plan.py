@@ -7,7 +7,7 @@ from typing import Any
 from tradeoff.attacks.pgd import Search
 from tradeoff.core.study import AscentSettings, TrainSettings
 from tradeoff.core.threat import Threat
-from tradeoff.defenses.contract import Defense
+from tradeoff.training.contract import Defense
 
 
 @dataclass(frozen=True)

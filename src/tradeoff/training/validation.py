@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import is_fooled
 from tradeoff.attacks.pgd import pgd
+from tradeoff.core.attempt import is_fooled
 from tradeoff.core.prepared import Subset
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings

@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Words for people."""
 
 
 def duration(seconds: float) -> str:

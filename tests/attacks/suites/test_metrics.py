@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.ledgers import LABELS, ledger
-from tradeoff.suites.metrics import (
+from tradeoff.attacks.suites.metrics import (
     accuracies,
     by_class,
     joint,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tradeoff.suites.ledger import Array, Ledger
-from tradeoff.suites.metrics import natural
+from tradeoff.attacks.suites.ledger import Array, Ledger
+from tradeoff.attacks.suites.metrics import natural
 
 NORMS: tuple[Literal["l0", "l2", "linf"], ...] = ("l0", "l2", "linf")
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.contract import Attempt, check_inputs, is_fooled
+from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.suites.gradients import gradient_checks
+from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
+from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
 from tradeoff.core.folding import fold_if_same
 from tradeoff.core.losses import margin
 from tradeoff.core.passes import Passes
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
 from tradeoff.core.threat import Threat, perturbation_norm
-from tradeoff.suites.checkpoints import Checkpoints
-from tradeoff.suites.gradients import gradient_checks
-from tradeoff.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
 
 Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.attacks.trained import L2, LINF, linear, trained
+from tradeoff.attacks.suites.gradients import everywhere, fosc, gradient_checks
 from tradeoff.core.randomness import generator, sample_keys
 from tradeoff.core.threat import Threat, per_sample, perturbation_norm, project
-from tradeoff.suites.gradients import everywhere, fosc, gradient_checks
 
 NAMES = {"fooled", "fosc", "gradient_cosine", "zero_gradient", "fooled_at_large_epsilon"}
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tradeoff.suites.ledger import Ledger
-from tradeoff.suites.norms import (
+from tradeoff.attacks.suites.ledger import Ledger
+from tradeoff.attacks.suites.norms import (
     average_norms,
     minimum_norms,
     norm_metrics,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.attacks.contract import Best, check_inputs, is_fooled
+from tradeoff.core.attempt import Best, check_inputs, is_fooled
 
 
 def images_of(values: list[float]) -> Tensor:

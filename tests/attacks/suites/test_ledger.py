@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.ledgers import ledger
-from tradeoff.suites.ledger import BadLedger, Ledger, load_ledger, save_ledger
+from tradeoff.attacks.suites.ledger import BadLedger, Ledger, load_ledger, save_ledger
 
 CELL, SUITE = "trades-resnet18-digits-0", "bounded"
 

@@ -6,7 +6,7 @@ prediction is right.
 
 import numpy as np
 
-from tradeoff.suites.ledger import Array, Ledger
+from tradeoff.attacks.suites.ledger import Array, Ledger
 
 
 def natural(ledger: Ledger, version: str) -> Array:

@@ -14,11 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import Tensor, nn
 
+from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import whole
 from tradeoff.core.fingerprint import fingerprint
-from tradeoff.suites.ledger import Array
 
-CODE = ("core/*.py", "attacks/*.py", "suites/*.py")
+CODE = ("core/*.py", "attacks/*.py", "attacks/suites/*.py")
 
 Columns = dict[str, Array]
 Parts = dict[str, Columns]

@@ -1,0 +1,50 @@
+"""What every stage does around its work: params checked first, one process on a cell, messages."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tradeoff.core import state
+from tradeoff.core.exclusive import exclusive
+from tradeoff.core.failures import in_words
+from tradeoff.core.fields import BadParams
+from tradeoff.core.study import Study
+
+
+def check_params() -> None:
+    """Stop here if params.yaml is wrong: the stage's own imports, torch first, take seconds."""
+    try:
+        Study.load()
+    except BadParams as error:
+        sys.exit(f"{_command()}: {error}")
+
+
+def run(main: Callable[..., None], description: str | None, **arguments: str) -> None:
+    """Call `main` with the command line's positional arguments, named and described here.
+
+    An error that the user can mend is printed as a message, without a traceback, and the stage
+    fails with status 1.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for name, text in arguments.items():
+        parser.add_argument(name, help=text)
+    given = vars(parser.parse_args())
+    name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
+    try:
+        with exclusive(name, _say), state.recorded(name), in_words(name):
+            main(**given)
+    except Exception as error:
+        if type(error).__module__.startswith("tradeoff."):
+            sys.exit(f"{_command()}: {error}")
+        raise
+    except KeyboardInterrupt as stop:
+        sys.exit(f"{_command()}: {str(stop) or 'interrupted'}")
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _say(message: str) -> None:
+    print(f"{_command()}: {message}", flush=True)
