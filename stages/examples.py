@@ -11,6 +11,7 @@ from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.evaluation import examples
+from tradeoff.evaluation.missing import trained
 from tradeoff.evaluation.tables import write_table
 
 
@@ -20,7 +21,10 @@ def main(dataset: str) -> None:
     device = pick_device(chosen.threads)
     data = load_prepared(chosen.prepared, dataset)
     threat = Threat(chosen.threat.norm, chosen.threat.epsilon)
-    cells = [cell for cell in study.cells(dataset) if cell.seed == study.axes.seeds[0]]
+    there = trained(study.cells(dataset))
+    # Usually the study's first seed: the first of which any model is there.
+    seed = min((cell.seed for cell in there), key=study.axes.seeds.index)
+    cells = [cell for cell in there if cell.seed == seed]
     print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
     test = data.test.first(settings.images).to(device)
     keys = sample_keys(torch.arange(len(test), device=device), "examples")

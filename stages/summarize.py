@@ -7,31 +7,36 @@ import _environment
 from tradeoff.core.files import write_json
 from tradeoff.core.study import Study
 from tradeoff.evaluation import summary
+from tradeoff.evaluation.missing import complete, missing_table
 from tradeoff.evaluation.tables import write_table
 
 
 def main(dataset: str) -> None:
     study = Study.load()
     chosen = study.dataset(dataset)
-    cells = study.cells(dataset)
-    print(f"[summarize] {dataset}: {len(cells)} cells", flush=True)
-    evaluated = [summary.load_evaluated(cell) for cell in cells]
+    cells, seeds = study.cells(dataset), len(study.axes.seeds)
+    there, missing = complete(cells), missing_table(cells)
+    print(f"[summarize] {dataset}: {len(there)} of {len(cells)} cells", flush=True)
+    for row in missing.itertuples():
+        print(f"[summarize] missing: {row.stage}: {row.error}", flush=True)
+    evaluated = [summary.load_evaluated(cell) for cell in there]
     tables = {
         "cells": summary.cell_table(evaluated),
         "attacks": summary.attack_table(evaluated),
         "norms": summary.norm_table(evaluated),
         "curve": summary.curve_table(evaluated),
-        "differences": summary.difference_table(evaluated, study.statistics),
-        "detectable": summary.detectable_table(evaluated, study.statistics),
+        "differences": summary.difference_table(evaluated, study.statistics, seeds),
+        "detectable": summary.detectable_table(evaluated, study.statistics, seeds),
         "confusion": summary.confusion_table(evaluated),
         "masking": summary.masking_table(evaluated, study.masking),
         "provenance": summary.provenance_table(evaluated),
+        "missing": missing,
     }
     for name, table in tables.items():
         write_table(table, chosen.table(name))
     # The whole folder is this stage's output: a dropped defense's means must not stay.
     shutil.rmtree(chosen.summary, ignore_errors=True)
-    for name, means in summary.means(tables["cells"]).items():
+    for name, means in summary.means(tables["cells"], seeds).items():
         write_json(means, chosen.summary / f"{name}.json")
 
 

@@ -10,6 +10,7 @@ from tradeoff.core.prepared import load_prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
+from tradeoff.evaluation.missing import trained
 from tradeoff.evaluation.surrogates import ensembles, labelled
 from tradeoff.evaluation.tables import write_table
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
@@ -21,8 +22,10 @@ def main(dataset: str) -> None:
     settings = study.transfer
     device = pick_device(chosen.threads)
     data = load_prepared(chosen.prepared, dataset)
-    cells = {cell.key: cell for cell in study.cells(dataset)}
-    print(f"[transfer] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
+    asked = study.cells(dataset)
+    cells = {cell.key: cell for cell in trained(asked)}
+    where = describe(device)
+    print(f"[transfer] {dataset}: {len(cells)} of {len(asked)} models on {where}", flush=True)
     models = {}
     for key, cell in cells.items():
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)

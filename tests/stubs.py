@@ -6,7 +6,7 @@ def outputs(stage, names):
     name = "".join(names[:1])
     dataset = name.split("-")[2] if "-" in name else name
     key = "-".join(names)
-    tables = "cells attacks norms curve confusion detectable differences masking provenance"
+    tables = "cells attacks norms curve confusion detectable differences masking missing provenance"
     return {
         "prepare": [f"data/{dataset}.safetensors"],
         "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],

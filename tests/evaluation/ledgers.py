@@ -1,10 +1,12 @@
 """Ledgers written by hand."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tradeoff.attacks.suites.ledger import CHECKS, Ledger
+from tradeoff.attacks.suites.ledger import CHECKS, Ledger, save_ledger
 
 LABELS = [0, 0, 1, 1, 2]
 CLEAN = {"best": [0, 0, 1, 0, 2], "last": [0, 1, 1, 1, 0]}  # predictions: 4 and 3 right
@@ -12,6 +14,28 @@ FOOLED = {
     "best": {"pgd": [1, 0, 0, 1, 0], "fgsm": [0, 0, 1, 1, 0]},
     "last": {"pgd": [1, 1, 0, 1, 1], "fgsm": [0, 1, 0, 1, 1]},
 }
+
+
+def suites(square: list[int] | None = None) -> dict[str, Ledger]:
+    """A cell's ledgers by suite. Right: 1 1 1 0 1. Held under the bounded suite: 0 1 0 0 1, and
+    under AutoAttack too unless `square` fools more."""
+    auto = ledger(
+        {"best": {"apgd-ce": [1, 0, 0, 0, 0], "square": square or [0, 0, 0, 0, 0]}},
+        attempted={"apgd-ce": [1, 1, 1, 0, 1], "square": [0, 1, 1, 0, 1]},
+        suite="autoattack",
+    )
+    minimal = ledger(
+        {"best": {"fmn_l2": [1, 1, 0, 1, 1], "other": [0, 1, 1, 1, 0]}},
+        norms={"fmn_l2": [0.1, 0.4, 9.0, 0.2, 0.3], "other": [9.0, 0.2, 0.3, 0.0, 9.0]},
+        suite="minimal",
+    )
+    return {"bounded": ledger(), "autoattack": auto, "minimal": minimal}
+
+
+def write_ledger(path: Path, cell: str, suite: str, square: list[int] | None = None) -> None:
+    """Write one of `suites` as that of a cell."""
+    found = suites(square)[suite]
+    save_ledger(replace(found, about=found.about | {"cell": cell}), path)
 
 
 def ledger(

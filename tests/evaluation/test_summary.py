@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.evaluation.ledgers import ledger
+from tests.evaluation.ledgers import suites
 from tradeoff.attacks.suites.ledger import BadLedger, save_ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
 from tradeoff.evaluation import summary
@@ -38,19 +38,7 @@ def cell(defense: str = "trades", seed: int = 0) -> Cell:
 
 
 def evaluated(defense: str = "trades", seed: int = 0, square: list[int] | None = None) -> Evaluated:
-    """Right: 1 1 1 0 1. Held under the bounded suite: 0 1 0 0 1, and under AutoAttack too unless
-    `square` fools more."""
-    auto = ledger(
-        {"best": {"apgd-ce": [1, 0, 0, 0, 0], "square": square or [0, 0, 0, 0, 0]}},
-        attempted={"apgd-ce": [1, 1, 1, 0, 1], "square": [0, 1, 1, 0, 1]},
-        suite="autoattack",
-    )
-    minimal = ledger(
-        {"best": {"fmn_l2": [1, 1, 0, 1, 1], "other": [0, 1, 1, 1, 0]}},
-        norms={"fmn_l2": [0.1, 0.4, 9.0, 0.2, 0.3], "other": [9.0, 0.2, 0.3, 0.0, 9.0]},
-        suite="minimal",
-    )
-    return Evaluated(cell(defense, seed), ledger(), auto, minimal)
+    return Evaluated(cell(defense, seed), **suites(square))
 
 
 def test_a_row_per_cell_with_the_headline_metrics() -> None:
@@ -131,7 +119,7 @@ SETTINGS = StatisticsSettings(resamples=200, level=0.95, alpha=0.05, power=0.8)
 def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
     cells = [evaluated("dtrades", seed) for seed in (0, 1)]
     cells += [evaluated("at", seed, square=[0, 0, 0, 0, 1]) for seed in (0, 1)]
-    table = difference_table(cells, SETTINGS).set_index(["other", "metric"])
+    table = difference_table(cells, SETTINGS, 2).set_index(["other", "metric"])
     assert list(table.index) == [("at", "NA"), ("at", "RA")]
     assert table.loc[("at", "NA"), "difference"] == 0
     assert table.loc[("at", "RA"), "difference"] == pytest.approx(0.2)
@@ -143,11 +131,47 @@ def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
 def test_differences_are_the_same_each_time_and_none_without_the_proposal() -> None:
     cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
     pd.testing.assert_frame_equal(
-        difference_table(cells, SETTINGS), difference_table(cells, SETTINGS)
+        difference_table(cells, SETTINGS, 1), difference_table(cells, SETTINGS, 1)
     )
-    none = difference_table([evaluated("at"), evaluated("trades")], SETTINGS)
+    none = difference_table([evaluated("at"), evaluated("trades")], SETTINGS, 1)
     assert len(none) == 0
     assert {"other", "metric", "difference", "low", "high", "detectable"} <= set(none.columns)
+
+
+def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
+    """Seed 0 of the proposal and seed 2 of the other are missing, and differ from the rest."""
+    ours = [evaluated("dtrades", seed) for seed in (1, 2)]
+    theirs = [evaluated("at", seed, square=[0, 0, 0, 0, int(seed == 0)]) for seed in (0, 1)]
+    table = difference_table([*theirs, *ours], SETTINGS, 3).set_index("metric")
+    assert list(table["seeds"]) == [1, 1]
+    # On seed 1 both are the same; seed 0 of the other held one image less.
+    assert table.loc["RA", "difference"] == 0
+    assert difference_table([*ours, theirs[0]], SETTINGS, 3).empty
+    assert detectable_table([*ours, theirs[0]], SETTINGS, 3).empty
+
+
+def test_unequal_seeds_leave_the_tables_of_those_that_are_shared() -> None:
+    def cells(defense: str, seeds: tuple[int, ...]) -> list[Evaluated]:
+        flip = defense == "at"
+        return [
+            evaluated(defense, seed, square=[0, int(flip and seed == 1), 0, 0, int(seed == 2)])
+            for seed in seeds
+        ]
+
+    shared = [*cells("dtrades", (1, 2)), *cells("at", (1, 2))]
+    more = [*cells("dtrades", (1, 2)), *cells("at", (0, 1, 2))]
+    for table in (difference_table, detectable_table):
+        pd.testing.assert_frame_equal(table(more, SETTINGS, 3), table(shared, SETTINGS, 3))
+        assert len(table(more, SETTINGS, 3))
+    assert difference_table(more, SETTINGS, 3)["detectable"].notna().all()
+
+
+def test_one_seed_left_of_several_tells_nothing_of_what_is_detectable() -> None:
+    cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
+    for table in (difference_table, detectable_table):
+        assert table(cells, SETTINGS, 3)["detectable"].isna().all()
+        # A study of a single seed compares two models, on other images.
+        assert table(cells, SETTINGS, 1)["detectable"].notna().any()
 
 
 def test_masking_flags_are_raised_by_square_alone() -> None:
@@ -167,12 +191,14 @@ def test_means_are_over_seeds_by_architecture_and_defense() -> None:
         evaluated("trades", 1, square=[0, 1, 0, 0, 1]),
         evaluated("at"),
     ]
-    found = means(cell_table(cells))
+    found = means(cell_table(cells), 1)
     assert list(found) == ["trades-resnet18", "at-resnet18"]
     assert found["trades-resnet18"] == {
         "NA": 80.0, "RA": 20.0, "RD": 60.0, "ASR": 80.0, "RA worst class": 0.0
     }  # fmt: skip
     assert found["at-resnet18"]["RA"] == 40.0
+    fewer = means(cell_table(cells), 2)
+    assert fewer == found | {"at-resnet18": found["at-resnet18"] | {"seeds": 1}}
 
 
 def test_what_is_detectable_between_every_pair_of_defenses() -> None:
@@ -182,7 +208,7 @@ def test_what_is_detectable_between_every_pair_of_defenses() -> None:
         for defense in ("trades", "at", "mart")
         for seed in (0, 1)
     ]
-    table = detectable_table(cells, settings)
+    table = detectable_table(cells, settings, 2)
     pairs = set(table[["one", "other"]].itertuples(index=False, name=None))
     assert pairs == {("at", "trades"), ("at", "mart"), ("mart", "trades")}
     assert {"NA", "RA", "RD", "accuracy_pgd", "accuracy_square", "accuracy_all", "ECE",
@@ -198,8 +224,8 @@ def test_what_seeds_alone_tell_is_detectable_by_the_t_test() -> None:
     one, other = np.array([[0.5], [0.6], [0.7]]), np.array([[0.4], [0.6], [0.5]])
     error = np.std([0.1, 0.0, 0.2], ddof=1) / np.sqrt(3)
     factor = stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)
-    assert summary._detectable(one, other, settings) == pytest.approx(factor * error)
-    assert np.isnan(summary._detectable(one[:1], other[:1], settings))
+    assert summary._detectable(one, other, settings, 3) == pytest.approx(factor * error)
+    assert np.isnan(summary._detectable(one[:1], other[:1], settings, 1))
 
 
 def test_the_confusion_of_the_proposals_first_seed() -> None:
@@ -207,6 +233,9 @@ def test_the_confusion_of_the_proposals_first_seed() -> None:
     assert list(table["actual"]) == [0, 0, 1, 1, 2]
     assert list(table["predicted"]) == [1, 0, 1, 2, 2]
     assert confusion_table([evaluated("at")]).empty
+    # Without its first seed, the next one there is; others have theirs.
+    left = confusion_table([evaluated("dtrades", 1), evaluated("dtrades", 2), evaluated("at", 0)])
+    pd.testing.assert_frame_equal(left, table)
 
 
 def test_ledgers_of_a_cell_are_read_and_missing_ones_named(

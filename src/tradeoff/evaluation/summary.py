@@ -143,22 +143,28 @@ def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -> pd.DataFrame:
+def difference_table(
+    evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
+) -> pd.DataFrame:
     """D-TRADES less each other defense in NA and RA, with interval and detectable difference.
 
-    No rows if the study has no D-TRADES.
+    Of the seeds that both have; no row if that is none, and none if the study has no D-TRADES.
+
+    Args:
+        seeds: how many the study asks for; see `_detectable`.
     """
-    results: dict[tuple[str, str], list[tuple[Array, Array]]] = {}
+    results: dict[tuple[str, str], dict[int, tuple[Array, Array]]] = {}
     for item in evaluated:
-        place = (item.cell.architecture, item.cell.defense)
-        results.setdefault(place, []).append(joint(item.bounded, item.autoattack))
+        place = results.setdefault((item.cell.architecture, item.cell.defense), {})
+        place[item.cell.seed] = joint(item.bounded, item.autoattack)
     rows: list[dict[str, Any]] = []
     for (architecture, other), theirs in results.items():
-        ours = results.get((architecture, PROPOSAL), [])
-        if other == PROPOSAL or not ours:
+        ours = results.get((architecture, PROPOSAL), {})
+        shared = [seed for seed in ours if seed in theirs]
+        if other == PROPOSAL or not shared:
             continue
         for index, metric in enumerate(("NA", "RA")):
-            one, two = (np.stack([pair[index] for pair in side]) for side in (ours, theirs))
+            one, two = (np.stack([side[seed][index] for seed in shared]) for side in (ours, theirs))
             interval = paired_bootstrap(
                 one,
                 two,
@@ -174,37 +180,42 @@ def difference_table(evaluated: list[Evaluated], settings: StatisticsSettings) -
                     "seeds": len(one),
                     "images": one.shape[1],
                     **interval._asdict(),
-                    "detectable": minimum_detectable_difference(
-                        one, two, alpha=settings.alpha, power=settings.power
-                    ),
+                    "detectable": _detectable(one, two, settings, seeds),
                 }
             )
     columns = ["architecture", "other", "metric", "seeds", "images"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high", "detectable"])
 
 
-def detectable_table(evaluated: list[Evaluated], settings: StatisticsSettings) -> pd.DataFrame:
+def detectable_table(
+    evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
+) -> pd.DataFrame:
     """The smallest detectable difference of every pair of defenses, by architecture and metric.
 
     Of NA, RA, RD and the accuracy under each attack ("accuracy_ATTACK") with regard to seeds and
     images; of RA_worst_class, ECE and APN_*, which are not means over images, to seeds alone.
-    NaN with a single seed where seeds alone count. Pairs of different seeds are left out.
+    NaN with a single seed where seeds alone count. Of the seeds that both have; a pair that has
+    none in common is left out.
+
+    Args:
+        seeds: how many the study asks for; see `_detectable`.
     """
-    found: dict[tuple[str, str], dict[str, list[Array]]] = {}
+    found: dict[tuple[str, str], dict[int, dict[str, Array]]] = {}
     for item in evaluated:
         place = found.setdefault((item.cell.architecture, item.cell.defense), {})
-        for metric, values in _comparable(item).items():
-            place.setdefault(metric, []).append(values)
+        place[item.cell.seed] = _comparable(item)
     rows = []
     for (architecture, one), mine in found.items():
         for (same, other), theirs in found.items():
-            if same != architecture or other <= one:
+            shared = [seed for seed in mine if seed in theirs]
+            if same != architecture or other <= one or not shared:
                 continue
-            for metric in mine:
-                pair = [np.stack(side[metric]) for side in (mine, theirs)]
-                if pair[0].shape == pair[1].shape:
-                    number = _detectable(pair[0], pair[1], settings)
-                    rows.append((architecture, metric, one, other, number))
+            for metric in mine[shared[0]]:
+                pair = [
+                    np.stack([side[seed][metric] for seed in shared]) for side in (mine, theirs)
+                ]
+                number = _detectable(pair[0], pair[1], settings, seeds)
+                rows.append((architecture, metric, one, other, number))
     return pd.DataFrame(rows, columns=["architecture", "metric", "one", "other", "detectable"])
 
 
@@ -227,7 +238,11 @@ def _comparable(item: Evaluated) -> dict[str, Array]:
     return numbers
 
 
-def _detectable(one: Array, other: Array, settings: StatisticsSettings) -> float:
+def _detectable(one: Array, other: Array, settings: StatisticsSettings, seeds: int) -> float:
+    """NaN for one seed that is left of several: what differs between seeds is not known then, and
+    a limit that leaves it out would be lower than that of more seeds."""
+    if len(one) == 1 < seeds:
+        return float("nan")
     if one.shape[1] == 1:
         if len(one) == 1 or not (np.isfinite(one).all() and np.isfinite(other).all()):
             return float("nan")
@@ -268,31 +283,41 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
 
 
 def confusion_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """What the proposal's selected models of the first seed say under PGD: a row per image, with
-    columns architecture, actual, predicted. No rows if the study has no such models."""
-    first = min((item.cell.seed for item in evaluated), default=0)
-    rows = []
+    """What the proposal's selected models say under PGD, on each architecture that of the first
+    seed there is: a row per image, with columns architecture, actual, predicted. No rows if the
+    study has no such models."""
+    first: dict[str, Evaluated] = {}
     for item in evaluated:
-        if (item.cell.defense, item.cell.seed) != (PROPOSAL, first):
-            continue
+        place = item.cell.architecture
+        if item.cell.defense == PROPOSAL and (
+            place not in first or item.cell.seed < first[place].cell.seed
+        ):
+            first[place] = item
+    rows = []
+    for architecture, item in first.items():
         bounded = item.bounded.first(min(len(item.bounded["labels"]), CONFUSION_IMAGES))
-        place = bounded.version("best"), bounded.attacks.index("pgd")
-        pairs = zip(bounded["labels"], bounded["prediction"][place], strict=True)
-        rows += [(item.cell.architecture, int(actual), int(said)) for actual, said in pairs]
+        pgd = bounded.version("best"), bounded.attacks.index("pgd")
+        pairs = zip(bounded["labels"], bounded["prediction"][pgd], strict=True)
+        rows += [(architecture, int(actual), int(said)) for actual, said in pairs]
     return pd.DataFrame(rows, columns=["architecture", "actual", "predicted"])
 
 
 MEANS = {"NA": "NA", "RA": "RA", "RD": "RD", "ASR": "ASR", "RA_worst_class": "RA worst class"}
 
 
-def means(cells: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Means over the seeds in percent by "DEFENSE-ARCHITECTURE", as people read metrics."""
-    groups = cells.groupby(["defense", "architecture"], sort=False)[list(MEANS)].mean()
-    percent = (100 * groups).round(1).rename(columns=MEANS)
+def means(cells: pd.DataFrame, seeds: int) -> dict[str, dict[str, float]]:
+    """Means over the seeds in percent by "DEFENSE-ARCHITECTURE", as people read metrics.
+
+    Where there are fewer seeds than the study asks for, "seeds" tells how many.
+    """
+    groups = cells.groupby(["defense", "architecture"], sort=False)
+    percent = (100 * groups[list(MEANS)].mean()).round(1).rename(columns=MEANS)
+    percent["seeds"] = groups.size()
     return {
         f"{row['defense']}-{row['architecture']}": {
             name: float(row[name]) for name in MEANS.values()
         }
+        | ({"seeds": int(row["seeds"])} if row["seeds"] < seeds else {})
         for row in percent.reset_index().to_dict("records")
     }
 

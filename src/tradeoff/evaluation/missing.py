@@ -1,0 +1,118 @@
+"""What is missing of a data set whose cells have not all been computed, and why.
+
+DVC removes the outputs of a stage before it runs it, so that of a stage that failed nothing is
+left but the word of its state file (see `core.state`).
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tradeoff.core.state import state_file
+from tradeoff.core.study import Cell
+
+COLUMNS = ["cell", "stage", "error"]
+# What stands for an error where there is none. The sentences are keys of the reports' translations.
+DID_NOT_RUN = "did not run"
+DID_NOT_END = "did not end"
+LONGEST = 300  # characters of an error that are kept
+
+
+class NothingThere(Exception):
+    """Of no cell is there anything to go on with; says of what and where to look."""
+
+
+def needed(cell: Cell) -> dict[str, list[Path]]:
+    """The files that make a cell complete, by the stage that writes them, in the order run."""
+    models = [cell.model(version) for version in ("best", "last")]
+    ledgers = {f"attack@{cell.key}-{suite}": [cell.ledger(suite)] for suite in cell.dataset.suites}
+    return {f"train@{cell.key}": models} | ledgers
+
+
+def unfinished(cell: Cell) -> list[str]:
+    """The stages of which a file is missing.
+
+    A cell without its model is not complete even if its ledgers are there: they are left from a
+    training before the one that failed.
+    """
+    return [
+        stage for stage, files in needed(cell).items() if not all(file.exists() for file in files)
+    ]
+
+
+def complete(cells: list[Cell]) -> list[Cell]:
+    """The cells that can be evaluated: model and all ledgers are there, whatever is in them.
+
+    Raises:
+        NothingThere: there is none.
+    """
+    return _some([cell for cell in cells if not unfinished(cell)], cells, "is trained and attacked")
+
+
+def trained(cells: list[Cell]) -> list[Cell]:
+    """The cells whose selected model is there, whatever is in it.
+
+    Raises:
+        NothingThere: there is none.
+    """
+    return _some([cell for cell in cells if cell.model("best").exists()], cells, "is trained")
+
+
+def _some(found: list[Cell], cells: list[Cell], what: str) -> list[Cell]:
+    if not found:
+        name = cells[0].dataset.name
+        raise NothingThere(
+            f"none of the {len(cells)} cells of {name} {what}: there is nothing to work on; "
+            f"`tradeoff status {name}` says what became of them"
+        )
+    return found
+
+
+def missing_table(cells: Iterable[Cell]) -> pd.DataFrame:
+    """Why cells are not complete, COLUMNS: a row for each stage of theirs that failed, or one with
+    DID_NOT_RUN or DID_NOT_END. No rows if all are complete."""
+    rows = [(cell.key, *row) for cell in cells for row in _reasons(cell)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _reasons(cell: Cell) -> list[tuple[str, str]]:
+    """(stage, error) of what kept a cell from being complete; empty if it is."""
+    absent = unfinished(cell)
+    if not absent:
+        return []
+    states = {stage: _state(stage) for stage in absent}
+    ended_badly = {
+        stage: state
+        for stage, state in states.items()
+        if state.get("status") in ("failed", "interrupted", "running")
+    }
+    if not ended_badly:
+        return [(absent[0], DID_NOT_RUN)]
+    newest = max(ended_badly, key=lambda stage: float(ended_badly[stage].get("began", 0)))
+    training = absent[0] if absent[0].startswith("train@") else None
+    if newest == training:  # what attacks on an earlier model said is of no interest any more
+        return [(newest, _error(ended_badly[newest]))]
+    return [(stage, _error(state)) for stage, state in ended_badly.items() if stage != training]
+
+
+def _state(stage: str) -> dict[str, Any]:
+    """What a stage has said of itself last; empty if nothing that can be read."""
+    try:
+        about = json.loads(state_file(stage).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _error(state: dict[str, Any]) -> str:
+    """A stage's error in one line, without what a page could not show."""
+    if state["status"] != "failed":
+        return DID_NOT_END
+    shown = "".join(c if c.isprintable() else " " for c in str(state.get("error", "")))
+    text = " ".join(shown.split())
+    if not text:
+        return "no word of why"
+    return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
