@@ -3,8 +3,18 @@
 from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import valued
 from tradeoff.reporting.results import PROPOSAL, Results
-from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
+from tradeoff.reporting.tables import (
+    Block,
+    Column,
+    Group,
+    Note,
+    Number,
+    Row,
+    Table,
+    nth_letter,
+)
 
 METRICS = ("NA", "RA")
 
@@ -40,20 +50,28 @@ def sweep_table(study: Study, results: Results, labels: Labels) -> Table | None:
             for pair, one in values.items()
         }
     own = own_knobs(study)
-    rows = []
+    seeds = results.sweep["seed"].nunique()
+    rows: list[Row] = []
+    notes: list[Note] = []
     for pair in knobs:
         alpha, beta = (labels.number(value) for value in pair)
         mark = labels("ablation.own") if pair == own else ""
         header = labels("ablation.row", alpha=alpha, beta=beta) + mark
-        rows.append(Row(header, tuple(columns[place].get(pair, Number()) for place in found)))
+        there = min(values[pair].seeds for values in found.values() if pair in values)
+        letter = ""
+        if there < seeds:
+            letter = nth_letter(len(notes))
+            notes.append(Note(letter, labels("notes.sweep", there=there, all=seeds)))
+        numbers = tuple(columns[place].get(pair, Number()) for place in found)
+        rows.append(Row(header, numbers, letter))
     groups = tuple(
         Group(labels.name("architectures", name),
               tuple(Column(labels(f"metrics.{metric}"), spread=True) for metric in METRICS))
         for name in names
     )  # fmt: skip
-    seeds = results.sweep["seed"].nunique()
     caption = labels("tables.sweep", proposal=labels.name("defenses", PROPOSAL), seeds=seeds)
-    return Table("sweep", caption, labels("ablation.corner"), groups, (Block("", tuple(rows)),), ())
+    return Table("sweep", caption, labels("ablation.corner"), groups, (Block("", tuple(rows)),),
+                 tuple(notes))  # fmt: skip
 
 
 def _as_number(text: str) -> float:
@@ -71,6 +89,7 @@ def own_knobs(study: Study) -> tuple[float, float] | None:
 def sweep_sentences(study: Study, results: Results, labels: Labels) -> list[str]:
     """For each architecture where RA is highest, and what NA is there and with the study's own."""
     text = []
+    seeds = results.sweep["seed"].nunique()
     for architecture in study.axes.architectures:
         robust, natural = (swept(results, architecture, metric) for metric in ("RA", "NA"))
         if not robust:
@@ -79,7 +98,7 @@ def sweep_sentences(study: Study, results: Results, labels: Labels) -> list[str]
         values = {
             "architecture": labels.name("architectures", architecture),
             "alpha": labels.number(top[0]), "beta": labels.number(top[1]),
-            "ra": labels.estimate(robust[top]), "na": labels.estimate(natural[top]),
+            "ra": valued(robust[top], seeds, labels), "na": valued(natural[top], seeds, labels),
         }  # fmt: skip
         said = labels("ablation.top", **values)
         own = own_knobs(study)

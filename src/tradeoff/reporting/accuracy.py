@@ -8,6 +8,7 @@ from tradeoff.core.study import Study
 from tradeoff.reporting import evidence
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import seed_remarks, seeds_there
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.tables import (
     Block,
@@ -54,7 +55,7 @@ def main_table(study: Study, results: Results, labels: Labels) -> Table:
 
 def attack_table(study: Study, results: Results, labels: Labels) -> Table:
     """Accuracy of the selected models under each attack, attacks down and defenses across; last
-    how often right images were fooled."""
+    how often right images were fooled, and where seeds are missing, of how many it all is."""
 
     def under(attack: str) -> Measure:
         def of(defense: str, architecture: str) -> Estimate | None:
@@ -74,6 +75,7 @@ def attack_table(study: Study, results: Results, labels: Labels) -> Table:
         for measure in measures:
             numbers, limit = contest(architecture, measure, study, results, labels)
             rows.append(Row(measure.header, (*numbers, Number(limit))))
+        rows += _seeds_row(architecture, study, results, labels)
         blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
     columns = [Column(labels.name("defenses", name), spread=True) for name in study.axes.defenses]
     columns.append(Column(labels("words.detectable_short"), spread=False))
@@ -81,6 +83,17 @@ def attack_table(study: Study, results: Results, labels: Labels) -> Table:
         "attacks", labels("tables.attacks"), labels("words.attack"),
         (Group("", tuple(columns)),), tuple(blocks), (),
     )  # fmt: skip
+
+
+def _seeds_row(architecture: str, study: Study, results: Results, labels: Labels) -> list[Row]:
+    """A row that says of how many seeds each defense's means are; none if of all."""
+    asked = len(study.axes.seeds)
+    counts = [len(seeds_there("cells", name, architecture, results))
+              for name in study.axes.defenses]  # fmt: skip
+    if all(count == asked for count in counts):
+        return []
+    numbers = [Number(labels("notes.count", there=count, all=asked)) for count in counts]
+    return [Row(labels("words.seeds"), (*numbers, Number()), minor=True)]
 
 
 def overfitting_table(study: Study, results: Results, labels: Labels) -> Table:
@@ -176,26 +189,3 @@ def image_counts(results: Results, labels: Labels) -> str:
     """On how many images RA counts: a number, or those of several cells."""
     counts = sorted({int(count) for count in results.cells["images"].dropna()})
     return labels.enumerate([str(count) for count in counts]) or "0"
-
-
-def seed_remarks(
-    study: Study, results: Results, labels: Labels
-) -> dict[tuple[str, str], list[str]]:
-    """For each (defense, architecture) that lacks seeds: on how many its means rest."""
-    remarks = {}
-    seeds = study.axes.seeds
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            there = set(results.group(defense, architecture)["seed"])
-            missing = [seed for seed in seeds if seed not in there]
-            if missing:
-                text = labels(
-                    "notes.seeds" if there else "notes.no_seed",
-                    defense=labels.name("defenses", defense),
-                    architecture=labels.name("architectures", architecture),
-                    there=len(seeds) - len(missing),
-                    all=len(seeds),
-                    missing=labels.enumerate([str(seed) for seed in missing]),
-                )
-                remarks[defense, architecture] = [text]
-    return remarks

@@ -9,6 +9,7 @@ from tradeoff.core.study import Cell, Study
 from tradeoff.reporting.descriptions import selected_epochs
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import reasons
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import knob_text
 from tradeoff.reporting.style import INK, looks
@@ -21,11 +22,12 @@ WIDTH, HEIGHT = 220, 80  # of a training curve
 
 @dataclass(frozen=True)
 class Detail:
-    """A cell. `numbers` and `flags` are empty if it is not evaluated."""
+    """A cell. `numbers` and `flags` are empty if it is not evaluated, `reasons` if it is."""
 
     key: str
     seed: int
     there: bool
+    reasons: list[str]
     numbers: list[tuple[str, str]]
     epoch: str
     flags: str
@@ -96,6 +98,7 @@ def _detail(cell: Cell, study: Study, results: Results, labels: Labels) -> Detai
         cell.key,
         cell.seed,
         bool(len(rows)),
+        [] if len(rows) else reasons(cell, results, labels),
         numbers,
         ", ".join(map(str, selected_epochs(results, cell))),
         _flags(cell, results, labels),

@@ -8,6 +8,7 @@ from tradeoff.reporting import sentences as say
 from tradeoff.reporting.cost import cost_sentences, cost_table
 from tradeoff.reporting.figures import adaptive_defenses
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import missing
 from tradeoff.reporting.pictures import pictures
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_setting, limit_note, software
@@ -24,6 +25,7 @@ def contents(study: Study, dataset: str, results: Results, labels: Labels) -> di
         "setting": describe_setting(study, chosen, results, labels),
         "software": software(results, labels),
         "limit": limit_note(chosen, labels),
+        "missing": missing(results, labels),
         "coverage": say.coverage(results, labels),
         "complete": not (results.missing_cells or results.missing_histories),
         "single": len(study.axes.seeds) == 1,

@@ -5,6 +5,7 @@ import pandas as pd
 from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import seed_remarks, seed_sentence
 from tradeoff.reporting.results import PROPOSAL, Results
 from tradeoff.reporting.tables import Measure, Table, defense_table
 
@@ -58,8 +59,9 @@ def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
         return None
     caption = labels("tables.cost")
     return defense_table(
-        "cost", caption, [("", [measure(kind) for kind in kinds])], {}, study, results, labels
-    )
+        "cost", caption, [("", [measure(kind) for kind in kinds])],
+        seed_remarks(study, results, labels, "histories"), study, results, labels,
+    )  # fmt: skip
 
 
 def cost_sentences(study: Study, results: Results, labels: Labels) -> list[str]:
@@ -84,4 +86,5 @@ def cost_sentences(study: Study, results: Results, labels: Labels) -> list[str]:
         if parts:
             name = labels.name("architectures", architecture)
             text.append(labels("cost.of", architecture=name, parts=" ".join(parts)))
-    return text
+    fewer = seed_sentence("histories", study, results, labels)
+    return [*text, fewer] if text and fewer else text

@@ -8,6 +8,7 @@ from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import estimate
 from tradeoff.reporting.figures import class_columns, histories_of
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import seed_sentence, valued
 from tradeoff.reporting.results import PROPOSAL, Results
 
 # The budgets of the standard AutoAttack (Croce & Hein 2020).
@@ -32,7 +33,7 @@ def fairness(study: Study, results: Results, labels: Labels) -> list[str]:
         lead = max(means, key=lambda name: means[name].mean)
         said = labels("fairness.leads", architecture=labels.name("architectures", architecture),
                       leader=labels.name("defenses", lead),
-                      value=labels.estimate(means[lead]))  # fmt: skip
+                      value=valued(means[lead], len(study.axes.seeds), labels))  # fmt: skip
         if PROPOSAL in means and lead != PROPOSAL:
             limit = results.detectable_difference(architecture, "RA_worst_class", lead, PROPOSAL)
             gap = means[lead].mean - means[PROPOSAL].mean
@@ -78,7 +79,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> lis
                                  high=labels.number(round(float(by_class.max()), 2)),
                                  low=labels.number(round(float(by_class.min()), 2)))  # fmt: skip
         text.append(said)
-    return text
+    fewer = seed_sentence("histories", study, results, labels, [defense])
+    return [*text, fewer] if text and fewer else text
 
 
 def limits(study: Study, results: Results, labels: Labels) -> list[str]:

@@ -1,22 +1,26 @@
 """The tables behind a claim: norms, differences, transfer, and signs of masked gradients."""
 
 from collections.abc import Callable
+from math import isnan
 
 import pandas as pd
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import seed_remarks
 from tradeoff.reporting.results import PROPOSAL, ROLES, Results
 from tradeoff.reporting.tables import (
     Block,
     Column,
     Group,
     Measure,
+    Note,
     Number,
     Row,
     Table,
     defense_table,
+    nth_letter,
 )
 
 # l0 counts components; the others are in units of the image range.
@@ -62,7 +66,9 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
     unfooled = Measure(labels("metrics.unfooled"), of("unfooled", norms[0]), None, spread=False)
     counts = sorted({int(count) for count in results.norms["images"]})
     caption = labels("tables.norms", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("norms", caption, [*groups, ("", [unfooled])], {}, study, results, labels)
+    remarks = seed_remarks(study, results, labels, "norms")
+    columns = [*groups, ("", [unfooled])]
+    return defense_table("norms", caption, columns, remarks, study, results, labels)
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
@@ -78,19 +84,24 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
         return [
             Number(labels.points(one.difference), best=one.resolved),
             Number(f"[{labels.points(one.low)}; {labels.points(one.high)}]"),
-            Number(labels.percent(one.detectable)),
+            Number() if isnan(one.detectable) else Number(labels.percent(one.detectable)),
         ]
 
-    blocks = []
+    blocks: list[Block] = []
+    notes: list[Note] = []
     for architecture in study.axes.architectures:
-        rows = [
-            Row(
-                labels.name("defenses", other),
-                tuple(n for metric in METRICS for n in entries(architecture, other, metric)),
-            )
-            for other in study.axes.defenses
-            if other != PROPOSAL
-        ]
+        rows = []
+        for other in study.axes.defenses:
+            if other == PROPOSAL:
+                continue
+            numbers = tuple(n for metric in METRICS for n in entries(architecture, other, metric))
+            one = results.difference(architecture, other, METRICS[0])
+            letter = ""
+            if one is not None and one.seeds < len(study.axes.seeds):
+                letter = nth_letter(len(notes))
+                notes.append(Note(letter, labels("notes.shared", there=one.seeds,
+                                                 all=len(study.axes.seeds))))  # fmt: skip
+            rows.append(Row(labels.name("defenses", other), numbers, letter))
         blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
     level = labels.number(100 * study.statistics.level)
     columns = tuple(
@@ -106,7 +117,7 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
     )
     groups = tuple(Group(labels(f"metrics.{metric}"), columns) for metric in METRICS)
     corner = labels("words.less", proposal=labels.name("defenses", PROPOSAL))
-    return Table("differences", caption, corner, groups, tuple(blocks), ())
+    return Table("differences", caption, corner, groups, tuple(blocks), tuple(notes))
 
 
 def transfer_table(study: Study, results: Results, labels: Labels) -> Table | None:
@@ -122,7 +133,8 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
     measures = [Measure(labels(f"roles.{role}"), of(role), False, spread=False) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
     caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
-    return defense_table("transfer", caption, [("", measures)], {}, study, results, labels)
+    remarks = seed_remarks(study, results, labels, "transfer")
+    return defense_table("transfer", caption, [("", measures)], remarks, study, results, labels)
 
 
 def masking_table(study: Study, results: Results, labels: Labels) -> Table | None:

@@ -10,19 +10,22 @@ from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import estimate
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
+from tradeoff.reporting.missing import Missing, missing, valued
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.vector import colour_rules
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set: how many of its cells there are, and who leads in RA on each architecture."""
+    """A data set: how many of its cells there are, who leads in RA on each architecture, and what
+    is missing."""
 
     dataset: str
     name: str
     there: int
     all: int
     leaders: list[str]
+    missing: Missing | None
 
     @property
     def complete(self) -> bool:
@@ -52,9 +55,9 @@ def build_index(
     for language in languages:
         labels = load_labels(language, templates)
         entries = [_entry(study, name, results, labels) for name, results in evaluated.items()]
-        missing = [labels.name("datasets", name) for name in study.axes.datasets
-                   if name not in evaluated]  # fmt: skip
-        parts.append(Part(language, LANGUAGES[language][0], labels, entries, missing))
+        absent = [labels.name("datasets", name) for name in study.axes.datasets
+                  if name not in evaluated]  # fmt: skip
+        parts.append(Part(language, LANGUAGES[language][0], labels, entries, absent))
     light, dark = colour_rules()
     values = {"parts": parts, "light": Markup(light), "dark": Markup(dark)}
     return render_html("index.html.j2", templates, values).encode()
@@ -70,8 +73,9 @@ def _entry(study: Study, dataset: str, results: Results, labels: Labels) -> Entr
         }
         if means:
             lead = max(means, key=lambda name: means[name].mean)
-            value = labels.estimate(means[lead])
+            value = valued(means[lead], len(study.axes.seeds), labels)
             named = labels("sentences.named", name=labels.name("defenses", lead), value=value)
             leaders.append(f"{labels.name('architectures', architecture)}: {named}")
     there = len(results.expected) - len(results.missing_cells)
-    return Entry(dataset, labels.name("datasets", dataset), there, len(results.expected), leaders)
+    return Entry(dataset, labels.name("datasets", dataset), there, len(results.expected), leaders,
+                 missing(results, labels))  # fmt: skip

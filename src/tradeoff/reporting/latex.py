@@ -31,6 +31,8 @@ SPECIAL = {
 # Latin letters that the T1 encoding has.
 PLAIN = re.compile(r"[ -~¡-ÿŒœŠšŽžŸ]")
 
+UNBROKEN = 20  # characters of a word in a line
+
 
 class TeX(str):
     """Text that is LaTeX already."""
@@ -51,6 +53,15 @@ def _character(character: str) -> str:
     if character.isspace():
         return " "
     return character if PLAIN.match(character) else f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def breakable(text: str) -> TeX:
+    """A text in which long words, such as paths in an error, may be broken between two lines."""
+    words = []
+    for word in text.split(" "):
+        pieces = [word[at : at + UNBROKEN] for at in range(0, len(word), UNBROKEN)]
+        words.append(r"\hspace{0pt}".join(map(escape, pieces)))
+    return TeX(" ".join(words))
 
 
 def label(*parts: str) -> TeX:
@@ -154,7 +165,9 @@ def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(tabular=tabular, label=label, with_subscripts=with_subscripts)
+    environment.globals.update(
+        tabular=tabular, label=label, with_subscripts=with_subscripts, breakable=breakable
+    )
     return environment.get_template(template).render(values)
 
 

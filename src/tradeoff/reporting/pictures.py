@@ -13,9 +13,16 @@ from tradeoff.reporting import figures, figures_cost, figures_examples
 from tradeoff.reporting.cost import cost_is_known
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.latex import label
+from tradeoff.reporting.missing import Kind, seed_sentence
 from tradeoff.reporting.panels import drawing
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.vector import lay_out, to_inline_svg
+
+# The figures of means over seeds, and what these are of.
+MEANS: dict[str, Kind] = {
+    "tradeoff": "cells", "classes": "cells", "cost": "cells", "curve": "curve",
+    "transfer": "transfer", "lambda": "histories",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,15 @@ def pictures(study: Study, results: Results, labels: Labels) -> dict[str, list[P
         subject: str, draw: Callable[[], Figure], description: str, part: str = "",
         shown: str = "", **values: str,
     ) -> Picture:  # fmt: skip
+        fewer = ""
+        if subject in MEANS:
+            own = [part] if subject == "lambda" else None
+            fewer = seed_sentence(MEANS[subject], study, results, labels, own)
+        caption = labels(f"figures.{subject}.caption", part=shown, **values)
         return Picture(
             f"{subject}-{label(part)}" if part else subject,
             labels(f"figures.{subject}.title", part=shown),
-            labels(f"figures.{subject}.caption", part=shown, **values),
+            f"{caption} {fewer}" if fewer else caption,
             description,
             draw,
         )

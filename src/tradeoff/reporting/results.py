@@ -33,6 +33,7 @@ EXAMPLE_COLUMNS = [
     "prediction", "confidence", "amplification",
 ]  # fmt: skip
 SIZE_COLUMNS = ["kind", "name", "count"]
+MISSING_COLUMNS = ["cell", "stage", "error"]
 PROVENANCE_COLUMNS = ["cell", "stage"]  # and what is known of python, torch, device, ...
 SWEEP_COLUMNS = ["alpha", "beta", "architecture", "seed", "NA", "RA"]
 TRANSFER_COLUMNS = [
@@ -43,7 +44,7 @@ TRANSFER_COLUMNS = [
 TEXTS = [
     "defense", "architecture", "version", "attack", "class", "norm", "APN_is_lower_bound", "other",
     "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7], "one", "kind", "name",
-    *PROVENANCE_COLUMNS, "python", "torch", "device", "deterministic",
+    *PROVENANCE_COLUMNS, "python", "torch", "device", "deterministic", "error",
 ]  # fmt: skip
 SIGNED = ("RD", "difference", "low", "high")
 HISTORY_COLUMNS = [
@@ -57,12 +58,14 @@ class BadResults(Exception):
 
 @dataclass(frozen=True)
 class Difference:
-    """PROPOSAL less another defense, with its interval and the smallest detectable difference."""
+    """PROPOSAL less another defense, with its interval and the smallest detectable difference, on
+    the seeds that both have."""
 
     difference: float
     low: float
     high: float
     detectable: float
+    seeds: int
 
     @property
     def resolved(self) -> bool:
@@ -90,6 +93,7 @@ class Results:
         sheet: the adversarial examples' PNG; None if there is none.
         sizes: images of each split and parameters of each network, SIZE_COLUMNS.
         provenance: where each cell was computed, one row per cell and stage, PROVENANCE_COLUMNS.
+        missing: why cells are not evaluated, a row for each stage that failed, MISSING_COLUMNS.
         sweep: the proposal with other knobs, one row per experiment and cell, SWEEP_COLUMNS.
         histories: the epochs of each cell whose training CSV exists, by the cell's key.
     """
@@ -108,6 +112,7 @@ class Results:
     sheet: bytes | None
     sizes: pd.DataFrame
     provenance: pd.DataFrame
+    missing: pd.DataFrame
     sweep: pd.DataFrame
     histories: dict[str, pd.DataFrame]
 
@@ -183,7 +188,11 @@ class Results:
         rows = _select(self.differences, architecture=architecture, other=other, metric=metric)
         if rows.empty:
             return None
-        return Difference(*(float(rows.iloc[0][name]) for name in Difference.__annotations__))
+        row = rows.iloc[0]
+        return Difference(
+            float(row["difference"]), float(row["low"]), float(row["high"]),
+            float(row["detectable"]), int(row["seeds"]),
+        )  # fmt: skip
 
     def detectable_difference(
         self, architecture: str, metric: str, one: str, other: str
@@ -286,6 +295,8 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
         sizes=read("sizes", SIZE_COLUMNS, everything, [], ["kind", "name"]),
         provenance=read("provenance", PROVENANCE_COLUMNS,
                         lambda table: table["cell"].isin(keys), [], ["cell", "stage"]),
+        missing=read("missing", MISSING_COLUMNS,
+                     lambda table: table["cell"].isin(keys), [], ["cell", "stage"]),
         sweep=read("sweep", SWEEP_COLUMNS, everything, ["NA", "RA"], SWEEP_COLUMNS[:-2]),
         histories={
             cell.key: _read(root / cell.history, HISTORY_COLUMNS)

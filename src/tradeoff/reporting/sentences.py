@@ -4,6 +4,7 @@ from tradeoff.core.study import Cell, Study
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.missing import of_seeds, valued
 from tradeoff.reporting.results import PROPOSAL, Results
 
 
@@ -57,10 +58,7 @@ def _leader(architecture: str, metric: str, study: Study, results: Results, labe
 
 
 def _named(defense: str, one: Estimate, study: Study, labels: Labels) -> str:
-    value = labels.estimate(one)
-    seeds = len(study.axes.seeds)
-    if one.seeds < seeds:
-        value += labels("sentences.of_seeds", there=one.seeds, all=seeds)
+    value = valued(one, len(study.axes.seeds), labels)
     return labels("sentences.named", name=labels.name("defenses", defense), value=value)
 
 
@@ -106,6 +104,7 @@ def _compared(
             continue
         side = "open" if not one.resolved else "higher" if one.difference > 0 else "lower"
         points = labels.points(one.difference)
+        points += of_seeds(one.seeds, len(study.axes.seeds), labels)
         sides[side].append(labels("sentences.named", name=name, value=points))
     text = [labels("differences.of", architecture=labels.name("architectures", architecture),
                    metric=labels(f"metric_names.{metric}"))]  # fmt: skip
@@ -120,7 +119,8 @@ def _compared(
 
 
 def gaps(results: Results, labels: Labels) -> dict[str, list[str]]:
-    """By table: which evaluated cells it lacks; empty if none."""
+    """By table: which evaluated cells it lacks, and of transfer also which models were no source;
+    empty if none."""
     targets = {cell.key for cell in results.expected} - set(results.transfer["target"])
     lacking = {
         "norms": results.lacking(results.norms),
@@ -130,11 +130,18 @@ def gaps(results: Results, labels: Labels) -> dict[str, list[str]]:
                      if cell.key in targets and cell not in results.missing_cells],
     }  # fmt: skip
     evaluated = len(results.expected) - len(results.missing_cells)
-    return {
+    found = {
         table: [labels(f"gaps.{table}", there=evaluated - len(cells), all=evaluated,
                        missing=_keys(cells))] if cells else []
         for table, cells in lacking.items()
     }  # fmt: skip
+    sources = set(results.transfer["source"])
+    idle = [cell for cell in results.expected if sources and cell.key not in sources]
+    if idle:
+        there, everything = len(results.expected) - len(idle), len(results.expected)
+        found["transfer"].append(labels("gaps.sources", there=there, all=everything,
+                                        missing=_keys(idle)))  # fmt: skip
+    return found
 
 
 def attack_images(results: Results, labels: Labels) -> str:
