@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ class Job:
         name: the cell, or the closing stage.
         stages: in the order in which they run.
         inputs: what they read and do not write themselves.
+        outdated: what they will write anew, there or not.
     """
 
     name: str
     stages: tuple[str, ...]
     inputs: tuple[Path, ...]
+    outdated: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -101,24 +104,27 @@ def make_plan(study: Study, targets: tuple[str, ...], folder: Path) -> Plan:
         touched = set()  # data sets with cells to compute
         for cell in study.cells():
             own = [by_name[name] for name in cell_stages(cell) if name in by_name]
-            if any(_stale(stage) for stage in own):
-                jobs.append(_job(cell.key, own))
+            if any(stale := [_stale(stage) for stage in own]):
+                # All of them rest on the first, the training.
+                changed = own if stale[0] else list(compress(own, stale))
+                jobs.append(_job(cell.key, own, changed))
                 touched.add(cell.dataset.name)
             elif own:
                 fresh += 1
         for name, stage in by_name.items():
             kind, _, dataset = name.partition("@")
             if kind in CLOSING_STAGES and (dataset in touched or _stale(stage)):
-                closing.append(_job(name, [stage]))
+                closing.append(_job(name, [stage], [stage]))
     sources = tuple(name for name in by_name if name.startswith("prepare@"))
     return Plan(targets, sources, tuple(jobs), tuple(closing), fresh, tuple(by_name))
 
 
-def _job(name: str, stages: list[Any]) -> Job:
+def _job(name: str, stages: list[Any], changed: list[Any]) -> Job:
     written = {out.def_path for stage in stages for out in stage.outs}
     read = dict.fromkeys(dep.def_path for stage in stages for dep in stage.deps)
     inputs = tuple(Path(path) for path in read if path not in written)
-    return Job(name, tuple(stage.addressing for stage in stages), inputs)
+    outdated = tuple(Path(out.def_path) for stage in changed for out in stage.outs)
+    return Job(name, tuple(stage.addressing for stage in stages), inputs, outdated)
 
 
 def sources_of(study: Study, targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 A cell runs in a git worktree of its own, with DVC's cache shared, so that workers neither wait for
 each other's locks nor see each other's files. What a worker computed is moved to the repository
 as soon as its cell is done, with its entries of dvc.lock. What reads all cells (transfer, examples,
-summary) is done by workers too; the last `dvc repro` checks all of it and runs what is left.
+summary) is done by workers too; the last `dvc repro` checks all of it and runs what is left. If
+cells failed, it is the report of the others.
 """
 
 import fcntl
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,9 @@ from statistics import mean
 
 from tradeoff.cluster import lockfile, worktrees
 from tradeoff.cluster.engines import Engine
+from tradeoff.cluster.partial import damage, discard, left_to_do, report_what_is_there
 from tradeoff.cluster.plan import Job, Plan, make_plan, sources_of, stage_targets
+from tradeoff.cluster.repro import dvc_repro
 from tradeoff.cluster.states import State, read_states
 from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
@@ -92,11 +94,12 @@ def reproduce(
                 f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; "
                 f"logs in {logs_folder(root)}; `tradeoff status` in another terminal shows more"
             )
-            failed = run_plan(root, plan, start_engine(), say)
+            failed = run_plan(root, study, plan, start_engine(), say)
         if failed:
             say(f"{len(failed)} failed; the others are kept:")
             for name, why in failed.items():
                 say(f"  {name}: {why}\n    log: {logs_folder(root) / name}.log")
+            report_what_is_there(root, study, plan, failed, say, chapter=not names)
             say("Mend the cause and run the same command again: it goes on from here.")
             return 1
         status = dvc_repro(root, targets if names else ())
@@ -107,12 +110,16 @@ def reproduce(
         return status
 
 
-def run_plan(root: Path, plan: Plan, engine: Engine, say: Callable[[str], None]) -> dict[str, str]:
-    """Run the cells and, if none failed, what follows on them; what failed and why."""
+def run_plan(
+    root: Path, study: Study, plan: Plan, engine: Engine, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Run the cells and then what follows on those that did not fail; what failed and why."""
     try:
         worktrees.clean(root)
         failed = run_jobs(root, plan.jobs, engine, say)
-        return failed or run_jobs(root, plan.closing, engine, say)
+        harm = damage(study, plan, failed)
+        discard(root, study, plan, failed, harm)
+        return failed | run_jobs(root, left_to_do(plan, harm), engine, say)
     finally:
         # Ctrl-C and SIGTERM come here too; nothing of ours keeps running.
         engine.stop()
@@ -212,17 +219,6 @@ def last_line(log: Path) -> str:
     """What a log ends with."""
     lines = log.read_text("utf-8", "replace").split("\n") if log.exists() else []
     return next((line for line in reversed(lines) if line.strip()), "no word of why")
-
-
-def dvc_repro(root: Path, targets: tuple[str, ...]) -> int:
-    """`dvc repro` in the repository; shown is what it does, not what it skips."""
-    command = ["dvc", "repro", *targets]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if not line.endswith(" didn't change, skipping\n"):
-                print(line, end="", flush=True)
-    return process.returncode
 
 
 @contextmanager
