@@ -125,7 +125,10 @@ def test_such_a_chapter_compiles_and_no_line_is_too_long(built, tmp_path, langua
 
 
 def test_long_words_may_be_broken():
-    assert breakable("a_b " + 25 * "x") == r"a\_b " + 20 * "x" + r"\hspace{0pt}" + 5 * "x"
+    cut = r"\hspace{0pt}"
+    assert breakable("a_b " + 25 * "x") == r"a\_b " + 20 * "x" + cut + 5 * "x"
+    parts = ["/", r"one\_", "two/", 20 * "x", "/"]
+    assert breakable(f"/one_two/{20 * 'x'}/") == cut.join(parts)
 
 
 def test_a_complete_matrix_has_no_note(tmp_path, templates):

@@ -27,10 +27,6 @@ class Entry:
     leaders: list[str]
     missing: Missing | None
 
-    @property
-    def complete(self) -> bool:
-        return self.there == self.all
-
 
 @dataclass(frozen=True)
 class Part:

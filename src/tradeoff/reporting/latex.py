@@ -32,6 +32,8 @@ SPECIAL = {
 PLAIN = re.compile(r"[ -~¡-ÿŒœŠšŽžŸ]")
 
 UNBROKEN = 20  # characters of a word in a line
+# Behind a sign where a reader expects it, or where a piece would be too long.
+PIECES = re.compile(rf"[^-/_.@]{{0,{UNBROKEN - 1}}}[-/_.@]|[^-/_.@]{{1,{UNBROKEN}}}")
 
 
 class TeX(str):
@@ -59,7 +61,7 @@ def breakable(text: str) -> TeX:
     """A text in which long words, such as paths in an error, may be broken between two lines."""
     words = []
     for word in text.split(" "):
-        pieces = [word[at : at + UNBROKEN] for at in range(0, len(word), UNBROKEN)]
+        pieces = PIECES.findall(word) if len(word) > UNBROKEN else [word]
         words.append(r"\hspace{0pt}".join(map(escape, pieces)))
     return TeX(" ".join(words))
 
