@@ -12,6 +12,10 @@ import pytest
 from ruamel.yaml import YAML
 from toys import ROOT, Toy
 
+from tradeoff.cluster.partial import Damage, damage, left_to_do
+from tradeoff.cluster.plan import CLOSING_STAGES, Job, Plan
+from tradeoff.core.study import Study
+
 FAILED = "at-resnet18-digits-0"
 KEPT = "trades-resnet18-digits-0"
 ERROR = "50 % of <disk> & more is gone"
@@ -83,7 +87,7 @@ def undisturbed(fresh: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
     return study
 
 
-def damage(study: Toy, error: str = ERROR) -> None:
+def spoil(study: Toy, error: str = ERROR) -> None:
     """From now on the cell fails."""
     why = study.folder / "checkpoints" / "why"
     why.parent.mkdir(exist_ok=True)
@@ -125,7 +129,7 @@ def test_the_documented_commands_report_what_is_there(
     fresh: Toy, undisturbed: Toy, tmp_path: Path
 ) -> None:
     study = fresh.copy(tmp_path / "toy")
-    damage(study)
+    spoil(study)
     first, *others = documented()
     assert "--keep-going" in first and len(others) == 2
     assert "will be skipped due to this failure" in study.run(*first, ok=False)
@@ -136,7 +140,7 @@ def test_the_documented_commands_report_what_is_there(
     assert (study.folder / "reports" / "index.html").exists()
     assert "1 done, 1 failed" in study.tradeoff("status", ok=False)
 
-    damage(study, "another one")
+    spoil(study, "another one")
     study.run(*first, ok=False)
     study.run(*others[0])
     assert [row["error"] for row in missing(study)] == ["OSError: another one"]
@@ -152,7 +156,7 @@ def test_reproduce_reports_what_is_there_and_nothing_that_is_out_of_date(
 ) -> None:
     """The cell was there; then its code changes, and it fails."""
     study = undisturbed.copy(tmp_path / "toy")
-    damage(study)
+    spoil(study)
     with (study.folder / "src" / "tradeoff" / "defenses" / "at.py").open("a") as file:
         file.write("# changed\n")
     said = study.tradeoff("reproduce", "digits", ok=False)
@@ -180,3 +184,24 @@ def test_reproduce_leaves_everything_if_there_is_nothing_to_report(
     said = study.tradeoff("reproduce", "digits", ok=False)
     assert "digits: there is nothing to report, all cells failed" in said
     assert study.results() == undisturbed.results()
+
+
+def test_what_is_left_to_do_depends_on_the_cells_that_are_there() -> None:
+    """One cell of digits failed, all of cifar10, none of mnist."""
+    study = Study.load(ROOT / "params.yaml")
+    names = ("digits", "mnist", "cifar10")
+    closing = tuple(
+        Job(f"{stage}@{name}", (), (), ()) for name in names for stage in CLOSING_STAGES
+    )
+    failed = {study.cells("digits")[0].key, *(cell.key for cell in study.cells("cifar10"))}
+    for wanted, partial in ((names, ("digits",)), (("cifar10", "mnist"), ())):
+        plan = Plan(tuple(f"report@{name}" for name in wanted), (), (), closing, 0, ())
+        harm = damage(study, plan, failed)
+        assert set(harm.lost) == {"digits", "cifar10"} - set(partial)
+        assert harm.partial == partial
+        found = {job.name for job in left_to_do(plan, harm)}
+        expected = {f"{stage}@mnist" for stage in CLOSING_STAGES}
+        assert found == expected | {
+            f"{s}@{name}" for s in ("transfer", "examples") for name in partial
+        }
+    assert left_to_do(plan, Damage((), ())) == closing
