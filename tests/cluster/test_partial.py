@@ -151,6 +151,21 @@ def test_the_documented_commands_report_what_is_there(
     assert study.results() == undisturbed.results()
 
 
+def test_status_tells_a_failure_where_dvc_lock_has_the_result(
+    undisturbed: Toy, tmp_path: Path
+) -> None:
+    """As in a clone without cache: the entry in git is right, and what it names is not there."""
+    study = undisturbed.copy(tmp_path / "toy")
+    shutil.rmtree(study.folder / ".dvc" / "cache")
+    shutil.rmtree(study.folder / "models" / "digits" / FAILED)
+    assert "2 cells, 2 done" in study.tradeoff("status")
+    spoil(study)
+    study.run("dvc", "repro", f"train@{FAILED}", ok=False)
+    shown = study.tradeoff("status", ok=False)
+    assert "1 done, 1 failed" in shown
+    assert f"failed: train@{FAILED}: OSError: {ERROR}" in shown
+
+
 def test_reproduce_reports_what_is_there_and_nothing_that_is_out_of_date(
     undisturbed: Toy, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """`tradeoff status`: the matrix at a glance, without asking DVC, which takes seconds.
 
-A stage is done if its entry in dvc.lock belongs to today's parameters, code and inputs; what it
-does or why it failed it has said itself (see `core.state`).
+A stage is done if its entry in dvc.lock belongs to today's parameters, code and inputs, unless it
+failed since; what it does or why it failed it has said itself (see `core.state`).
 """
 
 import hashlib
@@ -91,7 +91,7 @@ def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, 
             state, entry = states.get(stage), lock.get(stage)
             if state and state.running:
                 words.append("running")
-            elif entry and _belongs(entry, params, outputs, root):
+            elif entry and _belongs(entry, params, outputs, root) and not _lost(entry, state, root):
                 words.append("done")
             elif state and state.status in ("failed", "interrupted"):
                 words.append(state.status)
@@ -99,6 +99,16 @@ def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, 
                 words.append("stale" if entry else "missing")
         judged[cell.key] = min(words, key=WORDS.index)
     return judged
+
+
+def _lost(entry: dict[str, Any], state: State | None, root: Path) -> bool:
+    """Whether the stage was run anew, ended badly, and has left nothing of what the entry names.
+
+    Outputs alone tell nothing: a clone has entries of results that it has not fetched.
+    """
+    if state is None or state.status not in ("failed", "interrupted"):
+        return False
+    return not all((root / out["path"]).exists() for out in entry.get("outs", []))
 
 
 def _belongs(
