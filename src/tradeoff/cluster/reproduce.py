@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from tradeoff.cluster import lockfile, worktrees
+from tradeoff.cluster import lockfile, repair, worktrees
 from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.plan import Job, make_plan, sources_of, stage_targets
 from tradeoff.cluster.states import State, read_states
@@ -82,6 +82,10 @@ def reproduce(
         study = Study.load(root / "params.yaml")
         targets = stage_targets(study, names)
         worktrees.snapshot(root)  # refuses untracked code before any work
+        worktrees.end_left_over(root)
+        worktrees.clean(root)
+        for done in repair.after_a_kill(root):
+            say(done)
         first = list(lockfile.read(root))
         if status := dvc_repro(root, sources_of(study, targets)):
             return status
@@ -120,7 +124,6 @@ def run_jobs(
     """
     matrix = Matrix(engine.slots, list(jobs))
     try:
-        worktrees.clean(root)
         commit, cache = worktrees.snapshot(root), worktrees.cache_folder(root)
         logs_folder(root).mkdir(parents=True, exist_ok=True)
         told = ""
