@@ -131,6 +131,12 @@ def test_a_data_sets_epsilon_reruns_its_cells_only(toy: Toy) -> None:
     assert toy.reproduce("report@digits", "report@mnist") == expected
 
 
+def test_a_width_reruns_the_cells_of_its_architecture(toy: Toy) -> None:
+    """Training by the parameter, attacks by the new model."""
+    toy.change(lambda params: params["datasets"]["digits"]["models"]["resnet18"].update(width=0.5))
+    assert toy.reproduce("report@digits") == cells("trades", "dtrades") | SUMMARY
+
+
 def test_a_defenses_source_reruns_its_cells_only(toy: Toy) -> None:
     toy.touch("src/tradeoff/defenses/trades.py")
     assert toy.reproduce("report@digits") == cells("trades") | SUMMARY

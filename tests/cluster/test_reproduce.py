@@ -71,6 +71,8 @@ def test_workers_one_of_which_is_killed_make_what_dvc_repro_makes(
     said = study.tradeoff("reproduce", "--jobs", "2", *engine)
     assert said.count("trades-resnet18-digits-0: its worker died") == 1
     assert "[2/2]" in said
+    # What reads all cells is a worker's work too, and finds the same inputs as under `dvc repro`.
+    assert all(f"{stage}@digits: done" in said for stage in ("transfer", "examples", "summarize"))
     assert study.results() == expected
     assert "up to date" in study.run("dvc", "status")
     assert not left_over(study)

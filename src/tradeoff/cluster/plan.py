@@ -10,14 +10,22 @@ from tradeoff.core.fields import BadParams
 from tradeoff.core.study import Cell, Study
 
 CELL_STAGES = ("train", "attack")
+CLOSING_STAGES = ("transfer", "examples", "summarize")  # each reads all cells of a data set
 
 
 @dataclass(frozen=True)
 class Job:
-    """The stages of one cell that the targets need, in the order in which they run."""
+    """What one worker does: the stages of a cell that the targets need, or a closing stage.
 
-    cell: str
+    Attributes:
+        name: the cell, or the closing stage.
+        stages: in the order in which they run.
+        inputs: what they read and do not write themselves.
+    """
+
+    name: str
     stages: tuple[str, ...]
+    inputs: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Plan:
         targets: what the last `dvc repro` is given.
         sources: the stages that cells start from, such as prepare@digits.
         jobs: the cells with something to compute.
+        closing: what follows when all of these are done, each by itself.
         fresh: how many cells the targets need that are done.
         order: all stages that the targets need, as DVC would run them one after another.
     """
@@ -35,6 +44,7 @@ class Plan:
     targets: tuple[str, ...]
     sources: tuple[str, ...]
     jobs: tuple[Job, ...]
+    closing: tuple[Job, ...]
     fresh: int
     order: tuple[str, ...]
 
@@ -87,16 +97,28 @@ def make_plan(study: Study, targets: tuple[str, ...], folder: Path) -> Plan:
         chosen = [stage for target in targets for stage in repo.stage.collect(target)]
         steps = plan_repro(get_active_graph(repo.index.graph), chosen)
         by_name: dict[str, Any] = {stage.addressing: stage for stage in steps}
-        jobs, fresh = [], 0
+        jobs, closing, fresh = [], [], 0
+        touched = set()  # data sets with cells to compute
         for cell in study.cells():
-            own = tuple(name for name in cell_stages(cell) if name in by_name)
-            if any(_stale(by_name[name]) for name in own):
-                jobs.append(Job(cell.key, own))
+            own = [by_name[name] for name in cell_stages(cell) if name in by_name]
+            if any(_stale(stage) for stage in own):
+                jobs.append(_job(cell.key, own))
+                touched.add(cell.dataset.name)
             elif own:
                 fresh += 1
-    kinds = {name: name.partition("@")[0] for name in by_name}
-    sources = tuple(name for name, kind in kinds.items() if kind == "prepare")
-    return Plan(targets, sources, tuple(jobs), fresh, tuple(by_name))
+        for name, stage in by_name.items():
+            kind, _, dataset = name.partition("@")
+            if kind in CLOSING_STAGES and (dataset in touched or _stale(stage)):
+                closing.append(_job(name, [stage]))
+    sources = tuple(name for name in by_name if name.startswith("prepare@"))
+    return Plan(targets, sources, tuple(jobs), tuple(closing), fresh, tuple(by_name))
+
+
+def _job(name: str, stages: list[Any]) -> Job:
+    written = {out.def_path for stage in stages for out in stage.outs}
+    read = dict.fromkeys(dep.def_path for stage in stages for dep in stage.deps)
+    inputs = tuple(Path(path) for path in read if path not in written)
+    return Job(name, tuple(stage.addressing for stage in stages), inputs)
 
 
 def sources_of(study: Study, targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 A cell runs in a git worktree of its own, with DVC's cache shared, so that workers neither wait for
 each other's locks nor see each other's files. What a worker computed is moved to the repository
-as soon as its cell is done, with its entries of dvc.lock; the last `dvc repro` checks all of it and
-runs what is left.
+as soon as its cell is done, with its entries of dvc.lock. What reads all cells (transfer, examples,
+summary) is done by workers too; the last `dvc repro` checks all of it and runs what is left.
 """
 
 import fcntl
@@ -18,42 +18,42 @@ from statistics import mean
 
 from tradeoff.cluster import lockfile, repair, worktrees
 from tradeoff.cluster.engines import Engine
-from tradeoff.cluster.plan import Job, make_plan, sources_of, stage_targets
+from tradeoff.cluster.plan import Job, Plan, make_plan, sources_of, stage_targets
 from tradeoff.cluster.states import State, read_states
 from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
 from tradeoff.core.words import duration
 
-ATTEMPTS = 3  # of a cell whose worker dies
+ATTEMPTS = 3  # of a job whose worker dies
 PAUSE = 0.2  # seconds between two looks at the workers
 
 
 @dataclass
 class Matrix:
-    """How far the cells are, and how long they will still take."""
+    """How far the jobs are, and how long they will still take."""
 
     slots: int
     waiting: list[Job]
-    running: dict[str, tuple[Job, float]] = field(default_factory=dict)  # cell: since when
+    running: dict[str, tuple[Job, float]] = field(default_factory=dict)  # by name, since when
     took: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 
     @property
-    def cells(self) -> int:
+    def jobs(self) -> int:
         return len(self.waiting) + len(self.running) + len(self.took) + len(self.failed)
 
     def expected(self, job: Job, states: dict[str, State]) -> float | None:
-        """Seconds that a cell takes: as last time, else as its like, else as any; None: unknown."""
+        """Seconds that a job takes: as last time, else as its like, else as any; None: unknown."""
         last = [states[stage].seconds for stage in job.stages if stage in states]
         if len(last) == len(job.stages) and all(states[s].status == "done" for s in job.stages):
             return sum(last)
-        family = job.cell.split("-")[1:3]  # architecture and data set
-        like = [seconds for cell, seconds in self.took.items() if cell.split("-")[1:3] == family]
+        family = job.name.split("-")[1:3]  # architecture and data set
+        like = [seconds for name, seconds in self.took.items() if name.split("-")[1:3] == family]
         return mean(like or self.took.values()) if self.took else None
 
     def left(self, states: dict[str, State], now: float) -> float | None:
-        """Seconds until all cells are done; None if nothing is known yet."""
+        """Seconds until all jobs are done; None if nothing is known yet."""
         work, longest = 0.0, 0.0
         for job, began in self.running.values():
             if (seconds := self.expected(job, states)) is None:
@@ -91,16 +91,16 @@ def reproduce(
             return status
         plan = make_plan(study, targets, root)
         failed: dict[str, str] = {}
-        if plan.jobs:
+        if plan.jobs or plan.closing:
             say(
                 f"{len(plan.jobs)} cells to compute, {plan.fresh} are up to date; "
                 f"logs in {logs_folder(root)}; `tradeoff status` in another terminal shows more"
             )
-            failed = run_jobs(root, plan.jobs, plan.sources, start_engine(), say)
+            failed = run_plan(root, plan, start_engine(), say)
         if failed:
-            say(f"{len(failed)} cells failed; the others are kept:")
-            for cell, why in failed.items():
-                say(f"  {cell}: {why}\n    log: {logs_folder(root) / cell}.log")
+            say(f"{len(failed)} failed; the others are kept:")
+            for name, why in failed.items():
+                say(f"  {name}: {why}\n    log: {logs_folder(root) / name}.log")
             say("Mend the cause and run the same command again: it goes on from here.")
             return 1
         status = dvc_repro(root, targets if names else ())
@@ -111,57 +111,59 @@ def reproduce(
         return status
 
 
-def run_jobs(
-    root: Path,
-    jobs: tuple[Job, ...],
-    sources: tuple[str, ...],
-    engine: Engine,
-    say: Callable[[str], None],
-) -> dict[str, str]:
-    """Run cells until all have ended; the failed ones and why.
-
-    A cell whose worker died goes back to the queue, behind the others, up to ATTEMPTS times.
-    """
-    matrix = Matrix(engine.slots, list(jobs))
+def run_plan(root: Path, plan: Plan, engine: Engine, say: Callable[[str], None]) -> dict[str, str]:
+    """Run the cells and, if none failed, what follows on them; what failed and why."""
     try:
-        commit, cache = worktrees.snapshot(root), worktrees.cache_folder(root)
-        logs_folder(root).mkdir(parents=True, exist_ok=True)
-        told = ""
-        while matrix.waiting or matrix.running:
-            while matrix.waiting and len(matrix.running) < engine.slots:
-                job = matrix.waiting.pop(0)
-                log = logs_folder(root) / f"{job.cell}.log"
-                if job.cell not in matrix.attempts:
-                    log.unlink(missing_ok=True)
-                folder = worktrees.make(root, commit, job.cell, cache, (*sources, *job.stages))
-                engine.start(job.cell, (str(folder), job.stages, str(log)))
-                matrix.running[job.cell] = (job, time.time())
-                matrix.attempts[job.cell] = matrix.attempts.get(job.cell, 0) + 1
-            time.sleep(PAUSE)
-            for cell, status in engine.ended().items():
-                _settle(root, matrix, cell, status, say)
-            told = _show(root, matrix, told)
+        failed = run_jobs(root, plan.jobs, engine, say)
+        return failed or run_jobs(root, plan.closing, engine, say)
     finally:
         # Ctrl-C and SIGTERM come here too; nothing of ours keeps running.
         engine.stop()
         worktrees.clean(root)
+
+
+def run_jobs(
+    root: Path, jobs: tuple[Job, ...], engine: Engine, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Run jobs until all have ended; the failed ones and why.
+
+    A job whose worker died goes back to the queue, behind the others, up to ATTEMPTS times.
+    """
+    matrix = Matrix(engine.slots, list(jobs))
+    commit, cache = worktrees.snapshot(root), worktrees.cache_folder(root)
+    logs_folder(root).mkdir(parents=True, exist_ok=True)
+    told = ""
+    while matrix.waiting or matrix.running:
+        while matrix.waiting and len(matrix.running) < engine.slots:
+            job = matrix.waiting.pop(0)
+            log = logs_folder(root) / f"{job.name}.log"
+            if job.name not in matrix.attempts:
+                log.unlink(missing_ok=True)
+            folder = worktrees.make(root, commit, cache, job)
+            engine.start(job.name, (str(folder), job.stages, str(log)))
+            matrix.running[job.name] = (job, time.time())
+            matrix.attempts[job.name] = matrix.attempts.get(job.name, 0) + 1
+        time.sleep(PAUSE)
+        for name, status in engine.ended().items():
+            _settle(root, matrix, name, status, say)
+        told = _show(root, matrix, told)
     return matrix.failed
 
 
 def _settle(
-    root: Path, matrix: Matrix, cell: str, status: int | None, say: Callable[[str], None]
+    root: Path, matrix: Matrix, name: str, status: int | None, say: Callable[[str], None]
 ) -> None:
-    """Book a cell that has ended: done, failed, or to be run again."""
-    job, began = matrix.running.pop(cell)
+    """Book a job that has ended: done, failed, or to be run again."""
+    job, began = matrix.running.pop(name)
     now = time.time()
     if status == 0:
-        worktrees.adopt(root, root / worktrees.CELLS / cell, job.stages)
-        matrix.took[cell] = now - began
+        worktrees.adopt(root, root / worktrees.CELLS / name, job.stages)
+        matrix.took[name] = now - began
         states = read_states(root)
         left = matrix.left(states, now)
         about = f", about {duration(left)} left" if left else ""
-        place = f"[{len(matrix.took)}/{matrix.cells}]"
-        say(f"{place} {cell}: done in {duration(now - began)}{about}")
+        place = f"[{len(matrix.took)}/{matrix.jobs}]"
+        say(f"{place} {name}: done in {duration(now - began)}{about}")
         return
     states = read_states(root)
     errors = [
@@ -170,15 +172,15 @@ def _settle(
         if stage in states and states[stage].status == "failed" and states[stage].began >= began
     ]
     lost = status is None or (not errors and _was_cut(states, job, began))
-    if lost and matrix.attempts[cell] < ATTEMPTS:
-        say(f"{cell}: its worker died; it will be run again from where it was")
+    if lost and matrix.attempts[name] < ATTEMPTS:
+        say(f"{name}: its worker died; it will be run again from where it was")
         matrix.waiting.append(job)
     elif lost:
-        matrix.failed[cell] = f"its worker died {ATTEMPTS} times"
+        matrix.failed[name] = f"its worker died {ATTEMPTS} times"
     else:
-        matrix.failed[cell] = errors[0] if errors else last_line(logs_folder(root) / f"{cell}.log")
-    if cell in matrix.failed:
-        say(f"{cell}: failed: {matrix.failed[cell]}")
+        matrix.failed[name] = errors[0] if errors else last_line(logs_folder(root) / f"{name}.log")
+    if name in matrix.failed:
+        say(f"{name}: failed: {matrix.failed[name]}")
 
 
 def _was_cut(states: dict[str, State], job: Job, began: float) -> bool:
@@ -193,11 +195,11 @@ def _show(root: Path, matrix: Matrix, told: str) -> str:
         return told
     states, now = read_states(root), time.time()
     parts = []
-    for cell, (job, _) in matrix.running.items():
+    for name, (job, _) in matrix.running.items():
         doing = [states[s].doing for s in job.stages if s in states and states[s].running]
-        parts.append(f"{cell} {doing[0] if doing else 'starts'}")
+        parts.append(f"{name} {doing[0] if doing else 'starts'}")
     left = matrix.left(states, now)
-    line = f"[{len(matrix.took)}/{matrix.cells}] " + "; ".join(parts)
+    line = f"[{len(matrix.took)}/{matrix.jobs}] " + "; ".join(parts)
     line += f"; about {duration(left)} left" if left else ""
     if line != told:
         print(f"\r\033[K{line[:150]}", end="", file=sys.stderr, flush=True)
@@ -205,7 +207,7 @@ def _show(root: Path, matrix: Matrix, told: str) -> str:
 
 
 def logs_folder(root: Path) -> Path:
-    """Where each cell's log is."""
+    """Where each job's log is."""
     return root / checkpoints_folder() / "logs"
 
 

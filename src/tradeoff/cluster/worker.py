@@ -1,4 +1,4 @@
-"""What a worker does, on this machine or another: `dvc repro` of one cell in its worktree."""
+"""What a worker does, on this machine or another: `dvc repro` of one job in its worktree."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def start_cell(
     }
     with Path(log).open("ab") as file:
         return subprocess.Popen(
-            ["dvc", "repro", *stages],
+            ["dvc", "repro", "--single-item", *stages],
             cwd=folder,
             env={**os.environ, **shared, **(environment or {})},
             stdin=subprocess.DEVNULL,

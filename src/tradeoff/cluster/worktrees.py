@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from tradeoff.cluster import lockfile
+from tradeoff.cluster.plan import Job
 from tradeoff.core.files import checkpoints_folder
 
 CELLS = Path(".dvc", "tmp", "cells")
@@ -72,21 +73,21 @@ def cache_folder(root: Path) -> Path:
         return Path(repo.cache.local.path).parents[1]
 
 
-def make(root: Path, commit: str, cell: str, cache: Path, stages: tuple[str, ...]) -> Path:
-    """A worktree for a cell, with what is known and computed of `stages` already."""
-    folder = scratch(root, commit, cell, cache)
+def make(root: Path, commit: str, cache: Path, job: Job) -> Path:
+    """A worktree for a job, with its inputs and what is known and computed of it already."""
+    folder = scratch(root, commit, job.name, cache)
     checkpoints = (root / checkpoints_folder()).resolve()
     checkpoints.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").symlink_to(checkpoints)
     entries = lockfile.read(root)
-    known = {name: entries[name] for name in stages if name in entries}
+    known = {name: entries[name] for name in job.stages if name in entries}
     (folder / lockfile.FILE).unlink(missing_ok=True)
     if known:
         lockfile.write(known, folder)
-    for block in known.values():
-        for out in lockfile.outputs(block):
-            if (root / out).exists() and not (folder / out).exists():
-                _link(root / out, folder / out)
+    outputs = [out for block in known.values() for out in lockfile.outputs(block)]
+    for path in (*job.inputs, *outputs):
+        if (root / path).exists() and not (folder / path).exists():
+            _link(root / path, folder / path)
     return folder
 
 
