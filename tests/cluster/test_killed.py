@@ -36,7 +36,11 @@ WAYS = [
     (signal.SIGTERM, "parent"),
 ]
 # DVC was killed in the midst of writing; docs/operations.md says what to do.
-REFUSALS = ("'dvc.lock' is invalid", "unable to read: 'dvc.lock'", "Unable to read RWLock-file")
+REFUSALS = (
+    "'./dvc.lock' validation failed",
+    "unable to read: 'dvc.lock'",
+    "Unable to read RWLock-file",
+)
 PATIENCE = 180  # seconds in which a run of the small study surely gets on
 
 
