@@ -179,6 +179,16 @@ def test_a_process_that_has_the_number_of_a_killed_dvc_does_not_block(study: Toy
     assert "[1/1] trades-resnet18-digits-0: done" in said
 
 
+def test_a_killed_dvc_that_nobody_has_waited_for_does_not_block(study: Toy) -> None:
+    """As in a container whose first process does not care for orphans: the number stays taken."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (study.folder / IN_USE).write_text(busy(study, process.pid))
+    assert "mended" in repair.mend_in_use(study.folder)
+    assert json.loads((study.folder / IN_USE).read_text()) == {"write": {}, "read": {}}
+    process.wait()
+
+
 def test_a_dvc_at_work_keeps_its_files(study: Toy) -> None:
     file = study.folder / IN_USE
     with at_work(study) as (pid, command):
