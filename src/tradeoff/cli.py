@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_status)
 
     command = commands.add_parser("doctor", help="look for what could go wrong, and the way out")
-    command.add_argument("--fix", action="store_true", help="repair a damaged dvc.lock")
+    command.add_argument("--fix", action="store_true", help="mend what a killed DVC has damaged")
     command.set_defaults(run=_doctor)
 
     command = commands.add_parser("verify", help="rerun a cell elsewhere and compare the results")

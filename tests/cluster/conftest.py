@@ -1,9 +1,10 @@
-"""A toy repository for a test."""
+"""Toy repositories for tests."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from real import Done, do_once
 from toys import Toy
 
 
@@ -17,3 +18,9 @@ def toy(tmp_path: Path) -> Callable[..., Toy]:
         return Toy(folder).build(stages or {}, **axes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A small study of real stages, done once; tests work on copies."""
+    return do_once(tmp_path_factory.mktemp("done"))

@@ -1,13 +1,20 @@
 """`tradeoff doctor` and `tradeoff status`: what they see in a small study, and what they mend."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from toys import Toy
 
-from tradeoff.cluster import lockfile
+from tradeoff.cluster import lockfile, repair
 from tradeoff.cluster.status import digest
+from tradeoff.cluster.worktrees import CannotStart
 
 SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +103,148 @@ def test_doctor_names_what_is_wrong_and_the_way_out(study: Toy) -> None:
     assert "BAD data       digits.safetensors is not the file of dvc.lock" in said
     assert "dvc repro prepare@digits" in said
     assert "src/extra.py" in said
+
+
+IN_USE = Path(".dvc", "tmp", "rwlock")
+HALF = '{"write": {"/some/where/models/digits/at-resnet18-digits-0": {"pid": 12'
+
+
+def make_stale(study: Toy) -> None:
+    params = study.folder / "params.yaml"
+    params.write_text(params.read_text().replace("beta: 6.0", "beta: 4.5"))
+
+
+def busy(study: Toy, pid: int, command: str = "/usr/bin/dvc repro") -> str:
+    """DVC's list of files in use if a process trains all cells."""
+    return json.dumps({"write": {str(study.folder / "models"): {"pid": pid, "cmd": command}}})
+
+
+@contextmanager
+def at_work(study: Toy) -> Iterator[tuple[int, str]]:
+    """A process that looks as DVC does, and the command that DVC notes of itself."""
+    script = study.folder / "dvc"
+    script.write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen([sys.executable, str(script), "repro"], cwd=study.folder)
+    try:
+        yield process.pid, f"{script} repro"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_broken_list_of_files_in_use_stops_dvc_until_it_is_mended(study: Toy) -> None:
+    (study.folder / IN_USE).write_text(HALF)
+    said = study.run("dvc", "repro", "prepare@digits", ok=False)
+    assert "Unable to read RWLock-file" in said
+    assert f"{IN_USE}, its list of files in use, is damaged" in study.tradeoff("doctor", ok=False)
+    assert "is damaged; mended" in study.tradeoff("doctor", "--fix", ok=None)
+    study.run("dvc", "repro", "prepare@digits")
+
+
+@pytest.mark.parametrize("left", ["", HALF, "[1, 2]", '{"write": {"models": {"pid": "x"}}}'])
+def test_a_list_that_dvc_did_not_write_is_damaged(left: str, tmp_path: Path) -> None:
+    assert repair.in_use_fault(tmp_path) == ""
+    (tmp_path / IN_USE).parent.mkdir(parents=True)
+    (tmp_path / IN_USE).write_text(left)
+    assert repair.in_use_fault(tmp_path) == "is damaged"
+
+
+def test_reproduce_mends_what_a_killed_dvc_left(study: Toy) -> None:
+    make_stale(study)
+    (study.folder / IN_USE).write_text(HALF)
+    lock = study.folder / "dvc.lock"
+    lock.write_text(lock.read_text()[:5000])
+    said = study.tradeoff("reproduce")
+    assert f"{IN_USE}: it is damaged; mended" in said
+    assert "come from the last commit" in said
+    assert "[1/1] trades-resnet18-digits-0: done" in said
+
+
+def test_a_conflict_in_the_lock_is_left_to_people(study: Toy) -> None:
+    lock = study.folder / "dvc.lock"
+    conflict = "<<<<<<< HEAD\n" + lock.read_text()
+    lock.write_text(conflict)
+    assert "`tradeoff doctor --fix` repairs it" in study.tradeoff("reproduce", ok=False)
+    assert lock.read_text() == conflict
+
+
+def test_a_process_that_has_the_number_of_a_killed_dvc_does_not_block(study: Toy) -> None:
+    """As after a restart of the machine, when numbers are given out anew."""
+    make_stale(study)
+    file = study.folder / IN_USE
+    file.write_text(busy(study, os.getpid()))
+    assert "is busy" in study.run("dvc", "repro", "train@trades-resnet18-digits-0", ok=False)
+    assert "whose numbers others have now" in study.tradeoff("doctor", ok=False)
+    said = study.tradeoff("reproduce")
+    assert "[1/1] trades-resnet18-digits-0: done" in said
+
+
+def test_a_killed_dvc_that_nobody_has_waited_for_does_not_block(study: Toy) -> None:
+    """As in a container whose first process does not care for orphans: the number stays taken."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (study.folder / IN_USE).write_text(busy(study, process.pid))
+    assert "mended" in repair.mend_in_use(study.folder)
+    assert json.loads((study.folder / IN_USE).read_text()) == {"write": {}, "read": {}}
+    process.wait()
+
+
+def test_a_dvc_at_work_keeps_its_files(study: Toy) -> None:
+    file = study.folder / IN_USE
+    with at_work(study) as (pid, command):
+        file.write_text(busy(study, pid, command))
+        assert repair.in_use_fault(study.folder) == ""
+        assert "it is intact" in repair.mend_in_use(study.folder)
+        assert file.read_text() == busy(study, pid, command)
+
+        file.write_text(HALF)
+        with pytest.raises(CannotStart, match=f"process {pid}"):
+            repair.mend_in_use(study.folder)
+        assert file.read_text() == HALF
+
+
+def test_a_killed_process_is_struck_off_by_dvc_itself(study: Toy) -> None:
+    make_stale(study)
+    (study.folder / IN_USE).write_text(busy(study, 2**22))
+    assert repair.in_use_fault(study.folder) == ""
+    said = study.run("dvc", "repro", "train@trades-resnet18-digits-0")
+    assert "had been killed" in said
+    assert "Running stage" in said
+
+
+def test_what_was_half_copied_is_no_part_of_a_result(study: Toy) -> None:
+    """Killed while it copies, DVC leaves a file with a name of its own in a folder of results."""
+    for folder in ("ledgers/digits", "models/digits/at-resnet18-digits-0", "plots/cells"):
+        (study.folder / folder / ".Jb5mGx2sV8qk0Q.tmp").write_text("half")
+        (study.folder / folder / ".table.csv.partial").write_text("half")
+    assert "up to date" in study.run("dvc", "status")
+    assert study.run("git", "status", "--porcelain") == ""
+    assert "BAD results" not in study.tradeoff("doctor", ok=None)
+
+
+def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
+    edited = "metrics/digits/trades-resnet18-digits-0-bounded.json"
+    (study.folder / edited).write_text('{"value": "better"}\n')
+    models = study.folder / "models" / "digits"
+    shutil.rmtree(models / "trades-resnet18-digits-0")
+    shutil.copytree(models / "at-resnet18-digits-0", models / "trades-resnet18-digits-0")
+    ledgers = study.folder / "ledgers" / "digits"
+    shutil.copy(
+        ledgers / "at-resnet18-digits-0-minimal.npz", ledgers / "at-resnet18-digits-0-bounded.npz"
+    )
+    said = study.tradeoff("doctor", ok=False)
+    for out, stage in {
+        edited: "attack@trades-resnet18-digits-0-bounded",
+        "models/digits/trades-resnet18-digits-0": "train@trades-resnet18-digits-0",
+        "ledgers/digits/at-resnet18-digits-0-bounded.npz": "attack@at-resnet18-digits-0-bounded",
+    }.items():
+        assert f"BAD results    {out} is not what its stage wrote by dvc.lock" in said
+        assert f"dvc repro -s {stage} restores it" in said
+    assert said.count("BAD results") == 3
+    before = (study.folder / edited).read_text()
+    study.run("dvc", "repro", "report@digits")
+    assert (study.folder / edited).read_text() != before
+    assert "BAD results" not in study.tradeoff("doctor", ok=None)
 
 
 def test_a_lock_with_a_merge_conflict_is_damaged() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
+from tests.small import CELLS, shrink
+
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = ["standard-resnet18-digits-0", "trades-resnet18-digits-0"]
 
 
 def code_of(notebook: Path, **parameters: object) -> str:
@@ -34,21 +35,7 @@ def small_study(folder: Path) -> None:
         subprocess.run(["cp", "-r", str(ROOT / path), str(folder)], check=True)
     yaml = YAML()
     params = yaml.load((folder / "params.yaml").read_text())
-    params["study"].update(
-        defenses=["standard", "trades"], architectures=["resnet18"], datasets=["digits"], seeds=[0]
-    )
-    digits = params["datasets"]["digits"]
-    digits["split"].update(validation=40, test=60, limit=200)
-    digits["train"].update(epochs=2)
-    digits["suites"]["bounded"].update(images=20)
-    digits["suites"]["autoattack"].update(images=10)
-    digits["suites"]["minimal"] = {"images": 5}
-    fmn = params["suites"]["minimal"]["attacks"]["fmn_linf"]
-    params["suites"]["minimal"]["attacks"] = {"fmn_linf": fmn}
-    for other in params["datasets"].values():
-        other["suites"]["minimal"] = other["suites"]["minimal"] if other is digits else {}
-    params["transfer"].update(images=20, steps=2)
-    params["statistics"].update(resamples=50)
+    shrink(params)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
     identity = ["-c", "user.name=toy", "-c", "user.email=toy@localhost"]

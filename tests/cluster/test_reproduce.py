@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from toys import Toy
+from toys import Toy, working_in
 
 from tradeoff.core.warm import VARIABLE
 
@@ -32,18 +31,6 @@ KILL_ITSELF = """
         mark.write_text("")
         os.kill(os.getpid(), 9)
 """
-
-
-def working_in(folder: Path) -> list[int]:
-    """Living processes below a folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != "zombie" and Path(process.cwd()).is_relative_to(folder):
-                found.append(process.pid)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
@@ -133,6 +120,38 @@ def test_an_interruption_stops_everything_and_the_next_run_goes_on(
     said = study.tradeoff("reproduce", "trades-resnet18-digits-0")
     assert "[1/1] trades-resnet18-digits-0: done" in said
     assert done.stat().st_mtime_ns == before
+
+
+def test_what_a_killed_reproduce_left_running_is_ended_by_the_next(
+    toy: Callable[..., Toy],
+) -> None:
+    study = toy({"train": ("", 'if "trades" in names[0]: time.sleep(600)')}, **SMALL)
+    process = study.start("reproduce", "--jobs", "2")
+    done = study.folder / "ledgers" / "digits" / "at-resnet18-digits-0-minimal.npz"
+    wait_for(done.exists)
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()  # the server that is left has it open too
+    assert working_in(study.folder), "nothing was left: the test shows nothing"
+
+    train = study.folder / "stages" / "train.py"
+    train.write_text(train.read_text().replace("sleep(600)", "sleep(0)"))
+    said = study.tradeoff("reproduce", "at-resnet18-digits-0")
+    assert "trades" not in said
+    assert not working_in(study.folder)
+    assert not left_over(study)
+
+
+def test_a_worktree_that_git_was_killed_while_making_is_made_anew(
+    toy: Callable[..., Toy],
+) -> None:
+    study = toy(**SMALL)
+    cell = study.folder / ".dvc" / "tmp" / "cells" / "trades-resnet18-digits-0"
+    study.run("git", "worktree", "add", "--quiet", "--detach", str(cell), "HEAD")
+    study.run("git", "worktree", "lock", str(cell))  # as git does for the time of making it
+    study.tradeoff("reproduce", "trades-resnet18-digits-0")
+    assert not left_over(study)
 
 
 def test_uncommitted_changes_are_taken_along_and_untracked_code_is_refused(

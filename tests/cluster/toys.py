@@ -4,10 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 from ruamel.yaml import YAML
 
+from tests.small import shrink
 from tests.stubs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +50,18 @@ NAMES = (
 )
 
 
+def working_in(folder: Path) -> list[int]:
+    """Living processes below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != "zombie" and Path(process.cwd()).is_relative_to(folder):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
 class Toy:
     """A repository of its own, in which `tradeoff` and `dvc` can be run."""
 
@@ -53,29 +69,47 @@ class Toy:
         self.folder = folder
 
     def build(self, stages: dict[str, tuple[str, str]], **axes: object) -> "Toy":
-        """Make the repository.
+        """Make the repository, with stages that only pretend.
 
         Args:
             stages: script name: code at its top, and code of its work; nothing for the others.
             axes: replacements in section `study` of params.yaml.
         """
+        self._lay_out()
+        for script in (self.folder / "stages").glob("[!_]*.py"):
+            before, work = stages.get(script.stem, ("", "pass"))
+            script.write_text(STUB.format(before=before, outputs=OUTPUTS, work=work))
+        small = {"datasets": ["digits"], "architectures": ["resnet18"]} | axes
+        self.change(lambda params: params["study"].update(small))
+        return self._begin()
+
+    def build_real(self) -> "Toy":
+        """Make the repository, with the real stages and little to do."""
+        self._lay_out()
+        self.change(shrink)
+        return self._begin()
+
+    def _lay_out(self) -> None:
         for name in NAMES:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.folder / name)
         for name in ("src", "stages", "report_templates"):
             skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(ROOT / name, self.folder / name, ignore=skip)
-        for script in (self.folder / "stages").glob("[!_]*.py"):
-            before, work = stages.get(script.stem, ("", "pass"))
-            script.write_text(STUB.format(before=before, outputs=OUTPUTS, work=work))
-        yaml = YAML()
-        params = yaml.load((ROOT / "params.yaml").read_text())
-        params["study"].update({"datasets": ["digits"], "architectures": ["resnet18"]} | axes)
-        with (self.folder / "params.yaml").open("w") as file:
-            yaml.dump(params, file)
+
+    def _begin(self) -> "Toy":
         self.run("git", "init", "-q")
         self.commit()
         return self
+
+    def change(self, edit: Callable[[Any], object]) -> None:
+        """Edit params.yaml in place."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path.read_text())
+        edit(params)
+        with path.open("w") as file:
+            yaml.dump(params, file)
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
@@ -97,8 +131,8 @@ class Toy:
             **more,
         }
 
-    def run(self, *command: str, ok: bool = True, **more: str) -> str:
-        """The output of a command, which must succeed unless `ok` is False."""
+    def run(self, *command: str, ok: bool | None = True, **more: str) -> str:
+        """The output of a command, which must succeed; fail, if `ok` is False; None: or fail."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -108,7 +142,7 @@ class Toy:
             text=True,
             check=False,
         )
-        assert (done.returncode == 0) is ok, done.stdout
+        assert ok is None or (done.returncode == 0) is ok, done.stdout
         return done.stdout
 
     def tradeoff(self, *arguments: str, ok: bool = True, **more: str) -> str:

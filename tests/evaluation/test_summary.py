@@ -238,18 +238,55 @@ def test_the_confusion_of_the_proposals_first_seed() -> None:
     pd.testing.assert_frame_equal(left, table)
 
 
-def test_ledgers_of_a_cell_are_read_and_missing_ones_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def written(subject: Evaluated, **about: object) -> None:
+    """Put the ledgers where a cell's are, with what the attacks say of themselves."""
+    for suite in ("bounded", "autoattack", "minimal"):
+        attacks = subject.cell.dataset.suite(suite).attacks
+        own = {
+            "threat": {"norm": "l2", "epsilon": EPSILON},
+            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
+        }
+        item = getattr(subject, suite)
+        said = replace(item, about=item.about | own | about)
+        save_ledger(said, subject.cell.ledger(suite))
+
+
+def test_ledgers_of_a_cell_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     subject = evaluated()
-    for suite in ("bounded", "autoattack", "minimal"):
-        with pytest.raises(BadLedger, match=f"{suite}.npz: not there"):
-            load_evaluated(subject.cell)
-        save_ledger(getattr(subject, suite), subject.cell.ledger(suite))
+    written(subject)
     pd.testing.assert_frame_equal(
         cell_table([load_evaluated(subject.cell)]), cell_table([subject]), rtol=1e-6
     )
+    for suite in ("minimal", "autoattack", "bounded"):
+        subject.cell.ledger(suite).unlink()
+        with pytest.raises(BadLedger, match=f"{suite}.npz: not there"):
+            load_evaluated(subject.cell)
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        (
+            {"threat": {"norm": "l2", "epsilon": 0.3}},
+            "threat.epsilon was 0.3, params.yaml has",
+        ),
+        ({"threat": {"norm": "linf", "epsilon": EPSILON}}, "threat.norm was linf, params.yaml has"),
+        ({"attacks": {"fgsm": {"attack": "fgsm"}}}, "attacks.bim.attack was None"),
+        ({"attacks": None}, "attacks.fgsm.attack was None"),
+    ],
+)
+def test_a_ledger_of_another_run_is_refused_by_name(
+    about: dict[str, object], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subject = evaluated()
+    written(subject, **about)
+    with pytest.raises(BadLedger) as caught:
+        load_evaluated(subject.cell)
+    message = str(caught.value)
+    assert message.startswith(f"{subject.cell.ledger('bounded')}: of another run: {says}")
+    assert f"dvc repro attack@{subject.cell.key}-bounded" in message
 
 
 def test_tables_are_written_with_six_digits(tmp_path: Path) -> None:

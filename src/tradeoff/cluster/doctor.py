@@ -11,10 +11,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tradeoff.cluster import lockfile
+from tradeoff.cluster import lockfile, repair
 from tradeoff.cluster.engines import gpus
-from tradeoff.cluster.plan import cell_stages
-from tradeoff.cluster.status import digest
+from tradeoff.cluster.status import altered, digest
 from tradeoff.cluster.worktrees import CODE, CannotStart, cache_folder, git
 from tradeoff.core.fields import BadParams
 from tradeoff.core.study import Study
@@ -34,9 +33,10 @@ class Finding:
 
 
 def examine(root: Path, fix: bool) -> int:
-    """Print every finding; 1 if something is wrong, else 0. With `fix`, repair dvc.lock."""
+    """Print every finding; 1 if something is wrong, else 0. With `fix`, mend what DVC keeps."""
     if fix:
-        print(repair(root))
+        print(repair.mend_in_use(root))
+        print(repair.mend_lock(root))
     wrong = 0
     for check in CHECKS:
         for finding in check(root):
@@ -159,12 +159,26 @@ def lock(root: Path) -> Iterator[Finding]:
         )
 
 
+def in_use(root: Path) -> Iterator[Finding]:
+    if fault := repair.in_use_fault(root):
+        way = "tradeoff doctor --fix mends it; `tradeoff reproduce` does so by itself"
+        yield Finding("DVC", False, f"{repair.IN_USE}, its list of files in use, {fault}", way)
+
+
+def results(root: Path) -> Iterator[Finding]:
+    entries, _ = lockfile.salvaged(root)
+    computed = {n: block for n, block in entries.items() if not n.startswith("prepare@")}
+    for out, stage in altered(root, computed).items():
+        way = f"dvc repro -s {stage} restores it, or computes it again"
+        yield Finding("results", False, f"{out} is not what its stage wrote by dvc.lock", way)
+
+
 def data(root: Path) -> Iterator[Finding]:
     try:
         study = Study.load(root / "params.yaml")
     except BadParams:
         return
-    entries, _ = _salvaged(root)
+    entries, _ = lockfile.salvaged(root)
     for name in study.axes.datasets:
         path = root / study.dataset(name).prepared
         wanted = lockfile.sums(entries.get(f"prepare@{name}", "")).values()
@@ -183,7 +197,7 @@ def cache(root: Path) -> Iterator[Finding]:
     except Exception as error:  # whatever DVC has to say
         yield Finding("DVC", False, str(error), "see .dvc/config and .dvc/config.local")
         return
-    entries, _ = _salvaged(root)
+    entries, _ = lockfile.salvaged(root)
     sums = {
         value
         for name, block in entries.items()
@@ -209,44 +223,8 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     repository,
     params,
     lock,
+    in_use,
     data,
+    results,
     cache,
 )
-
-
-def repair(root: Path) -> str:
-    """Mend a damaged dvc.lock; what was done, in words.
-
-    Intact entries stay. The others come from the last commit; what that does not have, DVC finds
-    in its run-cache at the next `dvc repro`. The damaged file is kept beside.
-    """
-    path = root / lockfile.FILE
-    entries, intact = _salvaged(root)
-    if intact:
-        return "dvc.lock is intact: nothing to repair"
-    try:
-        committed = lockfile.salvage(git(root, "show", f"HEAD:{lockfile.FILE}") + "\n")[0]
-    except CannotStart:
-        committed = {}
-    try:
-        study = Study.load(root / "params.yaml")
-        wanted = {stage for cell in study.cells() for stage in cell_stages(cell)}
-    except BadParams:
-        wanted = set()
-    mended = lockfile.arranged(committed | entries, committed, entries)
-    if path.exists():
-        path.replace(path.with_name("dvc.lock.damaged"))
-    if mended:
-        lockfile.write(mended, root)
-    taken = len(mended) - len(entries)
-    absent = len(wanted - mended.keys())
-    return (
-        f"dvc.lock: {len(entries)} stages were intact, {taken} come from the last commit; "
-        f"{absent} stages of cells are not in it. `tradeoff reproduce` takes from DVC's cache "
-        "what was computed, and computes the rest. The damaged file is dvc.lock.damaged."
-    )
-
-
-def _salvaged(root: Path) -> tuple[lockfile.Entries, bool]:
-    path = root / lockfile.FILE
-    return lockfile.salvage(path.read_text("utf-8", "replace")) if path.exists() else ({}, False)

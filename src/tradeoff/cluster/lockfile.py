@@ -42,6 +42,12 @@ def salvage(text: str) -> tuple[Entries, bool]:
     return entries, text == HEADER + "".join(entries.values()) and bool(entries)
 
 
+def salvaged(folder: Path) -> tuple[Entries, bool]:
+    """The intact entries of a folder's dvc.lock, and whether that is the whole file."""
+    path = folder / FILE
+    return salvage(path.read_text("utf-8", "replace")) if path.exists() else ({}, False)
+
+
 def read(folder: Path) -> Entries:
     """The entries of a folder's dvc.lock, none if there is no such file.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from tradeoff.cluster import lockfile, worktrees
+from tradeoff.cluster import lockfile, repair, worktrees
 from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.partial import damage, discard, left_to_do, report_what_is_there
 from tradeoff.cluster.plan import Job, Plan, make_plan, sources_of, stage_targets
@@ -84,6 +84,10 @@ def reproduce(
         study = Study.load(root / "params.yaml")
         targets = stage_targets(study, names)
         worktrees.snapshot(root)  # refuses untracked code before any work
+        worktrees.end_left_over(root)
+        worktrees.clean(root)
+        for done in repair.after_a_kill(root):
+            say(done)
         first = list(lockfile.read(root))
         if status := dvc_repro(root, sources_of(study, targets)):
             return status
@@ -115,7 +119,6 @@ def run_plan(
 ) -> dict[str, str]:
     """Run the cells and then what follows on those that did not fail; what failed and why."""
     try:
-        worktrees.clean(root)
         failed = run_jobs(root, plan.jobs, engine, say)
         harm = damage(study, plan, failed)
         discard(root, study, plan, failed, harm)

@@ -6,6 +6,7 @@ failed since; what it does or why it failed it has said itself (see `core.state`
 
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tradeoff.core.words import duration
 
 WORDS = ("running", "failed", "interrupted", "missing", "stale", "done")  # the first one tells
 NOT_THERE = object()
+UNFINISHED = re.compile(r"\.partial$|^\..*\.tmp$")  # as .dvcignore has it
 
 
 def show(root: Path, datasets: list[str]) -> int:
@@ -127,6 +129,16 @@ def _belongs(
     )
 
 
+def altered(root: Path, entries: lockfile.Entries) -> dict[str, str]:
+    """Outputs that are there and do not have the checksum of dvc.lock, and their stages."""
+    return {
+        out: stage
+        for stage, block in entries.items()
+        for out, value in lockfile.sums(block).items()
+        if (root / out).exists() and digest(root / out) != value
+    }
+
+
 @cache
 def digest(path: Path) -> str | None:
     """DVC's checksum of a file or folder; None if it is not there."""
@@ -136,7 +148,7 @@ def digest(path: Path) -> str | None:
             for file in path.rglob("*")
             if file.is_file()
             and "__pycache__" not in file.parts
-            and not file.name.endswith(".partial")
+            and not UNFINISHED.search(file.name)
         ]
         listing.sort(key=lambda item: tuple(str(item["relpath"]).split("/")))
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -14,7 +14,7 @@ from tradeoff.cluster import lockfile, worktrees
 from tradeoff.cluster.compare import same_but_for_times
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.reproduce import only_one
-from tradeoff.cluster.status import digest, judge
+from tradeoff.cluster.status import altered, judge
 from tradeoff.core.study import Study
 
 # Two accuracies over 100 images, each with a standard error of 0.05, differ by less than this
@@ -52,12 +52,7 @@ def verify(root: Path, key: str) -> int:
 
 def _rerun_and_compare(folder: Path, key: str, stages: list[str], dataset: str) -> int:
     committed = lockfile.read(folder)
-    edited = [
-        out
-        for stage in stages
-        for out, value in lockfile.sums(committed[stage]).items()
-        if (folder / out).is_file() and digest(folder / out) != value
-    ]
+    edited = altered(folder, {stage: committed[stage] for stage in stages})
     if edited:
         print(f"{key}: NOT confirmed, these files are not what the stage wrote by dvc.lock:")
         print("\n".join(f"  {out}" for out in edited))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from tradeoff.core.files import checkpoints_folder
 
 CELLS = Path(".dvc", "tmp", "cells")
 CODE = ("src", "stages")
+MARK = "TRADEOFF_REPRODUCES"  # in the environment of all that a `tradeoff reproduce` starts
 
 
 class CannotStart(Exception):
@@ -93,7 +95,9 @@ def scratch(root: Path, commit: str, name: str, cache: Path) -> Path:
     """A bare worktree of a commit that shares the cache."""
     folder = root / CELLS / name
     remove(root, name)
-    git(root, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+    # Forced twice: git keeps a worktree locked that it was killed while making.
+    force = ("--force", "--force")
+    git(root, "worktree", "add", "--quiet", *force, "--detach", str(folder), commit)
     # Settings of this machine, such as a remote's password, hold in the worktree too.
     local = root / ".dvc" / "config.local"
     if local.exists():
@@ -133,10 +137,28 @@ def clean(root: Path) -> None:
 
 def end_processes(folder: Path) -> None:
     """End every process of ours on this machine that works in a folder."""
+    _end(lambda process: Path(process.cwd()).is_relative_to(folder))
+
+
+def end_left_over(root: Path) -> None:
+    """End what a killed `tradeoff reproduce` has left running on this machine.
+
+    To be called by the only one that may run there: what bears the mark is another's.
+    """
+    _end(lambda process: process.environ().get(MARK) == str(root))
+    os.environ[MARK] = str(root)
+
+
+def ours() -> Iterator[psutil.Process]:
+    """The other processes of this machine; some can tell nothing, being another's."""
+    return (process for process in psutil.process_iter() if process.pid != os.getpid())
+
+
+def _end(chosen: Callable[[psutil.Process], bool]) -> None:
     found = []
-    for process in psutil.process_iter():
+    for process in ours():
         try:
-            if Path(process.cwd()).is_relative_to(folder) and process.pid != os.getpid():
+            if chosen(process):
                 process.terminate()
                 found.append(process)
         except (psutil.Error, OSError):

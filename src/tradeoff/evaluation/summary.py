@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tradeoff.attacks.suites.ledger import Array, Ledger, load_ledger
+from tradeoff.attacks.suites.ledger import Array, BadLedger, Ledger, load_ledger
 from tradeoff.attacks.suites.metrics import (
     accuracies,
     by_class,
@@ -50,10 +50,41 @@ def load_evaluated(cell: Cell) -> Evaluated:
     """The ledgers of a cell.
 
     Raises:
-        BadLedger: one is missing, damaged or of another cell.
+        BadLedger: one is missing, damaged, of another cell, or of another threat or other attacks
+            than params.yaml has now.
     """
-    suites = ("bounded", "autoattack", "minimal")
-    return Evaluated(cell, *(load_ledger(cell.ledger(s), cell.key, s) for s in suites))
+    return Evaluated(
+        cell, *(_ledger(cell, suite) for suite in ("bounded", "autoattack", "minimal"))
+    )
+
+
+def _ledger(cell: Cell, suite: str) -> Ledger:
+    path = cell.ledger(suite)
+    ledger = load_ledger(path, cell.key, suite)
+    attacks = cell.dataset.suite(suite).attacks
+    wanted = _dotted(
+        {
+            "threat": cell.dataset.threat.model_dump(),
+            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
+        }
+    )
+    found = _dotted({name: ledger.about.get(name) for name in ("threat", "attacks")})
+    for name in wanted | found:
+        if found.get(name) != wanted.get(name):
+            raise BadLedger(
+                f"{path}: of another run: {name} was {found.get(name)}, params.yaml has "
+                f"{wanted.get(name)}; delete it and run: dvc repro attack@{cell.key}-{suite}"
+            )
+    return ledger
+
+
+def _dotted(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Values by their place, such as threat.epsilon."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        place = f"{before}{name}"
+        found |= _dotted(value, f"{place}.") if isinstance(value, dict) else {place: value}
+    return found
 
 
 def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:

@@ -78,8 +78,10 @@ def test_a_missing_ledger_says_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("cell", "suite"), [("at-vgg16-digits-0", SUITE), (CELL, "autoattack")])
 def test_another_runs_ledger_is_refused(cell: str, suite: str, tmp_path: Path) -> None:
-    with pytest.raises(BadLedger, match=re.escape(f"belongs to {CELL}, suite {SUITE}; delete it")):
-        load_ledger(written(tmp_path), cell, suite)
+    file = written(tmp_path)
+    says = f"{file}: belongs to {CELL}, suite {SUITE}; delete it"
+    with pytest.raises(BadLedger, match=re.escape(says)):
+        load_ledger(file, cell, suite)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip file at all" * 10])
@@ -127,5 +129,5 @@ def test_truncated_ledgers_are_refused(share: float, tmp_path: Path) -> None:
     file = written(tmp_path)
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(BadLedger, match="damaged or not a ledger"):
+    with pytest.raises(BadLedger, match=re.escape(f"{file}: damaged or not a ledger")):
         load_ledger(file, CELL, SUITE)

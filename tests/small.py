@@ -1,0 +1,24 @@
+"""Settings with which the real stages take seconds, for tests that run all of them."""
+
+from typing import Any
+
+CELLS = ("standard-resnet18-digits-0", "trades-resnet18-digits-0")
+
+
+def shrink(params: Any) -> None:
+    """Change params.yaml to two cells of digits with few images and small budgets."""
+    params["study"].update(
+        defenses=["standard", "trades"], architectures=["resnet18"], datasets=["digits"], seeds=[0]
+    )
+    digits = params["datasets"]["digits"]
+    digits["split"].update(validation=40, test=60, limit=200)
+    digits["train"].update(epochs=2)
+    digits["suites"]["bounded"].update(images=20)
+    digits["suites"]["autoattack"].update(images=10)
+    digits["suites"]["minimal"] = {"images": 5}
+    fmn = params["suites"]["minimal"]["attacks"]["fmn_linf"]
+    params["suites"]["minimal"]["attacks"] = {"fmn_linf": fmn}
+    for other in params["datasets"].values():
+        other["suites"]["minimal"] = other["suites"]["minimal"] if other is digits else {}
+    params["transfer"].update(images=20, steps=2)
+    params["statistics"].update(resamples=50)
