@@ -142,6 +142,8 @@ def _is_another(user: dict[str, Any]) -> bool:
     program, *arguments = user["cmd"].split(" ")
     try:
         words = " ".join(psutil.Process(int(user["pid"])).cmdline())
+    except psutil.ZombieProcess:  # killed, and nobody has waited for it
+        return True
     except psutil.Error:
         return False
     own = " ".join(arguments) or Path(program).name
