@@ -28,7 +28,7 @@ def main(cell: str, suite: str) -> None:
     data = load_prepared(dataset.prepared, dataset.name)
     blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     models = {
-        version: load_model(chosen.model(version), blueprint, device)
+        version: load_model(chosen.model(version), blueprint, device, cell)
         for version in attacks.versions
     }
     test = data.test.first(attacks.images).to(device)
@@ -40,8 +40,7 @@ def main(cell: str, suite: str) -> None:
         "cell": cell,
         "suite": suite,
         "classes": len(data.classes),
-        "threat": dataset.threat.model_dump(),
-        "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks.attacks},
+        **dataset.evaluation(suite),
         "trained_with": read_origin(chosen.model(attacks.versions[0])),
         "attacked_with": provenance(device),
     }

@@ -35,7 +35,7 @@ def main(dataset: str) -> None:
     shown = {}
     for cell in cells:
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        model = load_model(cell.model("best"), blueprint, device)
+        model = load_model(cell.model("best"), blueprint, device, cell.key)
         counts["parameters", cell.architecture] = examples.parameter_count(model)
         shown[cell.architecture, cell.defense] = examples.attack_model(
             fold(model),

@@ -47,8 +47,8 @@ def main(cell: str) -> None:
         checkpoint = Checkpoint(checkpoint_path(chosen, model, data, plan), interrupted)
         trained = fit(model, data, plan, progress.training, checkpoint)
     origin = provenance(device, compilation=trained.compilation)
-    save_model(trained.best, blueprint, chosen.model("best"), origin)
-    save_model(trained.last, blueprint, chosen.model("last"), origin)
+    save_model(trained.best, blueprint, chosen.model("best"), origin, cell)
+    save_model(trained.last, blueprint, chosen.model("last"), origin, cell)
     write_history(trained.history, chosen.history)
     checkpoint.done()
 

@@ -29,7 +29,7 @@ def main(dataset: str) -> None:
     models = {}
     for key, cell in cells.items():
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        models[key] = fold(load_model(cell.model("best"), blueprint, device))
+        models[key] = fold(load_model(cell.model("best"), blueprint, device, key))
     test = data.test.first(settings.images).to(device)
     outcome = transfer(
         models,

@@ -99,6 +99,17 @@ def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{file}: damaged or not a model of this study")
 
 
+def test_another_cells_model_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "best"
+    save_model(built().state_dict(), BLUEPRINT, file, cell="at-resnet18-digits-0")
+    load_model(file, BLUEPRINT, CPU, "at-resnet18-digits-0")
+    with pytest.raises(ModelMismatch) as caught:
+        load_model(file, BLUEPRINT, CPU, "at-resnet18-digits-1")
+    assert str(caught.value) == (
+        f"{file}: is the model of at-resnet18-digits-0, not of at-resnet18-digits-1"
+    )
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "best"
     with pytest.raises(ModelMismatch, match="not there; train the cell first"):

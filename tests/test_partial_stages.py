@@ -57,7 +57,7 @@ def attacked(cell: Cell) -> None:
         cell.model(version).parent.mkdir(parents=True, exist_ok=True)
         cell.model(version).write_text("")
     for suite in cell.dataset.suites:
-        write_ledger(cell.ledger(suite), cell.key, suite, [0, 0, 0, 0, cell.seed])
+        write_ledger(cell, suite, [0, 0, 0, 0, cell.seed])
 
 
 def failed(stage: str, error: str) -> None:
@@ -124,7 +124,7 @@ def test_transfer_and_examples_take_the_models_that_are_there(folder: Path) -> N
     for cell in (at, *dtrades):
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
         model = build_model(blueprint, data.mean, data.std, cell.seed)
-        save_model(model.state_dict(), blueprint, cell.model("best"))
+        save_model(model.state_dict(), blueprint, cell.model("best"), cell=cell.key)
 
     assert "3 of 4 models" in run("transfer")
     found = table("transfer")

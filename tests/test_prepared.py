@@ -1,6 +1,7 @@
 """The prepared file: its splits, its bytes, and what is refused."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests import tiny
@@ -179,6 +181,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_prepared(file, "made_up")
     with pytest.raises(DataMissing, match=r"not there; make it with: dvc repro prepare@mnist"):
         load_prepared(tmp_path / "nothing", "mnist")
+    save_prepared(tiny.made_up(), file)
+    tensors = load_file(file)
+    for about in ("words", ["list"], {"white": 255}):
+        save_file(tensors, file, metadata={"about": json.dumps(about)})
+        with pytest.raises(DataMissing, match="damaged or not a prepared file"):
+            load_prepared(file, "made_up")
     save_prepared(tiny.made_up(), file)
     with pytest.raises(DataMissing) as caught:
         load_prepared(file, "mnist")

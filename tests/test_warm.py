@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tradeoff.core.warm import VARIABLE, warm
@@ -114,6 +115,29 @@ def test_a_stage_ends_with_the_one_that_asked(server: dict[str, str], folder: Pa
             return
         time.sleep(0.05)
     raise AssertionError("the stage goes on though nobody waits for it")
+
+
+def test_the_server_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    script = """
+import subprocess, sys
+server = subprocess.Popen([sys.executable, "-m", "tradeoff.core.warm", "socket"],
+                          stdout=subprocess.PIPE, start_new_session=True)
+server.stdout.readline()
+print(server.pid)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    for _ in range(200):
+        try:
+            if psutil.Process(int(done.stdout)).status() == "zombie":
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server goes on though nobody is there to ask")
 
 
 def test_without_a_server_the_stage_runs_by_itself(folder: Path) -> None:

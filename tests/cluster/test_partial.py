@@ -32,7 +32,8 @@ SCRIPTS = {
     """,
     "attack": """
         from tests.evaluation.ledgers import write_ledger
-        write_ledger(Path(f"ledgers/digits/{cell}-{suite}.npz"), cell, suite)
+        from tradeoff.core.study import Study
+        write_ledger(Study.load().cell(cell), suite)
         write(f"metrics/digits/{cell}-{suite}.json", "{}")
     """,
     "transfer": """

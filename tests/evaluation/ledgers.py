@@ -1,12 +1,12 @@
 """Ledgers written by hand."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import CHECKS, Ledger, save_ledger
+from tradeoff.core.study import Cell
 
 LABELS = [0, 0, 1, 1, 2]
 CLEAN = {"best": [0, 0, 1, 0, 2], "last": [0, 1, 1, 1, 0]}  # predictions: 4 and 3 right
@@ -32,10 +32,11 @@ def suites(square: list[int] | None = None) -> dict[str, Ledger]:
     return {"bounded": ledger(), "autoattack": auto, "minimal": minimal}
 
 
-def write_ledger(path: Path, cell: str, suite: str, square: list[int] | None = None) -> None:
+def write_ledger(cell: Cell, suite: str, square: list[int] | None = None) -> None:
     """Write one of `suites` as that of a cell."""
     found = suites(square)[suite]
-    save_ledger(replace(found, about=found.about | {"cell": cell}), path)
+    about = found.about | {"cell": cell.key} | cell.dataset.evaluation(suite)
+    save_ledger(replace(found, about=about), cell.ledger(suite))
 
 
 def ledger(

@@ -241,13 +241,8 @@ def test_the_confusion_of_the_proposals_first_seed() -> None:
 def written(subject: Evaluated, **about: object) -> None:
     """Put the ledgers where a cell's are, with what the attacks say of themselves."""
     for suite in ("bounded", "autoattack", "minimal"):
-        attacks = subject.cell.dataset.suite(suite).attacks
-        own = {
-            "threat": {"norm": "l2", "epsilon": EPSILON},
-            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
-        }
         item = getattr(subject, suite)
-        said = replace(item, about=item.about | own | about)
+        said = replace(item, about=item.about | subject.cell.dataset.evaluation(suite) | about)
         save_ledger(said, subject.cell.ledger(suite))
 
 

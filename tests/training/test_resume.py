@@ -87,6 +87,13 @@ def test_a_torn_state_is_no_state(tmp_path: Path, keep: float) -> None:
     assert digest(attempt("at", Checkpoint(path))) == digest(train("at"))
 
 
+def test_something_else_is_no_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    for content in (b"a line of text\n", b"\x00" * 100, b"[1, 2]"):
+        path.write_bytes(content)
+        assert Checkpoint(path).load() is None
+
+
 def test_nothing_is_left_when_it_is_done(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "folder" / "state.pt")
     attempt("at", checkpoint)

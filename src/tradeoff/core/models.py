@@ -49,11 +49,15 @@ def build_model(
 
 
 def save_model(
-    state: dict[str, Tensor], blueprint: Blueprint, path: Path, origin: dict[str, str] | None = None
+    state: dict[str, Tensor],
+    blueprint: Blueprint,
+    path: Path,
+    origin: dict[str, str] | None = None,
+    cell: str | None = None,
 ) -> None:
-    """Write a state dict with its blueprint and provenance, whole or not at all."""
+    """Write a state dict with its blueprint, provenance and cell, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    about = json.dumps({"blueprint": asdict(blueprint), "origin": origin or {}})
+    about = json.dumps({"blueprint": asdict(blueprint), "cell": cell, "origin": origin or {}})
     with whole(path) as partial:
         # One entry: safetensors writes several in any order, and the bytes would differ.
         save_file(tensors, partial, metadata={"about": about})
@@ -66,15 +70,21 @@ def read_origin(path: Path) -> dict[str, str]:
     return origin
 
 
-def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Sequential:
+def load_model(
+    path: Path, blueprint: Blueprint, device: torch.device, cell: str | None = None
+) -> nn.Sequential:
     """The model in eval mode, its parameters frozen.
 
+    Args:
+        cell: whose model it must be; None: any cell's of the blueprint.
+
     Raises:
-        ModelMismatch: the file is missing, damaged, or of another blueprint.
+        ModelMismatch: the file is missing, damaged, or of another blueprint or cell.
     """
     try:
         with safe_open(path, "pt") as file:
-            found = dict(json.loads((file.metadata() or {})["about"])["blueprint"])
+            about = json.loads((file.metadata() or {})["about"])
+            found, owner = dict(about["blueprint"]), about["cell"]
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise ModelMismatch(f"{path}: not there; train the cell first") from None
@@ -83,6 +93,8 @@ def load_model(path: Path, blueprint: Blueprint, device: torch.device) -> nn.Seq
     for name, expected in asdict(blueprint).items():
         if found.get(name) != expected:
             raise ModelMismatch(f"{path}: {name} is {found.get(name)}, params want {expected}")
+    if cell not in (None, owner):
+        raise ModelMismatch(f"{path}: is the model of {owner}, not of {cell}")
     ones = [1.0] * blueprint.channels
     model = build_model(blueprint, ones, ones, seed=0)
     try:

@@ -150,14 +150,15 @@ def load_prepared(path: Path, name: str) -> Prepared:
                 )
                 for part in SPLITS
             )
+            found, classes = about["name"], tuple(about["classes"])
+            mean, std = about["mean"], about["std"]
     except FileNotFoundError:
         raise DataMissing(f"{path}: not there; make it with: dvc repro prepare@{name}") from None
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataMissing(
             f"{path}: damaged or not a prepared file ({error}); delete it and run: "
             f"dvc repro prepare@{name}"
         ) from None
-    if about["name"] != name:
-        raise DataMissing(f"{path}: holds {about['name']}, not {name}; delete it and prepare again")
-    classes = tuple(about["classes"])
-    return Prepared(name, train, validation, test, classes, about["mean"], about["std"])
+    if found != name:
+        raise DataMissing(f"{path}: holds {found}, not {name}; delete it and prepare again")
+    return Prepared(name, train, validation, test, classes, mean, std)

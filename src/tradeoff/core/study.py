@@ -225,6 +225,14 @@ class Dataset:
         """
         return _named(self.suites, name)
 
+    def evaluation(self, suite: str) -> dict[str, Any]:
+        """Threat and attacks of a suite, as its ledgers record them."""
+        attacks = self.suite(suite).attacks
+        return {
+            "threat": self.threat.model_dump(),
+            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
+        }
+
     @property
     def prepared(self) -> Path:
         return Path("data", f"{self.name}.safetensors")

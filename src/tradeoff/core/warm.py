@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "TRADEOFF_WARM"
+PATIENCE = 2.0  # seconds between two looks at who started the server
 LIBRARIES = (
     "torch",
     "torch.optim.swa_utils",
@@ -65,8 +66,14 @@ def serve(path: str) -> None:
         listening.bind(path)
         listening.listen()
         print("ready", flush=True)
-        while True:
-            connection, _ = listening.accept()
+        listening.settimeout(PATIENCE)
+        parent = os.getppid()
+        while os.getppid() == parent:  # else it was killed, and nobody is left to ask
+            try:
+                connection, _ = listening.accept()
+            except TimeoutError:
+                continue
+            connection.setblocking(True)
             if os.fork() == 0:
                 listening.close()
                 _child(connection)

@@ -155,7 +155,7 @@ def _evaluate_files(given: argparse.Namespace) -> Evaluation:
         cell = study.cell(given.model)
         data = load_prepared(cell.dataset.prepared, cell.dataset.name)
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        model: nn.Module = load_model(cell.model("best"), blueprint, device)
+        model: nn.Module = load_model(cell.model("best"), blueprint, device, cell.key)
         images, labels = data.test.images.to(device), data.test.labels.to(device)
     else:
         model = load_exported(Path(given.model), device)

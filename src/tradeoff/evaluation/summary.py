@@ -61,14 +61,8 @@ def load_evaluated(cell: Cell) -> Evaluated:
 def _ledger(cell: Cell, suite: str) -> Ledger:
     path = cell.ledger(suite)
     ledger = load_ledger(path, cell.key, suite)
-    attacks = cell.dataset.suite(suite).attacks
-    wanted = _dotted(
-        {
-            "threat": cell.dataset.threat.model_dump(),
-            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
-        }
-    )
-    found = _dotted({name: ledger.about.get(name) for name in ("threat", "attacks")})
+    evaluation = cell.dataset.evaluation(suite)
+    wanted, found = _dotted(evaluation), _dotted({n: ledger.about.get(n) for n in evaluation})
     for name in wanted | found:
         if found.get(name) != wanted.get(name):
             raise BadLedger(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import nn
@@ -49,7 +48,7 @@ class Checkpoint:
         try:
             state: dict[str, Any] = torch.load(self._path, "cpu", weights_only=True)
             return state
-        except (OSError, RuntimeError, BadZipFile, EOFError, ValueError):
+        except Exception:  # whatever torch says of a file that is damaged or no state: begin anew
             return None
 
     def save(self, state: dict[str, Any]) -> None:

@@ -242,6 +242,16 @@ def test_an_interrupted_suite_goes_on_where_it_stopped(
     assert list(tmp_path.iterdir()) == [], "a finished suite leaves nothing behind"
 
 
+def test_what_a_crash_left_empty_is_computed_again(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    expected = {"row": {"column": np.arange(3)}}
+    checkpoints.get("part", lambda: expected)
+    for content in (b"", b"PK\x03\x04", b"words"):
+        (tmp_path / "part.npz").write_bytes(content)
+        found = checkpoints.get("part", lambda: expected)
+        np.testing.assert_array_equal(found["row"]["column"], np.arange(3))
+
+
 def test_another_model_or_budget_does_not_take_up_what_was_left(
     tmp_path: Path, calls: list[dict[str, Any]]
 ) -> None:

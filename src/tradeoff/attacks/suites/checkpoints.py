@@ -49,7 +49,7 @@ class Checkpoints:
                     row, _, column = key.rpartition("/")
                     parts.setdefault(row, {})[column] = file[key]
                 return parts
-        except (OSError, BadZipFile, ValueError):  # not there, or cut off by a crash
+        except (OSError, EOFError, BadZipFile, ValueError):  # not there, or cut off by a crash
             pass
         parts = compute()
         flat: dict[str, Any] = {
