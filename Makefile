@@ -22,7 +22,7 @@ experiments: setup ## what experiments changed, without their hundreds of files
 		--drop '^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created)'
 
 test: setup .venv/cluster ## run the tests
-	python -m pytest -n auto
+	python -m pytest -n auto --dist worksteal
 
 lint: setup ## style
 	ruff check

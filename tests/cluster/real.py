@@ -79,8 +79,12 @@ def surroundings(study: Toy, folder: Path, served: bool = True) -> Iterator[Surr
         "TMPDIR": str(folder / "tmp"),
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
     }
-    variables = {name: text for name, text in plain.items() if not name.startswith("XDG_")}
+    # Other folders: of the desktop, and of torch's compiler, which names them once it has run.
+    elsewhere = [name for name in plain if name.startswith(("XDG_", "TORCHINDUCTOR_", "TRITON_"))]
+    variables = {name: text for name, text in plain.items() if name not in elsewhere}
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name in elsewhere:
+            patch.delenv(name, raising=False)
         for name, text in changed.items():
             patch.setenv(name, text)
         server = stack.enter_context(warm()) if served else {VARIABLE: ""}

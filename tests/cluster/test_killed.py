@@ -1,6 +1,6 @@
 """Real runs, killed at random moments of all stages and run again, end as a run left alone.
 
-Ten moments; TRADEOFF_SLOW=1 makes it fifty. The clock that stages take seconds from stands still,
+Five moments; TRADEOFF_SLOW=1 makes it fifty. The clock that stages take seconds from stands still,
 so that every byte can be compared: reports show seconds.
 """
 
@@ -24,7 +24,7 @@ WORKERS = (sys.executable, "-m", "tradeoff", "reproduce", "--jobs", "2")
 PLANS = (
     [(DVC, True, 20), (WORKERS, True, 15), (DVC, False, 15)]
     if os.environ.get("TRADEOFF_SLOW")
-    else [(DVC, True, 6), (WORKERS, True, 4)]
+    else [(DVC, True, 3), (WORKERS, True, 2)]
 )
 # Who is sent what: the stage, those that wait for it (DVC, tradeoff), or all of them at once.
 WAYS = [
