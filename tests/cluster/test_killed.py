@@ -1,7 +1,8 @@
 """Real runs, killed at random moments of all stages and run again, end as a run left alone.
 
-Five moments; TRADEOFF_SLOW=1 makes it fifty. The clock that stages take seconds from stands still,
-so that every byte can be compared: reports show seconds.
+Five moments of `dvc repro`; TRADEOFF_SLOW=1 makes it fifty, some of `tradeoff reproduce`. The
+clock that stages take seconds from stands still, so that every byte can be compared: reports show
+seconds.
 """
 
 import os
@@ -24,7 +25,7 @@ WORKERS = (sys.executable, "-m", "tradeoff", "reproduce", "--jobs", "2")
 PLANS = (
     [(DVC, True, 20), (WORKERS, True, 15), (DVC, False, 15)]
     if os.environ.get("TRADEOFF_SLOW")
-    else [(DVC, True, 3), (WORKERS, True, 2)]
+    else [(DVC, True, 5)]
 )
 # Who is sent what: the stage, those that wait for it (DVC, tradeoff), or all of them at once.
 WAYS = [
