@@ -8,6 +8,8 @@ from torch import nn
 
 from tests import tiny
 from tradeoff.core.device import place
+from tradeoff.core.folding import fold
+from tradeoff.core.grey import GreyConvolution
 from tradeoff.core.models import Blueprint, build_model
 
 CPU = torch.device("cpu")
@@ -29,6 +31,16 @@ def test_whole_vectors_are_channels_last_but_for_the_first_layer(name: str, chan
     first, *others = layouts(place(network(name, 0.25, channels), CPU))
     assert not first
     assert all(others)
+
+
+def test_a_twins_first_layer_gives_channels_last_features_of_grey_images() -> None:
+    """Without a copy: images of one channel have both layouts."""
+    twin = fold(network("resnet18", 0.25))
+    first = next(module for module in twin.modules() if isinstance(module, GreyConvolution))
+    first._forward_hooks.clear()
+    features = first(torch.rand(2, 1, 8, 8))
+    assert features.is_contiguous(memory_format=torch.channels_last)
+    assert not features.is_contiguous()
 
 
 @pytest.mark.parametrize("width", [0.0625, 0.125, 0.1875])

@@ -124,6 +124,41 @@ class Crossed(nn.Module):
         return self.last(self.convolution(self.norm(inputs)).flatten(1))
 
 
+class ReadTwice(nn.Module):
+    """What the ReLU could write over is read by another layer too, before or after it."""
+
+    def __init__(self, after: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 1, 3, padding=1)
+        self.rectifier = nn.ReLU()
+        self.last = nn.Linear(64, 3)
+        self.after = after
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.convolution(inputs)
+        square = None if self.after else features * features
+        rectified = self.rectifier(features)
+        square = features * features if square is None else square
+        return self.last((rectified + square).flatten(1))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_relu_whose_input_is_read_elsewhere_does_not_write_over_it(after: bool) -> None:
+    """Read before, it breaks the gradients alone; read after, the logits."""
+    torch.manual_seed(0)
+    model = ReadTwice(after).eval()
+    inputs, _ = tiny.batch(4)
+    assert fold_if_same(model, inputs) is model
+
+
+def test_only_the_twins_relus_write_over_their_inputs() -> None:
+    model = golden.network()
+    model.train(False)
+    twin = fold(model)
+    assert all(layer.inplace for layer in twin.modules() if isinstance(layer, nn.ReLU))
+    assert not any(layer.inplace for layer in model.modules() if isinstance(layer, nn.ReLU))
+
+
 def test_a_model_that_cannot_be_folded_is_used_as_it_is() -> None:
     crossed = Crossed()
     disturb(crossed, seed=1)

@@ -24,8 +24,8 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        residual = F.relu(self.bn1(self.conv1(features)))
-        return F.relu(self.bn2(self.conv2(residual)) + self.downsample(features))
+        residual = F.relu(self.bn1(self.conv1(features)), inplace=True)
+        return F.relu(self.bn2(self.conv2(residual)) + self.downsample(features), inplace=True)
 
 
 class ResNet18(nn.Module):
@@ -47,7 +47,7 @@ class ResNet18(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        features = F.relu(self.bn1(self.conv1(images)))
+        features = F.relu(self.bn1(self.conv1(images)), inplace=True)
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         return self.fc(features.mean((2, 3)))
 

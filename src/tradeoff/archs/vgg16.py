@@ -28,7 +28,11 @@ class VGG16(nn.Module):
                 layers.append(Pool(2))
                 continue
             out = scaled(layer, width)
-            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [
+                nn.Conv2d(channels, out, 3, padding=1),
+                nn.BatchNorm2d(out),
+                nn.ReLU(inplace=True),
+            ]
             channels = out
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, classes)

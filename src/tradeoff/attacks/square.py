@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
 from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys, uniform
-from tradeoff.core.threat import Threat, per_sample, steepest
+from tradeoff.core.threat import Threat, steepest
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, for a budget of 10000
 DRAWN_TOGETHER = 64  # proposals whose random numbers are hashed at once
@@ -131,11 +131,16 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
             draws = uniform(block, 0, (DRAWN_TOGETHER, numbers)).to(images.dtype)
         drawn, side = draws[:, position], run.side(proposal)
         candidates = propose(images, best, drawn, side, run.threat.epsilon)
-        logits = model(candidates)
-        margins, fooled = margin(logits, labels), is_fooled(logits, labels)
-        better = fooled | (margins < lowest)
-        best = candidates.where(per_sample(better, best), best)
-        lowest = margins.where(better, lowest)
+        fooled = torch.zeros_like(labels, dtype=torch.bool)
+        # A square of what is there already is a query too, but its answer is known.
+        asked = (candidates != best).flatten(1).any(1).nonzero().squeeze(1)
+        if len(asked):
+            candidates, known = candidates[asked], lowest[asked]
+            logits = model(candidates)
+            margins, fooled[asked] = margin(logits, labels[asked]), is_fooled(logits, labels[asked])
+            better = fooled[asked] | (margins < known)
+            taken = asked[better]
+            best[taken], lowest[taken] = candidates[better], margins[better]
     result.images[rows] = best
     result.margin[rows] = lowest
     result.queries[rows] = run.queries

@@ -1,10 +1,14 @@
 """The machine at hand."""
 
+import ctypes
 import os
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from tradeoff.core.grey import GreyConvolution
 
 # What multiplies matrices on a GPU: each has its own switch for TF32.
 MATRIX_BACKENDS: tuple[Any, ...] = (
@@ -13,6 +17,11 @@ MATRIX_BACKENDS: tuple[Any, ...] = (
 )
 
 Model = TypeVar("Model", bound=nn.Module)
+
+# Of glibc's mallopt: from which size on free memory at the heap's end goes back to the system, and
+# from which size on a block is the system's from the start (the largest that it takes).
+TRIM_THRESHOLD = (-1, 2**31 - 1)
+MMAP_THRESHOLD = (-3, 2**25)
 
 # Floats in the widest vector of a CPU. With channels that do not fill such vectors, torch 2.14's
 # channels-last convolutions were seen to corrupt memory.
@@ -34,7 +43,20 @@ def pick_device(threads: int | None = None) -> torch.device:
     # Evaluation is float32; training asks for less where params.yaml says so.
     for backend in MATRIX_BACKENDS:
         backend.fp32_precision = "ieee"
+    keep_freed_memory()
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed; where there is another allocator, nothing happens.
+
+    Each pass of a network frees what the next one asks for. Memory that went back to the system
+    meanwhile is mapped anew, page by page: up to half the time of a small network's forward pass.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+            mallopt(option, value)
 
 
 def place(model: Model, device: torch.device) -> Model:
@@ -50,7 +72,10 @@ def place(model: Model, device: torch.device) -> Model:
         first, *others = convolutions
         for convolution in others:
             convolution.to(memory_format=torch.channels_last)
-        # The first works in the layout of the images, whose few channels do no harm there.
+        # The first works in the layout of the images, whose few channels do no harm there; that of
+        # one channel is both layouts at once.
+        if isinstance(first, GreyConvolution):
+            first.to(memory_format=torch.channels_last)
         if _channels_last not in first._forward_hooks.values():
             first.register_forward_hook(_channels_last)
     return model

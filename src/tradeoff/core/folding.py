@@ -1,8 +1,9 @@
 """An eval-mode twin of a network, with each BatchNorm folded into the convolution before it.
 
 In eval mode BatchNorm is a fixed affine map, so conv(x) W, then scale and shift, is one
-convolution. The twin has half the layers and no parameter gradients: an attack on it costs
-about two thirds of one on the model, and computes the same up to rounding.
+convolution. The twin has half the layers, writes ReLUs over their inputs and has no parameter
+gradients: an attack on it costs about two thirds of one on the model, and computes the same up to
+rounding.
 """
 
 import copy
@@ -23,6 +24,7 @@ class EvalTwin:
 
     def __init__(self, model: nn.Module) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        _rectify_in_place(self.module)
         self._pairs = _fold_structure(model, self.module)
         place(self.module, next(model.parameters()).device)
         state = model.state_dict(keep_vars=True)
@@ -56,12 +58,16 @@ def fold(model: nn.Module) -> nn.Module:
 def fold_if_same(model: nn.Module, images: Tensor) -> nn.Module:
     """The folded twin of anybody's model in eval mode; the model itself where that is another.
 
-    Whether children are applied in their order, no one can tell from outside. So the twin must
-    give the same logits for `images`, up to rounding.
+    Whether children are applied in their order, no one can tell from outside, nor who reads what
+    a ReLU writes over. So the twin must give the same logits for `images`, up to rounding, and
+    have gradients.
     """
     try:
         twin = fold(model)
         expected, found = model(images), twin(images)
+        with torch.enable_grad():
+            point = images[:1].clone().requires_grad_()
+            torch.autograd.grad(twin(point).sum(), point)
     except (RuntimeError, NotImplementedError):  # compiled modules cannot be copied or changed
         return model
     tolerance = 1e-3 * expected.abs() + 1e-4 * expected.abs().max()
@@ -90,3 +96,11 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
                 setattr(copied, second, nn.Identity().eval())
                 pairs.append((convolution, norm, folded))
     return pairs
+
+
+def _rectify_in_place(twin: nn.Module) -> None:
+    """Let each ReLU write over what the convolution or BatchNorm before it gives."""
+    for module in twin.modules():
+        for before, rectifier in pairwise(module.children()):
+            if isinstance(rectifier, nn.ReLU) and isinstance(before, nn.Conv2d | nn.BatchNorm2d):
+                rectifier.inplace = True
