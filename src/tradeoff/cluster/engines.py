@@ -104,7 +104,7 @@ class Ray:
         room = there["GPU"] * per_gpu if with_gpus else there["CPU"]
         self.slots = min(jobs, int(room)) if jobs else max(1, int(room))
         # The head retries, in a new worktree: a retry by Ray could meet what a dead worker left.
-        needs = {"num_gpus": 1 / per_gpu} if with_gpus else {"num_cpus": 1}
+        needs = {"num_gpus": 1 / per_gpu, "num_cpus": 0} if with_gpus else {"num_cpus": 1}
         self._task = ray.remote(max_retries=0, **needs)(run_cell)
         self._running: dict[Any, tuple[str, str]] = {}
 
