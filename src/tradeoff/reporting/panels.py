@@ -32,8 +32,7 @@ def panel_grid(
     """`count` panels in rows of `columns` with common scales; the language's decimal mark."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * max(columns, 2 if columns > 1 else 1), height * rows + 0.5),
-                    layout="constrained")  # fmt: skip
+    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     panels = list(grid.flat)
     for panel in panels[count:]:
