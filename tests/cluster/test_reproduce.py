@@ -177,7 +177,7 @@ def test_uncommitted_changes_are_taken_along_and_untracked_code_is_refused(
     not os.environ.get("TRADEOFF_SLOW"), reason="needs an idle machine; TRADEOFF_SLOW=1 runs it"
 )
 def test_many_workers_take_their_share_of_the_time(toy: Callable[..., Toy], tmp_path: Path) -> None:
-    sleeping = {"train": ("", "time.sleep(30)")}
+    sleeping = {"train": ("", "time.sleep(60)")}
     study = toy(sleeping, defenses=["at", "trades"], seeds=[0, 1])
     alone = study.copy(tmp_path / "alone")
 
