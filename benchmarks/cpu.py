@@ -106,7 +106,7 @@ def attack(threads: int, quick: bool) -> Iterator[Result]:
     options = autoattack.arguments().parse_args(["--threads", str(threads), *sizes.split()])
     rows = autoattack.compare(options)
     if len(rows) == 2:
-        ratio, target = rows[0].seconds / rows[1].seconds, autoattack.TARGET["cpu"]
+        ratio, target = autoattack.speedup(rows), autoattack.TARGET["cpu"]
         yield Result("AutoAttack over pyautoattack, times as fast", f"at least {target}",
                      f"{ratio:.2f}", ratio >= target)  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Square Attack against the authors' code, in strength, and against its own promises."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from pyautoattack.square import SquareAttack
 
 from tests.attacks.trained import L2, LINF, trained
+from tradeoff.attacks import square as module
 from tradeoff.attacks.square import square, square_share
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.threat import Threat, perturbation_norm
@@ -66,18 +69,34 @@ def test_starting_points_belong_to_the_sample(threat: Threat) -> None:
     assert not torch.equal(whole[7:9], other)
 
 
-def test_queries_are_the_proposals_and_not_all_of_them_reach_the_model() -> None:
-    model, images, labels, keys = trained().first(30)
+def test_queries_are_the_passes_and_the_proposals_that_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A square of what is there already costs a query, as in the paper, but no pass."""
-    asked: list[torch.Tensor] = []
-    handle = model.register_forward_hook(lambda _model, inputs, _logits: asked.extend(inputs[0]))
+    model, images, labels, keys = trained().first(30)
+    propose, seen, unchanged = module._new_square, 0, 0
+
+    def watch(*inputs: Any) -> torch.Tensor:
+        nonlocal unchanged
+        candidates = propose(*inputs)
+        unchanged += int((candidates == inputs[1]).flatten(1).all(1).sum())
+        return candidates
+
+    def count(_model: object, inputs: tuple[torch.Tensor], _logits: object) -> None:
+        nonlocal seen
+        seen += len(inputs[0])
+
+    monkeypatch.setattr(module, "_new_square", watch)
+    handle = model.register_forward_hook(count)
     try:
         found = square(model, images, labels, LINF, keys=keys, queries=50)
     finally:
         handle.remove()
+    assert unchanged > 0
+    # The check of the inputs looks at one image.
+    assert int(found.queries.sum()) == seen - 1 + unchanged
     fooled = model(found.images).argmax(1) != labels
     assert found.queries[~fooled].eq(51).all() and found.queries[fooled].lt(52).all()
-    assert len(asked) < int(found.queries.sum())
 
 
 def test_unused_budget_and_sizes_that_are_not_square() -> None:
