@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toys import Toy
 
-from tradeoff.cluster import lockfile, repair
+from tradeoff.cluster import doctor, lockfile, repair
 from tradeoff.cluster.status import digest
 from tradeoff.cluster.worktrees import CannotStart
 
@@ -103,6 +104,16 @@ def test_doctor_names_what_is_wrong_and_the_way_out(study: Toy) -> None:
     assert "BAD data       digits.safetensors is not the file of dvc.lock" in said
     assert "dvc repro prepare@digits" in said
     assert "src/extra.py" in said
+
+
+@pytest.mark.parametrize(("free", "good"), [(0.4e9, False), (2.4e9, None), (16e9, True)])
+def test_a_disk_is_full_only_where_digits_does_not_fit(
+    free: float, good: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    (finding,) = doctor.disk(tmp_path)
+    assert finding.good is good
+    assert ("make room" in finding.way_out) is (good is not True)
 
 
 IN_USE = Path(".dvc", "tmp", "rwlock")

@@ -18,7 +18,8 @@ from tradeoff.cluster.worktrees import CODE, CannotStart, cache_folder, git
 from tradeoff.core.fields import BadParams
 from tradeoff.core.study import Study
 
-ROOM = 5.0  # GB: models of the study, their copies in the cache, and the scratch of a run
+# GB: two models of a cell (about 50 MB each at full width), each a second time in DVC's cache.
+ROOM_FOR_DIGITS, ROOM_FOR_ALL = 0.5, 15.0
 ASK_TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
 
 
@@ -115,10 +116,17 @@ def torch(root: Path) -> Iterator[Finding]:
 
 def disk(root: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(root).free / 1e9
-    way = (
-        "" if free > ROOM else "make room, or `dvc cache dir` on another disk; `dvc gc -w` thins it"
+    says = f"{free:.1f} GB free in {root}"
+    if free > ROOM_FOR_ALL:
+        yield Finding("disk", True, says)
+        return
+    needs = f"digits takes up to {ROOM_FOR_DIGITS} GB, mnist and cifar10 {ROOM_FOR_ALL:.0f} GB"
+    yield Finding(
+        "disk",
+        None if free > ROOM_FOR_DIGITS else False,
+        f"{says}; {needs}",
+        "make room, or `dvc cache dir` on another disk; `dvc gc -w` thins it",
     )
-    yield Finding("disk", free > ROOM, f"{free:.1f} GB free in {root}", way)
 
 
 def repository(root: Path) -> Iterator[Finding]:
