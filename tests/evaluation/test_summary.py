@@ -59,7 +59,7 @@ def test_a_row_per_cell_with_the_headline_metrics() -> None:
         "NA_last": 0.6,
         "RA_last": 0.2,
         "RA_bounded": 0.4,
-        "passes": 7 * (5 * 2 * 2 + 5 * 2),
+        "queries": 7 * (5 * 2 * 2 + 5 * 2),
     }
     for name, value in expected.items():
         assert first[name] == (pytest.approx(value) if isinstance(value, float) else value), name

@@ -37,7 +37,8 @@ def square(
     """Minimise the margin by changing one square at a time (algorithm 1, with 2 or 3).
 
     Args:
-        queries: forward passes per restart: one for the start, the others for proposals.
+        queries: per restart: one for the start, the others for proposals; a proposal that
+            changes nothing is a query without a forward pass.
         p_init: the share of pixels in the first squares.
         rescale_schedule: stretch the schedule of p, made for 10000 queries, to `queries`;
             AutoAttack does not.
@@ -135,10 +136,11 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
         # A square of what is there already is a query too, but its answer is known.
         asked = (candidates != best).flatten(1).any(1).nonzero().squeeze(1)
         if len(asked):
-            candidates, known = candidates[asked], lowest[asked]
+            candidates, classes = candidates[asked], labels[asked]
             logits = model(candidates)
-            margins, fooled[asked] = margin(logits, labels[asked]), is_fooled(logits, labels[asked])
-            better = fooled[asked] | (margins < known)
+            margins, wrong = margin(logits, classes), is_fooled(logits, classes)
+            fooled[asked] = wrong
+            better = wrong | (margins < lowest[asked])
             taken = asked[better]
             best[taken], lowest[taken] = candidates[better], margins[better]
     result.images[rows] = best

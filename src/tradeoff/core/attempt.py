@@ -16,10 +16,11 @@ from tradeoff.core.losses import margin
 
 
 class Attempt(NamedTuple):
-    """The best adversarial images found, (N, C, H, W), and the forward passes each took, (N,).
+    """The best adversarial images found, (N, C, H, W), and the queries that each took, (N,).
 
-    For a bounded attack the best is the one of lowest margin, inside the threat whether it fools
-    the model or not; for a minimum-norm attack the nearest that fools it, or the image itself.
+    A query is a forward pass of the image; of Square also a proposal that needs none. For a bounded
+    attack the best is the one of lowest margin, inside the threat whether it fools the model or
+    not; for a minimum-norm attack the nearest that fools it, or the image itself.
     """
 
     images: Tensor

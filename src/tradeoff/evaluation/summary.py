@@ -98,7 +98,7 @@ def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:
                 "RA_last": robust(item.bounded, "last").mean(),
                 "RA_bounded": robust(item.bounded, "best").mean(),
                 "ECE": clean_calibration_error(item.bounded, "best"),
-                "passes": sum(int(x["queries"].sum()) for x in (item.bounded, item.autoattack)),
+                "queries": sum(int(x["queries"].sum()) for x in (item.bounded, item.autoattack)),
                 "backward_passes": sum(
                     round(float(x["gradients"].sum())) for x in (item.bounded, item.autoattack)
                 ),

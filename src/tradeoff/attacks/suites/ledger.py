@@ -13,7 +13,7 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
     prediction (v, a, n) int16   on the attacked image
     margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
     l0, l2, linf (v, a, n) float32  norms of the perturbation; l0 counts changed components
-    queries    (v, a, n) int32   forward passes that the attack spent on the image
+    queries    (v, a, n) int32   forward passes spent on the image (Square: proposals)
     gradients  (v, a, n) float32 backward passes, the mean over the images of its batch
     about    () str              JSON: cell, suite, number of classes, threat, attacks
 """
