@@ -5,11 +5,13 @@ real ones are at hand, `tests/datasets` reads those.
 """
 
 import gzip
+import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +22,20 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = {"train": 260, "test": 60}
 
-# Only the checksums are replaced: the generated files are read by the real code.
-WITHOUT_CHECKSUMS = """
-import os, runpy, sys
+# The stages one after another in a process that has imported torch once. Only the checksums are
+# replaced: the generated files are read by the real code.
+STAGES = """
+import contextlib, json, os, runpy, sys
 import torchvision.datasets.cifar
 import torchvision.datasets.utils
+from tests.pretended_gpu import any_gpu
+
 for module in (torchvision.datasets.utils, torchvision.datasets.cifar):
     module.check_integrity = lambda path, md5=None: os.path.exists(path)
-sys.argv = sys.argv[1:]
 sys.path.insert(0, "stages")
-runpy.run_path(sys.argv[0], run_name="__main__")
+with any_gpu() if os.environ["TRADEOFF_DEVICE"] == "cuda" else contextlib.nullcontext():
+    for sys.argv in json.loads(sys.argv[1]):
+        runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -107,12 +113,13 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
         yaml.dump(params, file)
 
 
-def run(folder: Path, *command: str, data: Path) -> str:
-    environment = {**os.environ, "TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": "cpu"}
+def run(folder: Path, commands: list[list[str]], data: Path, device: str) -> str:
+    """What the stages print."""
+    names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_CHECKSUMS, *command],
+        [sys.executable, "-c", STAGES, json.dumps(commands)],
         cwd=folder,
-        env=environment,
+        env=os.environ | names,
         capture_output=True,
         text=True,
         check=False,
@@ -122,29 +129,35 @@ def run(folder: Path, *command: str, data: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "write", "defense", "architecture"),
+    ("dataset", "write", "defense", "architecture", "device"),
     [
-        ("mnist", write_mnist, "dtrades", "vgg16"),
-        ("cifar10", write_cifar10, "faal", "resnet18"),
+        ("mnist", write_mnist, "dtrades", "vgg16", "cpu"),
+        ("cifar10", write_cifar10, "faal", "resnet18", "cuda"),
     ],
 )
-def test_a_cell_goes_through_all_stages(tmp_path, dataset, write, defense, architecture) -> None:
+def test_a_cell_goes_through_all_stages(
+    tmp_path: Path,
+    dataset: str,
+    write: Callable[[Path], None],
+    defense: str,
+    architecture: str,
+    device: str,
+) -> None:
+    """On a GPU as well; where there is none, on a pretended one."""
     data, folder = tmp_path / "files", tmp_path / "study"
     folder.mkdir()
     write(data)
     toy(folder, dataset, defense, architecture)
     cell = f"{defense}-{architecture}-{dataset}-0"
+    commands = [["stages/prepare.py", dataset], ["stages/train.py", cell]]
+    commands += [["stages/attack.py", cell, s] for s in ("bounded", "autoattack", "minimal")]
+    last = ("transfer", "examples", "summarize", "report")
+    commands += [[f"stages/{script}.py", dataset] for script in last]
 
-    assert "160 images for training, 40 for validation, 60 for the test" in run(
-        folder, "stages/prepare.py", dataset, data=data
-    )
-    assert "training will take about" in run(folder, "stages/train.py", cell, data=data)
-    for suite in ("bounded", "autoattack", "minimal"):
-        run(folder, "stages/attack.py", cell, suite, data=data)
-    run(folder, "stages/transfer.py", dataset, data=data)
-    run(folder, "stages/summarize.py", dataset, data=data)
-    run(folder, "stages/report.py", dataset, data=data)
+    said = run(folder, commands, data, device)
 
+    assert "160 images for training, 40 for validation, 60 for the test" in said
+    assert "training will take about" in said
     row = pd.read_csv(folder / "plots" / "cells" / f"{dataset}.csv").iloc[0]
     assert row["images"] == 20
     assert 0 <= row["RA"] <= row["NA"] <= 1

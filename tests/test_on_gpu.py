@@ -1,0 +1,211 @@
+"""What runs on a GPU: the same as on a CPU, and nothing left behind on the other device.
+
+On a machine without a GPU one is pretended (tests/pretended_gpu.py).
+"""
+
+import copy
+import importlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests import tiny
+from tests.attacks.trained import LINF, trained
+from tests.pretended_gpu import OnGpu, any_gpu
+from tests.training.test_loop import KNOBS
+from tradeoff.attacks.square import square
+from tradeoff.attacks.suites.ledger import Ledger
+from tradeoff.attacks.suites.run import run_suite
+from tradeoff.core.device import place
+from tradeoff.core.fields import Section
+from tradeoff.core.randomness import generator
+from tradeoff.core.study import Study
+from tradeoff.core.threat import Threat
+from tradeoff.evaluation import evaluate
+from tradeoff.evaluation.transfer import transfer
+from tradeoff.training.checkpoints import Checkpoint
+from tradeoff.training.estimate import estimated_seconds
+from tradeoff.training.loop import Interrupted, Trained, fit
+from tradeoff.training.plan import Plan
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def gpu() -> Iterator[torch.device]:
+    with any_gpu() as device:
+        yield device
+
+
+# --- the pretence itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        lambda here, there: here + there,
+        lambda here, there: torch.cat([there, here]),
+        lambda here, there: here[there.long()],
+        lambda here, there: there.masked_fill(here > 0, 1),
+        lambda here, there: nn.functional.cross_entropy(there[None], here.softmax(0)[None]),
+        lambda here, there: there.numpy(),
+        lambda here, there: np.asarray(there),
+        lambda here, there: torch.rand(3, generator=generator("x", device=there.device)),
+        lambda here, there: torch.rand(3, device=there.device, generator=generator("x")),
+        lambda here, there: torch.arange(3, device=there.device) + there.cpu(),
+    ],
+)
+def test_devices_do_not_mix(gpu: torch.device, mixture: Any) -> None:
+    with pytest.raises((RuntimeError, TypeError)):
+        mixture(torch.zeros(3), torch.zeros(3, device=gpu))
+
+
+def test_what_a_gpu_allows_is_allowed(gpu: torch.device) -> None:
+    there = torch.ones(3, device=gpu)
+    assert there.device.type == (there * 2).device.type == torch.zeros_like(there).device.type
+    assert there[torch.tensor([0, 1])].device.type == "cuda"
+    assert (there * torch.tensor(2.0)).tolist() == [2.0] * 3
+    assert there.cpu().device.type == "cpu"
+    assert there.to(gpu) is there
+    there[0] = 5
+    view = there.view(3, 1)
+    view[1] = 7
+    assert there.tolist() == [5, 7, 1]
+    model = nn.Linear(3, 1).to(gpu)
+    model(there).sum().backward()
+    assert model.weight.grad is not None
+    assert model.weight.grad.device.type == "cuda"
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def fitted(
+    device: torch.device, name: str, checkpoint: Checkpoint | None = None, **changes: Any
+) -> Trained:
+    defense, knobs = KNOBS[name]
+    plan = Plan(defense, knobs, tiny.settings(**changes), tiny.THREAT, 0)
+    model = place(tiny.network(), device)
+    assert estimated_seconds(model, tiny.made_up(), plan) > 0
+    return fit(model, tiny.made_up(), plan, lambda *told: None, checkpoint)
+
+
+RICH = {
+    "augment": "crop_flip",
+    "clip_gradient": 1.0,
+    "ema_decay": 0.9,
+    "micro_batch": 6,
+    "precision": "bf16",
+}
+
+
+@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("changes", [{}, RICH, {"optimizer": "sgd", "precision": "tf32"}])
+def test_every_defense_trains(gpu: torch.device, name: str, changes: dict[str, Any]) -> None:
+    trained = fitted(gpu, name, **changes)
+    for state in (trained.best, trained.last):
+        for tensor in state.values():
+            assert tensor.device.type == "cpu" and not isinstance(tensor, OnGpu)
+            assert tensor.isfinite().all()
+    assert all("peak_memory_mib" in row for row in trained.history)
+    if not changes:
+        expected = fitted(CPU, name).history[0]
+        for column in ("loss", "validation_natural_accuracy"):
+            assert trained.history[0][column] == pytest.approx(expected[column], rel=0.02)
+
+
+def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> None:
+    whole = fitted(gpu, "trades", ema_decay=0.9)
+    asked = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted):
+        fitted(gpu, "trades", Checkpoint(tmp_path / "state.pt", lambda: next(asked)), ema_decay=0.9)
+    state = Checkpoint(tmp_path / "state.pt").load()
+    assert state is not None and state["epoch"] == 1
+    resumed = fitted(gpu, "trades", Checkpoint(tmp_path / "state.pt"), ema_decay=0.9)
+    for name, tensor in whole.last.items():
+        torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+
+def ledger(device: torch.device, suite: str) -> Ledger:
+    """All attacks of a suite with few steps, on a few images."""
+    attacks = Study.load(ROOT / "params.yaml").dataset("digits").suite(suite)
+    short = tuple(replace(attack, knobs=shorter(attack.knobs)) for attack in attacks.attacks)
+    model, images, labels, _ = trained().first(6)
+    return run_suite(
+        {"best": place(copy.deepcopy(model), device)},
+        images.to(device),
+        labels.to(device),
+        LINF,
+        replace(attacks, attacks=short),
+        about={},
+    )
+
+
+def shorter(knobs: Section) -> Section:
+    budget = {name: min(value, 6) for name, value in knobs if isinstance(value, int)}
+    return knobs.model_copy(update=budget)
+
+
+@pytest.mark.parametrize("suite", ["bounded", "autoattack", "minimal"])
+def test_every_attack_finds_the_same(gpu: torch.device, suite: str) -> None:
+    found, expected = ledger(gpu, suite), ledger(CPU, suite)
+    assert found.attacks == expected.attacks
+    for name in ("fooled", "attempted", "clean_prediction"):
+        assert (found[name] == expected[name]).mean() > 0.98
+    for name in ("linf", "l2"):
+        np.testing.assert_allclose(found[name].mean(), expected[name].mean(), rtol=0.05)
+
+
+def test_square_l2(gpu: torch.device) -> None:
+    model, images, labels, keys = trained().first(8)
+    model = place(copy.deepcopy(model), gpu)
+    attempt = square(
+        model, images.to(gpu), labels.to(gpu), Threat("l2", 0.8), keys=keys.to(gpu), queries=30
+    )
+    assert attempt.images.device.type == "cuda"
+
+
+def test_transfer(gpu: torch.device) -> None:
+    _, images, labels, keys = trained().first(8)
+    models = {name: place(copy.deepcopy(trained().model), gpu) for name in "ab"}
+    outcome = transfer(
+        models, images.to(gpu), labels.to(gpu), LINF, keys=keys.to(gpu),
+        ensembles={}, steps=3, relative_step_size=0.5, batch_size=5,
+    )  # fmt: skip
+    assert isinstance(outcome.right["a"], np.ndarray)
+
+
+def test_anybodys_model(gpu: torch.device) -> None:
+    model, images, labels, _ = trained().first(8)
+    model = copy.deepcopy(model).to(gpu)
+    _, metrics = evaluate(model, images.to(gpu), labels.to(gpu), LINF, "bounded")
+    assert 0 <= metrics["RA"] <= metrics["NA"] <= 1
+
+
+# --- benchmarks --------------------------------------------------------------------------------
+
+
+def test_the_benchmarks_of_a_gpu(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    step, autoattack = map(importlib.import_module, ("step", "autoattack"))
+    monkeypatch.setattr(step, "matrix_rate", lambda device: 1e12)
+    sizes = ["--size=8", "--width=0.125", "--batch=4", "--steps=1", "--rounds=1"]
+    rows = step.measure(step.arguments().parse_args(["--device=cuda", "--precision=bf16", *sizes]))
+    assert all(row.share > 0 for row in rows)
+    step.print_rows(rows, "cuda")
+    small = ["--scale=0.02", "--samples=4", "--batches=2", "--threads=1"]
+    ours = autoattack.compare(autoattack.arguments().parse_args(["--device=cuda", *small]))[-1]
+    assert ours.seconds > 0
+    assert "ratio" in capsys.readouterr().out
