@@ -7,8 +7,8 @@ whenever they run, so that what runs is what DVC holds to be stale.
 import ast
 import contextlib
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -256,13 +256,16 @@ def test_no_dependency_is_superfluous(stage: str) -> None:
     assert not idle
 
 
-def test_every_stage_of_the_flow_has_a_script_that_explains_itself() -> None:
+def test_every_stage_of_the_flow_has_a_script_that_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
     assert sorted(flow["stages"]) == STAGES
     for stage in STAGES:
         script = ROOT / "stages" / f"{stage}.py"
-        help_text = subprocess.run(
-            [sys.executable, script, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+        monkeypatch.syspath_prepend(script.parent)
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(script), run_name="__main__")
         docstring = ast.get_docstring(ast.parse(script.read_text()))
-        assert docstring and docstring in " ".join(help_text.split())
+        assert docstring and docstring in " ".join(capsys.readouterr().out.split())
