@@ -19,6 +19,7 @@ from tradeoff.attacks.pgd import pgd
 from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.training import loop
 from tradeoff.training.contract import Loss, Step
 from tradeoff.training.loop import Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan, batches_per_epoch, search
@@ -247,6 +248,27 @@ def test_averaged_weights_are_what_is_validated_and_kept() -> None:
     assert validation_accuracy(averaged.last, False) == pytest.approx(
         averaged.history[-1]["validation_natural_accuracy"], abs=1e-6
     )
+
+
+def test_kernels_are_chosen_by_trial_in_epochs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of validation shrink: there every size would be tried."""
+    tried: dict[str, set[bool]] = {"training": set(), "validation": set()}
+
+    class Noted(Watched):
+        def training_loss(
+            self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
+        ) -> Loss:
+            tried["training"].add(torch.backends.cudnn.benchmark)
+            return super().training_loss(model, images, labels, step, knobs)
+
+    def noted(*given: Any) -> tuple[float, float]:
+        tried["validation"].add(torch.backends.cudnn.benchmark)
+        return 0.5, 0.5
+
+    monkeypatch.setattr(loop, "accuracies", noted)
+    watch(Noted())
+    assert tried == {"training": {True}, "validation": {False}}
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_clipping_bounds_the_step_and_is_off_by_default() -> None:

@@ -34,6 +34,21 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def one_batch_size() -> Iterator[None]:
+    """cuDNN tries its kernels on every new shape and keeps the fastest.
+
+    In an epoch that pays; in validation, whose batches shrink with each fooled image, it would
+    try them anew for every size.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def compiled(
     model: nn.Module,
     attacked: nn.Module,

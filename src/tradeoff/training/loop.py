@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
-from tradeoff.training.acceleration import compiled, precision
+from tradeoff.training.acceleration import compiled, one_batch_size, precision
 from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Step
@@ -83,7 +83,8 @@ def fit(
     validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
     steps = batches_per_epoch(len(train), settings.batch_size)
     while run.epoch < settings.epochs:
-        row = _epoch(run, networks, train, report, checkpoint)
+        with one_batch_size():
+            row = _epoch(run, networks, train, report, checkpoint)
         validated.refresh()
         try:
             natural, robust = accuracies(
@@ -203,8 +204,6 @@ def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
     settings = run.plan.settings
     twin = EvalTwin(run.model)
     device = train.labels.device
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # batches have one size: let it choose kernels
 
     def probe(model: nn.Module, attacked: nn.Module) -> None:
         count = min(settings.batch_size, len(train))
