@@ -1,11 +1,18 @@
 """Every benchmark still runs, with trivial sizes; what it prints is not judged."""
 
+import importlib
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
+
+from tests import tiny
+from tradeoff.core.randomness import generator
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = """
@@ -72,3 +79,29 @@ def test_autoattack(version: str) -> None:
     )  # fmt: skip
     assert "pyautoattack" in printed
     assert "same verdict" in printed
+
+
+def test_rounded_products_are_those_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product at a time: in a deep network the last bits of both part."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    rounded = importlib.import_module("precision").RoundedProducts
+    images, weights = tiny.batch(8)[0], generator("weights")
+    kernel = torch.randn(4, 1, 3, 3, generator=weights, requires_grad=True)
+    matrix = torch.randn(5, 64, generator=weights, requires_grad=True)
+    for product, weight in ((F.conv2d, kernel), (F.linear, matrix)):
+        given = images if product is F.conv2d else images.flatten(1)
+        plain = product(given, weight)
+        results = []
+        for mode in (rounded, nullcontext):
+            with mode(), torch.autocast("cpu", torch.bfloat16):
+                found = product(given, weight)
+            assert found.dtype == torch.bfloat16
+            gradient = torch.autograd.grad(found.float().square().sum(), weight)[0]
+            results.append((found.float(), gradient))
+            assert not torch.equal(found.float(), plain)
+        for ours, torchs in zip(*results, strict=True):
+            torch.testing.assert_close(
+                ours, torchs, rtol=2e-2, atol=2e-2 * float(torchs.detach().std())
+            )
+        with rounded():
+            assert torch.equal(product(given, weight), plain)
