@@ -201,6 +201,7 @@ def test_the_benchmarks_of_a_gpu(
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     step, autoattack = map(importlib.import_module, ("step", "autoattack"))
     monkeypatch.setattr(step, "matrix_rate", lambda device: 1e12)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # the benchmark leaves it on
     sizes = ["--size=8", "--width=0.125", "--batch=4", "--steps=1", "--rounds=1", "--threads=1"]
     rows = step.measure(step.arguments().parse_args(["--device=cuda", "--precision=bf16", *sizes]))
     assert all(row.share > 0 for row in rows)

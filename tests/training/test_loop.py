@@ -265,6 +265,7 @@ def test_kernels_are_chosen_by_trial_in_epochs_alone(monkeypatch: pytest.MonkeyP
         tried["validation"].add(torch.backends.cudnn.benchmark)
         return 0.5, 0.5
 
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(loop, "accuracies", noted)
     watch(Noted())
     assert tried == {"training": {True}, "validation": {False}}
