@@ -60,7 +60,9 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
     model = place(build_model(blueprint, data.mean, data.std, cell.seed), device)
     defense = importlib.import_module(f"tradeoff.defenses.{cell.defense}")
     plan = Plan(defense, cell.knobs, settings, threat, cell.seed)
-    model.load_state_dict(fit(model, data, plan, lambda *told: None).best)
+    with RoundedProducts() if device.type == "cpu" else nullcontext():
+        trained = fit(model, data, plan, lambda *told: None)
+    model.load_state_dict(trained.best)
     model.eval().requires_grad_(False)
     return accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
 
@@ -71,17 +73,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--architecture", default="resnet18")
     given = parser.parse_args()
-    rounded = pick_device().type == "cpu"
-    with RoundedProducts() if rounded else nullcontext():
-        compare(given, "products rounded to bf16" if rounded else "bf16")
-
-
-def compare(given: argparse.Namespace, how: str) -> None:
     study = Study.load()
     dataset = study.dataset("digits")
     device = pick_device(dataset.threads)
     data = load_prepared(Path(dataset.prepared), dataset.name)
-    print(f"{given.architecture}, {describe(device)}, torch {torch.__version__}, {how}")
+    print(f"{given.architecture}, {describe(device)}, torch {torch.__version__}")
     print("| defense | metric | float32 | bf16 | difference, mean and sd over seeds |")
     print("| --- | --- | --- | --- | --- |")
     for defense in given.defenses:

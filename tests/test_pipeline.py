@@ -265,7 +265,7 @@ def test_every_stage_of_the_flow_has_a_script_that_explains_itself(
         script = ROOT / "stages" / f"{stage}.py"
         monkeypatch.setattr(sys, "argv", [str(script), "--help"])
         monkeypatch.syspath_prepend(script.parent)
-        with pytest.raises(SystemExit, match="0"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             runpy.run_path(str(script), run_name="__main__")
         docstring = ast.get_docstring(ast.parse(script.read_text()))
         assert docstring and docstring in " ".join(capsys.readouterr().out.split())

@@ -20,6 +20,7 @@ from tradeoff.core.prepared import Prepared
 from tradeoff.core.randomness import sample_keys
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.training import loop
+from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Loss, Step
 from tradeoff.training.loop import Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan, batches_per_epoch, search
@@ -44,12 +45,14 @@ def train(
     seed: int = 0,
     model: nn.Module | None = None,
     data: Prepared | None = None,
+    checkpoint: Checkpoint | None = None,
     **changes: Any,
 ) -> Trained:
     """A cell of tiny size."""
     defense, knobs = KNOBS[name]
     plan = Plan(defense, knobs, tiny.settings(**changes), tiny.THREAT, seed)
-    return fit(model or tiny.network(seed), data or tiny.made_up(), plan, lambda *told: None)
+    model, data = model or tiny.network(seed), data or tiny.made_up()
+    return fit(model, data, plan, lambda *told: None, checkpoint)
 
 
 def digest(trained: Trained) -> str:

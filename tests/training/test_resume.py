@@ -14,7 +14,7 @@ from tradeoff.core.study import Study
 from tradeoff.training import checkpoints, loop
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.interruption import interruptions
-from tradeoff.training.loop import Interrupted, Trained, fit
+from tradeoff.training.loop import Interrupted, Trained
 from tradeoff.training.plan import Plan
 
 CHANGES: list[tuple[str, dict[str, Any]]] = [
@@ -36,10 +36,8 @@ class After:
 
 
 def attempt(name: str, checkpoint: Checkpoint, **changes: Any) -> Trained:
-    defense, knobs = KNOBS[name]
-    plan = Plan(defense, knobs, tiny.settings(**changes), tiny.THREAT, 0)
     torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
-    return fit(tiny.network(), tiny.made_up(), plan, lambda *told: None, checkpoint)
+    return train(name, checkpoint=checkpoint, **changes)
 
 
 @pytest.mark.parametrize(("name", "changes"), CHANGES)
