@@ -135,7 +135,8 @@ class Generator(torch.Generator):
 class Asking(TorchFunctionMode):
     """Sees what is asked of tensors on the CPU: to go to the GPU, to draw by a generator.
 
-    Below torch's functions a generator has no name, and "cuda" has to be a real device.
+    Below torch's functions a generator has no name, and "cuda" has to be a real device. Inside the
+    function that it lets through it sees nothing: there `OnGpu` answers for itself.
     """
 
     def __torch_function__(
