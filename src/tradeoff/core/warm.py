@@ -29,6 +29,7 @@ PATIENCE = 2.0  # seconds between two looks at who started the server
 LIBRARIES = (
     "torch",
     "torch.optim.swa_utils",
+    "torch._dynamo",  # an optimizer imports it when it is made
     "numpy",
     "pandas",
     "pydantic",
@@ -78,6 +79,9 @@ def serve(path: str) -> None:
                 listening.close()
                 _child(connection)
             connection.close()
+        Path(path).unlink()
+        with contextlib.suppress(OSError):  # others' files may be there
+            Path(path).parent.rmdir()
 
 
 def _child(connection: socket.socket) -> None:
