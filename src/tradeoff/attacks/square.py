@@ -159,11 +159,9 @@ def _stripes(images: Tensor, keys: Tensor, epsilon: float) -> Tensor:
 
 def _new_square(images: Tensor, best: Tensor, drawn: Tensor, side: int, epsilon: float) -> Tensor:
     """Algorithm 2 (linf): a square of +-epsilon, one sign per channel, replaces what was there."""
-    height, width = images.shape[2:]
-    rows, columns = _window(drawn[:, 0], side, height), _window(drawn[:, 1], side, width)
-    inside = (rows[:, :, None] & columns[:, None, :])[:, None]
-    signs = _signs(drawn[:, 2:])[:, :, None, None]
-    return (images + epsilon * signs).clamp(0, 1).where(inside, best)
+    window = _window(drawn[:, 0], drawn[:, 1], side, images.shape)
+    new = images.flatten(2).gather(2, window) + epsilon * _signs(drawn[:, 2:])[:, :, None]
+    return best.flatten(2).scatter(2, window, new.clamp(0, 1)).view_as(best)
 
 
 def _tiles(images: Tensor, keys: Tensor, epsilon: float) -> Tensor:
@@ -188,11 +186,11 @@ def _moved_square(images: Tensor, best: Tensor, drawn: Tensor, side: int, epsilo
 
     What clipping to [0, 1] has left unused of epsilon is spent there as well.
     """
-    channels, height, width = images.shape[1:]
+    channels = images.shape[1]
     delta = (best - images).flatten(2)
     unused = (epsilon**2 - delta.square().sum((1, 2))).clamp_min(0)[:, None, None] / channels
-    target = _window_indices(drawn[:, 0], drawn[:, 1], side, height, width).expand(-1, channels, -1)
-    source = _window_indices(drawn[:, 2], drawn[:, 3], side, height, width).expand(-1, channels, -1)
+    target = _window(drawn[:, 0], drawn[:, 1], side, images.shape)
+    source = _window(drawn[:, 2], drawn[:, 3], side, images.shape)
     old = delta.gather(2, target)
     delta = delta.scatter(2, target, 0)
     energy = old.square().sum(2, True) + delta.gather(2, source).square().sum(2, True)
@@ -224,19 +222,19 @@ def _pyramid(height: int, width: int) -> Tensor:
     return values / values.norm().clamp_min(TINY)
 
 
-def _window(position: Tensor, side: int, size: int) -> Tensor:
-    """Which of `size` lines are in the window that `position` (N,) in [0, 1) names, (N, size)."""
-    first = _first_line(position, side, size)[:, None]
-    lines = torch.arange(size, device=position.device)
-    return (lines >= first) & (lines < first + side)
+def _window(down: Tensor, across: Tensor, side: int, shape: torch.Size) -> Tensor:
+    """Indices of a square's pixels in flattened channels, (N, C, side * side).
 
-
-def _window_indices(down: Tensor, across: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Indices of a window's pixels in a flattened channel, (N, 1, side * side)."""
+    Args:
+        down, across: where it is, (N,) in [0, 1).
+        shape: of the images, (N, C, H, W).
+    """
+    _, channels, height, width = shape
     lines = torch.arange(side, device=down.device)
     rows = _first_line(down, side, height)[:, None] + lines
     columns = _first_line(across, side, width)[:, None] + lines
-    return (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+    pixels = rows[:, :, None] * width + columns[:, None, :]
+    return pixels.flatten(1)[:, None].expand(-1, channels, -1)
 
 
 def _first_line(position: Tensor, side: int, size: int) -> Tensor:
