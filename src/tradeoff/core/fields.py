@@ -49,13 +49,7 @@ class Section(BaseModel):
     """A part of params.yaml: every key is named here, every key is required unless it has a
     default, nothing is converted silently."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ LIBRARIES = (
     "torch._dynamo",  # an optimizer imports it when it is made
     "numpy",
     "pandas",
-    "pydantic",
+    "pydantic.main",  # pydantic itself imports what it offers when it is asked for
     "ruamel.yaml",
     "safetensors.torch",
     "tqdm",
