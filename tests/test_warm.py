@@ -117,17 +117,38 @@ def test_a_stage_ends_with_the_one_that_asked(server: dict[str, str], folder: Pa
     raise AssertionError("the stage goes on though nobody waits for it")
 
 
-def test_the_server_ends_with_the_one_that_started_it() -> None:
-    script = """
-import os, signal
-from tradeoff.core.warm import VARIABLE, warm
-with warm() as environment:
-    print(environment[VARIABLE], flush=True)
+START = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from tradeoff.core import warm
+"""
+# Whoever has the server listen, and whoever waits for that, is killed.
+LISTENING = """
+with warm.warm() as environment:
+    print(environment[warm.VARIABLE], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
+IMPORTING = """
+start = subprocess.Popen
+def started(command, **options):
+    process = start(command, **options)
+    print(command[3], flush=True)
+    while "libtorch" not in Path("/proc", str(process.pid), "maps").read_text():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+subprocess.Popen = started
+with warm.warm():
+    pass
+"""
+
+
+@pytest.mark.parametrize("script", [LISTENING, IMPORTING], ids=["listening", "importing"])
+def test_the_server_ends_with_the_one_that_started_it(script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", START + script]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
     path = done.stdout.strip()
     assert path
     for _ in range(200):

@@ -6,7 +6,7 @@ takes over folder, arguments, environment and standard streams and runs the stag
 stage that asked exits with the child's status. Only libraries are imported beforehand, none of
 this package, so that the child runs the code of its own folder as it is now.
 
-Run as a module it serves until it is told to stop: python -m tradeoff.core.warm SOCKET
+Run as a module it serves until it is told to stop: python -m tradeoff.core.warm SOCKET PARENT
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def warm() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="tradeoff-") as folder:
         path = str(Path(folder, "warm"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "tradeoff.core.warm", path],
+            [sys.executable, "-m", "tradeoff.core.warm", path, str(os.getpid())],
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
@@ -58,18 +58,22 @@ def warm() -> Iterator[dict[str, str]]:
             process.wait()
 
 
-def serve(path: str) -> None:
-    """Accept stages on a Unix socket and fork for each; children are not waited for here."""
+def serve(path: str, parent: int) -> None:
+    """Accept stages on a Unix socket and fork for each; children are not waited for here.
+
+    Args:
+        parent: who started this; without it there is nobody to ask.
+    """
     for name in LIBRARIES:
         __import__(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
-        print("ready", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to hear it
+            print("ready", flush=True)
         listening.settimeout(PATIENCE)
-        parent = os.getppid()
-        while os.getppid() == parent:  # else it was killed, and nobody is left to ask
+        while os.getppid() == parent:
             try:
                 connection, _ = listening.accept()
             except TimeoutError:
@@ -168,4 +172,4 @@ def ask(path: str) -> int | None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))
