@@ -13,7 +13,7 @@ def main() -> None:
     sys.path.insert(0, str(STAGES))
     import _environment  # noqa: F401 (puts the package on the path)
 
-    from tradeoff.core.progress import Progress
+    from tradeoff.running.progress import Progress
 
     def stop(*_: Any) -> None:
         print(f"first step at {time.time()}", flush=True)

@@ -2,7 +2,7 @@
 
 The package is taken from beside the stages and not from an installation, so that in another
 worktree, or in the copy in which `dvc exp run --queue` works, a stage runs that tree's code.
-This file decides no result, so it is no dependency of the stages; what it imports is.
+This file and src/tradeoff/running decide no result, so they are no dependencies of the stages.
 """
 
 import os
@@ -14,7 +14,7 @@ __all__ = ["run"]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
-from tradeoff.core.warm import VARIABLE, ask  # noqa: E402
+from tradeoff.running.warm import VARIABLE, ask  # noqa: E402
 
 IS_STAGE = Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv)
 
@@ -22,7 +22,7 @@ IS_STAGE = Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} &
 if IS_STAGE and (server := os.environ.get(VARIABLE)) and (status := ask(server)) is not None:
     sys.exit(status)
 
-from tradeoff.core.stage import check_params, run  # noqa: E402
+from tradeoff.running.stage import check_params, run  # noqa: E402
 
 if IS_STAGE:
     check_params()

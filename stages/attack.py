@@ -13,10 +13,10 @@ from tradeoff.core.device import describe, pick_device
 from tradeoff.core.files import checkpoints_folder, write_json
 from tradeoff.core.models import Blueprint, load_model, read_origin
 from tradeoff.core.prepared import load_prepared
-from tradeoff.core.progress import Progress
 from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
+from tradeoff.running.progress import Progress
 
 
 def main(cell: str, suite: str) -> None:

@@ -7,11 +7,11 @@ import _environment
 from tradeoff.core.device import describe, pick_device, place
 from tradeoff.core.models import Blueprint, build_model, save_model
 from tradeoff.core.prepared import load_prepared
-from tradeoff.core.progress import Progress
 from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
-from tradeoff.core.words import duration
+from tradeoff.running.progress import Progress
+from tradeoff.running.words import duration
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.history import write_history

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tradeoff.core import exclusive as module
-from tradeoff.core.exclusive import exclusive
+from tradeoff.running import exclusive as module
+from tradeoff.running.exclusive import exclusive
 
 # Says "in", then stays inside until its input ends.
 HOLDER = """
 import sys
-from tradeoff.core.exclusive import exclusive
+from tradeoff.running.exclusive import exclusive
 with exclusive("train@cell", lambda message: print(message, flush=True)):
     print("in", flush=True)
     sys.stdin.read()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tradeoff.core.failures import StageFailed, explain, in_words
 from tradeoff.core.files import write_json
+from tradeoff.running.failures import StageFailed, explain, in_words
 
 ATTACK = "attack@trades-resnet18-digits-0-minimal"
 TRAIN = "train@trades-resnet18-digits-0"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tradeoff.core import state
 from tradeoff.core.fields import BadParams
+from tradeoff.running import state
 
 STAGE = "train@trades-resnet18-digits-0"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tradeoff.core.warm import VARIABLE, warm
+from tradeoff.running.warm import VARIABLE, warm
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT / "src")!r})
-from tradeoff.core.warm import VARIABLE, ask
+from tradeoff.running.warm import VARIABLE, ask
 if VARIABLE in os.environ and (status := ask(os.environ[VARIABLE])) is not None:
     sys.exit(status)
 import time
@@ -120,7 +120,7 @@ def test_a_stage_ends_with_the_one_that_asked(server: dict[str, str], folder: Pa
 START = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from tradeoff.core import warm
+from tradeoff.running import warm
 """
 # Whoever has the server listen, and whoever waits for that, is killed.
 LISTENING = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tradeoff.core.words import duration
+from tradeoff.running.words import duration
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from toys import Toy
 
-from tradeoff.core.warm import VARIABLE, warm
+from tradeoff.running.warm import VARIABLE, warm
 
 DVC = ("dvc", "repro")
 

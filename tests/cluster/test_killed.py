@@ -18,7 +18,7 @@ from real import DVC, Done, Run, surroundings
 from toys import Toy, working_in
 
 from tests.small import CELLS
-from tradeoff.core.warm import VARIABLE
+from tradeoff.running.warm import VARIABLE
 
 WORKERS = (sys.executable, "-m", "tradeoff", "reproduce", "--jobs", "2")
 # Which command, whether its stages fork from a server, and how many moments.
@@ -50,8 +50,8 @@ def role(pid: int) -> str:
     try:
         process = psutil.Process(pid)
         words, above = process.cmdline(), process.parent()
-        if "tradeoff.core.warm" in words:
-            forked = above is not None and "tradeoff.core.warm" in above.cmdline()
+        if "tradeoff.running.warm" in words:
+            forked = above is not None and "tradeoff.running.warm" in above.cmdline()
             return "stage" if forked else "server"
     except psutil.Error:
         return "gone"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from toys import Toy, working_in
 
-from tradeoff.core.warm import VARIABLE
+from tradeoff.running.warm import VARIABLE
 
 SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 # Once, kill whoever works on the cell: DVC and the engine's process; and go on as an orphan.

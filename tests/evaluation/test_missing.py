@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tradeoff.core.state import state_file
 from tradeoff.core.study import Cell, Study
 from tradeoff.evaluation.missing import (
     COLUMNS,
@@ -16,6 +15,7 @@ from tradeoff.evaluation.missing import (
     needed,
     trained,
 )
+from tradeoff.running.state import state_file
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 FIRST, SECOND = STUDY.cells("digits")[:2]

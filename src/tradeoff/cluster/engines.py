@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
 from tradeoff.cluster.worktrees import CannotStart
-from tradeoff.core.warm import VARIABLE, warm
+from tradeoff.running.warm import VARIABLE, warm
 
 Order = tuple[str, tuple[str, ...], str]  # worktree, stages, log
 

@@ -24,7 +24,7 @@ from tradeoff.cluster.repro import dvc_repro
 from tradeoff.cluster.states import State, read_states
 from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
-from tradeoff.core.words import duration
+from tradeoff.running.words import duration
 
 ATTEMPTS = 3  # of a job whose worker dies
 PAUSE = 0.2  # seconds between two looks at the workers

@@ -1,4 +1,4 @@
-"""Reading what stages have said of themselves (see `core.state`)."""
+"""Reading what stages have said of themselves (see `running.state`)."""
 
 import json
 import platform

@@ -1,7 +1,7 @@
 """`tradeoff status`: the matrix at a glance, without asking DVC, which takes seconds.
 
 A stage is done if its entry in dvc.lock belongs to today's parameters, code and inputs, unless it
-failed since; what it does or why it failed it has said itself (see `core.state`).
+failed since; what it does or why it failed it has said itself (see `running.state`).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from tradeoff.cluster import lockfile
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.states import State, read_states
 from tradeoff.core.study import Cell, Study
-from tradeoff.core.words import duration
+from tradeoff.running.words import duration
 
 WORDS = ("running", "failed", "interrupted", "missing", "stale", "done")  # the first one tells
 NOT_THERE = object()

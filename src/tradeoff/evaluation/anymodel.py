@@ -24,9 +24,9 @@ from tradeoff.core.device import pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
 from tradeoff.core.prepared import load_prepared
-from tradeoff.core.progress import Progress
 from tradeoff.core.study import Study, Suite
 from tradeoff.core.threat import Threat
+from tradeoff.running.progress import Progress
 
 
 class Evaluation(NamedTuple):

@@ -1,7 +1,7 @@
 """What is missing of a data set whose cells have not all been computed, and why.
 
 DVC removes the outputs of a stage before it runs it, so that of a stage that failed nothing is
-left but the word of its state file (see `core.state`).
+left but the word of its state file (see `running.state`).
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from tradeoff.core.state import state_file
 from tradeoff.core.study import Cell
+from tradeoff.running.state import state_file
 
 COLUMNS = ["cell", "stage", "error"]
 # What stands for an error where there is none. The sentences are keys of the reports' translations.

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tradeoff.core import state
-from tradeoff.core.exclusive import exclusive
-from tradeoff.core.failures import in_words
 from tradeoff.core.fields import BadParams
 from tradeoff.core.study import Study
+from tradeoff.running import state
+from tradeoff.running.exclusive import exclusive
+from tradeoff.running.failures import in_words
 
 
 def check_params() -> None:

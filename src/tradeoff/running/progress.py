@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from tradeoff.core import state
+from tradeoff.running import state
 
 
 class Progress:

@@ -6,7 +6,7 @@ takes over folder, arguments, environment and standard streams and runs the stag
 stage that asked exits with the child's status. Only libraries are imported beforehand, none of
 this package, so that the child runs the code of its own folder as it is now.
 
-Run as a module it serves until it is told to stop: python -m tradeoff.core.warm SOCKET PARENT
+Run as a module it serves until it is told to stop: python -m tradeoff.running.warm SOCKET PARENT
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def warm() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="tradeoff-") as folder:
         path = str(Path(folder, "warm"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "tradeoff.core.warm", path, str(os.getpid())],
+            [sys.executable, "-m", "tradeoff.running.warm", path, str(os.getpid())],
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
