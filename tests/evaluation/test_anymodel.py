@@ -143,11 +143,12 @@ def test_an_interrupted_suite_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_checkpoints_belong_to_one_model_and_survive_a_torn_file(tmp_path: Path) -> None:
     images, labels = data()
-    mine = Checkpoints(tmp_path).of(foreign(), images, labels, {})
+    logits = torch.zeros(len(labels), 10)
+    mine = Checkpoints(tmp_path).of(foreign(), images, labels, logits, {})
     other = foreign()
     with torch.no_grad():
         other[0].weight[0, 0, 0, 0] += 1e-6  # type: ignore[index]
-    theirs = Checkpoints(tmp_path).of(other, images, labels, {})
+    theirs = Checkpoints(tmp_path).of(other, images, labels, logits, {})
     assert mine.get("pgd-0", lambda: {"pgd": {"fooled": np.ones(2)}})["pgd"]["fooled"].all()
     assert not theirs.get("pgd-0", lambda: {"pgd": {"fooled": np.zeros(2)}})["pgd"]["fooled"].any()
     for path in tmp_path.rglob("*.npz"):

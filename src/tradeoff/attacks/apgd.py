@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
 from tradeoff.core.losses import likeliest_others, margin
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest
@@ -88,12 +88,6 @@ def apgd_targeted(
     """
     method = _Method(model, TARGETED_DLR, threat, steps, rho)
     return _search(method, images, labels, targets, restarts, keys, batch_size)
-
-
-@torch.no_grad()
-def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    """Logits (N, C) of images (N, C, H, W), at most `batch_size` of them at once."""
-    return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import apgd, apgd_targeted, batched_logits
+from tradeoff.attacks.apgd import apgd, apgd_targeted
 from tradeoff.attacks.fab import fab, fab_targeted
 from tradeoff.attacks.square import square
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
 from tradeoff.core.fields import PositiveInt, Section
 from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys

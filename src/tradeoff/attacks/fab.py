@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import batched_logits
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
 from tradeoff.core.losses import likeliest_others
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import BallNorm, per_sample, perturbation_norm, steepest

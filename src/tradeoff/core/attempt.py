@@ -65,6 +65,12 @@ def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """Logits (N, classes) of images (N, C, H, W), at most `batch_size` of them at once."""
+    return torch.cat([model(batch) for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
 def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Refuse what would make an attack's result meaningless.
 

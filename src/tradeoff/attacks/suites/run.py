@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.gradients import gradient_checks
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
+from tradeoff.core.device import matrix_precision
 from tradeoff.core.folding import fold_if_same
 from tradeoff.core.losses import margin
 from tradeoff.core.passes import Passes
@@ -25,6 +26,7 @@ Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]
 
 
+@matrix_precision("ieee")
 def run_suite(
     models: Mapping[str, nn.Module],
     images: Tensor,
@@ -36,34 +38,40 @@ def run_suite(
     checkpoints: Checkpoints | None = None,
     report: Report = lambda version, attack, done, images: None,
 ) -> Ledger:
-    """Attack each version of a model in eval mode with each attack, in float32.
+    """Attack each version of a model in eval mode with each attack, in float32, never in TF32.
 
     Args:
         models: the suite's versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on
             their device.
-        checkpoints: where an interrupted run is taken up again.
+        checkpoints: where an interrupted run of the same batch size is taken up again.
         report: called with (version, attack, images done, images).
 
     Raises:
         ValueError: model, images or labels are not what an attack takes.
     """
     versions: list[Columns] = []
+    clean: list[Tensor] = []
     finished: list[Checkpoints] = []
     names: list[str] = []
     for version, model in models.items():
         check_inputs(model, images, labels)
+        logits = batched_logits(model, images, suite.batch_size)
         # Where the last epoch was the best one, both versions are the same model.
-        done = zip(models.values(), versions, strict=False)
-        if (known := next((c for other, c in done if _same(other, model)), None)) is not None:
-            versions.append(known)
+        done = zip(models.values(), clean, versions, strict=False)
+        known = [c for other, theirs, c in done if _same(other, model, theirs, logits)]
+        clean.append(logits)
+        if known:
+            versions.append(known[0])
             continue
-        kept = (checkpoints or Checkpoints(None)).of(model, images, labels, about)
+        kept = (checkpoints or Checkpoints(None)).of(
+            model, images, labels, logits, [about, suite.batch_size]
+        )
         finished.append(kept)
         twin = fold_if_same(model, images[: suite.batch_size])
         rows = _rows(model, twin, images, labels, threat, suite, kept, partial(report, version))
         names = list(rows)
         columns = {name: np.stack([row[name] for row in rows.values()]) for name in PER_ATTACK}
-        versions.append(columns | _clean(model, twin, images, labels, threat, suite))
+        versions.append(columns | _clean(logits, twin, images, labels, threat, suite))
     columns = {name: np.stack([v[name] for v in versions]) for name in (*PER_IMAGE, *PER_ATTACK)}
     columns["labels"] = labels.cpu().numpy()
     for kept in finished:
@@ -95,9 +103,10 @@ def _rows(
     return rows
 
 
-def _same(one: nn.Module, other: nn.Module) -> bool:
+def _same(one: nn.Module, other: nn.Module, logits: Tensor, others: Tensor) -> bool:
+    """Whether weights and logits are the same: one weight may be used in two ways."""
     mine, theirs = one.state_dict(), other.state_dict()
-    if not mine or mine.keys() != theirs.keys():
+    if not mine or mine.keys() != theirs.keys() or not torch.equal(logits, others):
         return False
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -178,7 +187,7 @@ def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
 
 
 def _clean(
-    model: nn.Module,
+    logits: Tensor,
     twin: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -186,8 +195,6 @@ def _clean(
     suite: Suite,
 ) -> Columns:
     """Predictions on the images as they are and, if the suite asks for them, gradient checks."""
-    with torch.no_grad():
-        logits = torch.cat([model(part) for part in images.split(suite.batch_size)])
     columns = {
         "clean_prediction": logits.argmax(1).cpu().numpy(),
         "clean_margin": margin(logits, labels).cpu().numpy(),
