@@ -104,6 +104,16 @@ def test_a_model_that_cannot_be_folded_is_attacked_as_it_is() -> None:
         assert np.array_equal(ledger["prediction"][0, row], model(stepped).argmax(1).numpy())
 
 
+def test_a_frozen_module_without_a_mode_is_attacked() -> None:
+    images, labels = data()
+    frozen = torch.jit.freeze(torch.jit.trace(foreign().eval(), images))
+    assert not hasattr(frozen, "training")
+    found, _ = evaluate(frozen, images, labels, THREAT, suite())
+    expected, _ = evaluate(foreign(), images, labels, THREAT, suite())
+    assert np.array_equal(found["clean_prediction"], expected["clean_prediction"])
+    assert (found["fooled"] == expected["fooled"]).mean() > 0.95
+
+
 def test_an_ensemble_attacks_only_what_is_still_robust() -> None:
     ledger, _ = evaluate(foreign(), *data(), THREAT, suite())
     parts = [ledger.attacks.index(name) for name in ("apgd-ce", "apgd-t", "fab-t", "square")]

@@ -70,6 +70,11 @@ def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
+def in_training(model: nn.Module) -> bool:
+    """Whether it is in train mode; a frozen TorchScript module has no mode any more."""
+    return getattr(model, "training", False)
+
+
 @torch.no_grad()
 def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Refuse what would make an attack's result meaningless.
@@ -77,7 +82,7 @@ def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     Raises:
         ValueError: says which of model, images and labels is wrong, what it is, what is allowed.
     """
-    if model.training:
+    if in_training(model):
         raise ValueError("the model is in train mode; call model.eval() before an attack")
     if images.dim() != 4 or len(images) == 0 or not images.is_floating_point():
         raise ValueError(

@@ -20,6 +20,7 @@ from tradeoff.attacks.suites.ledger import Ledger, save_ledger
 from tradeoff.attacks.suites.metrics import suite_metrics
 from tradeoff.attacks.suites.norms import norm_metrics
 from tradeoff.attacks.suites.run import Report, run_suite
+from tradeoff.core.attempt import in_training
 from tradeoff.core.device import pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
@@ -65,7 +66,7 @@ def evaluate(
         BadParams: there is no such suite, or params.yaml cannot be used.
     """
     chosen = Study.load().suite(suite) if isinstance(suite, str) else suite
-    if model.training:
+    if in_training(model):
         model.eval()
     with torch.no_grad():
         classes = model(images[:1]).shape[-1]
