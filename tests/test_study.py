@@ -63,7 +63,7 @@ suites:
     gradient_checks: null
     attacks: {fgsm: {}}
   minimal: *one
-transfer: {images: 50, steps: 20, relative_step_size: 0.1}
+transfer: {images: 50, batch_size: 50, steps: 20, relative_step_size: 0.1}
 masking:
   pgd_minus_autoattack: 0.1
   square_alone: 0.02

@@ -159,6 +159,7 @@ class TransferSettings(Section):
     """Section `transfer`: examples made on one model and tried on the others."""
 
     images: PositiveInt
+    batch_size: PositiveInt
     steps: PositiveInt
     relative_step_size: Positive
 

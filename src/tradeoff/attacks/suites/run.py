@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,8 @@ def _rows(
         for batch in torch.arange(len(labels), device=labels.device).split(suite.batch_size):
             subject = _Subject(model, twin, images[batch], labels[batch], threat)
             place = f"{attack.name}-{int(batch[0])}"
-            for name, part in kept.get(place, partial(_attack, attack, subject, batch)).items():
+            compute = partial(_attack, attack, subject, batch, suite.batch_size)
+            for name, part in kept.get(place, compute).items():
                 parts.setdefault(name, []).append(part)
             report(attack.name, int(batch[-1]) + 1, len(labels))
         rows |= {name: _joined(pieces) for name, pieces in parts.items()}
@@ -120,18 +122,18 @@ class _Subject:
         self.model, self.threat, self.passes = model, threat, Passes()
         self.twin = self.passes.watch(twin)
         self.images, self.labels = images, labels
-        with torch.no_grad():
-            self.wrong = is_fooled(model(images), labels)
 
 
-def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Columns]:
-    """One entry of a suite on one batch: a row by its name, or one for each part.
+def _attack(
+    attack: Attack, subject: _Subject, batch: Tensor, batch_size: int
+) -> dict[str, Columns]:
+    """One entry of a suite on one batch: a row by its name, or one for each component.
 
-    An ensemble such as AutoAttack has parts; each attacks what is still robust.
+    An ensemble such as AutoAttack has components; each attacks what is still robust.
     """
     module = importlib.import_module(f"tradeoff.attacks.{attack.module}")
     keys = sample_keys(batch, attack.name)
-    if not hasattr(module, "parts"):
+    if not hasattr(module, "components"):
         function = getattr(module, attack.module)
         arguments = attack.knobs.model_dump()
         takes = inspect.signature(function).parameters
@@ -141,31 +143,31 @@ def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Colum
             arguments["threat"] = subject.threat
         attempt = function(subject.twin, subject.images, subject.labels, **arguments)
         everyone = torch.arange(len(batch), device=batch.device)
-        return {attack.name: _judged(subject, everyone, attempt)}
-    rows, robust = {}, ~subject.wrong
-    for name, function in module.parts(**attack.knobs.model_dump()).items():
-        left = robust.nonzero().squeeze(1)
-        attempt = Attempt(subject.images[left], torch.zeros_like(left))
+        logits = batched_logits(subject.model, attempt.images, batch_size)
+        return {attack.name: _outcome(subject, everyone, attempt, logits)}
+    found = module.components(
+        subject.twin,
+        subject.images,
+        subject.labels,
+        subject.threat,
+        keys=keys,
+        budget=attack.knobs,
+        judge=subject.model,
+        batch_size=batch_size,
+    )
+    rows = {}
+    for name, at, attempt, logits in islice(found, 1, None):  # the first is none: clean images
+        rows[name] = _outcome(subject, at, attempt, logits)
         subject.passes.backward = 0
-        if len(left):
-            attempt = function(
-                subject.twin,
-                subject.images[left],
-                subject.labels[left],
-                subject.threat,
-                keys=sample_keys(keys[left], name),
-            )
-        rows[name] = _judged(subject, left, attempt)
-        robust &= ~torch.from_numpy(rows[name]["fooled"]).to(robust.device)
     return rows
 
 
-@torch.no_grad()
-def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
+def _outcome(subject: _Subject, at: Tensor, attempt: Attempt, logits: Tensor) -> Columns:
     """What an attempt on the images `at` of a batch did; the others were not attempted."""
+    nobody = torch.zeros_like(subject.labels, dtype=torch.bool)
     full = {
-        "attempted": torch.zeros_like(subject.wrong),
-        "fooled": torch.zeros_like(subject.wrong),
+        "attempted": nobody.clone(),
+        "fooled": nobody.clone(),
         "prediction": torch.full_like(subject.labels, -1),
         "margin": torch.full_like(subject.images[:, 0, 0, 0], torch.nan),
         "queries": torch.zeros_like(subject.labels),
@@ -175,7 +177,6 @@ def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
     if len(at):
         full["gradients"][at] = subject.passes.backward / len(at)
         labels, delta = subject.labels[at], attempt.images - subject.images[at]
-        logits = subject.model(attempt.images)
         full["attempted"][at] = True
         full["fooled"][at] = is_fooled(logits, labels)
         full["prediction"][at] = logits.argmax(1)
