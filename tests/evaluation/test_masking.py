@@ -146,7 +146,7 @@ def numbers(name: str) -> dict[str, float]:
     def wrong(attempt: Attempt) -> np.ndarray:
         return is_fooled(model(attempt.images), labels).numpy()
 
-    single = wrong(fgsm(model, images, labels, LINF, keys=keys))
+    single = wrong(fgsm(model, images, labels, LINF))
     many = wrong(pgd(model, images, labels, LINF, keys=keys, **of_pgd))
     margin = wrong(pgd(model, images, labels, LINF, keys=keys, loss="margin", **of_pgd))
     budget = Knobs(apgd_steps=20, fab_steps=5, targets=3, square_queries=200)

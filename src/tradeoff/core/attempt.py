@@ -4,7 +4,8 @@
 
 The model is in eval mode and maps images (N, C, H, W) in [0, 1] to logits (N, classes). `keys`
 (N,) are the samples' random keys (`randomness.sample_keys`): a sample is attacked alike in any
-batch. A minimum-norm attack takes a norm in place of the threat.
+batch. An attack that draws no numbers takes none. A minimum-norm attack takes a norm in place of
+the threat.
 """
 
 from typing import NamedTuple

@@ -85,7 +85,10 @@ class ThreatSettings(Section):
 
 
 class AscentSettings(Section):
-    """The inner attack of training; its step is relative_step_size * epsilon."""
+    """PGD of training, of the selection of the epoch, or of the gradient checks.
+
+    Its step is relative_step_size * epsilon.
+    """
 
     steps: PositiveInt
     relative_step_size: Positive

@@ -71,10 +71,10 @@ def evaluate(
     chosen = Study.load().suite(suite) if isinstance(suite, str) else suite
     if in_training(model):
         model.eval()
-    chosen_images = None
+    places = None
     if chosen.images is not None and chosen.images < len(labels):
-        chosen_images = turns(labels.cpu(), ("evaluate",))[: chosen.images]
-        images, labels = (part[chosen_images.to(part.device)] for part in (images, labels))
+        places = turns(labels.cpu(), ("evaluate",))[: chosen.images]
+        images, labels = (part[places.to(part.device)] for part in (images, labels))
     with torch.no_grad():
         classes = model(images[:1]).shape[-1]
     about = {
@@ -83,7 +83,7 @@ def evaluate(
         "classes": int(classes),
         "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
         "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks},
-        "chosen": None if chosen_images is None else chosen_images.tolist(),
+        "chosen": None if places is None else places.tolist(),
     }
     ledger = run_suite(
         {"best": model},
@@ -203,11 +203,9 @@ def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None)
 def _attacked(ledger: Ledger) -> str:
     """Which images under which threat, in words."""
     chosen, threat = ledger.about["chosen"], ledger.about["threat"]
-    which = (
-        "all that were given" if chosen is None else "class-balanced, as many as the suite takes"
-    )
+    which = "" if chosen is None else " (as many as the suite takes, class-balanced)"
     return (
-        f"{len(ledger['labels'])} images ({which}), {ledger.about['suite']}, "
+        f"{len(ledger['labels'])} images{which}, {ledger.about['suite']}, "
         f"{threat['norm']} {threat['epsilon']:.4g}"
     )
 
