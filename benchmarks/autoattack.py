@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.autoattack import Budget, Version, autoattack
+from tradeoff.attacks.autoattack import PAPER, Knobs, autoattack
 from tradeoff.core.device import keep_freed_memory
 from tradeoff.core.folding import fold
 from tradeoff.core.randomness import generator, sample_keys
@@ -102,10 +102,11 @@ def compare(options: argparse.Namespace) -> list[Row]:
     images = data.test_images[: options.samples].to(device)
     labels = data.test_labels[: options.samples].to(device)
     threat = Threat(options.norm, data.epsilon if options.norm == "linf" else 2.0)
-    budget = Budget(
-        apgd_steps=max(round(100 * options.scale), 2),
-        fab_steps=max(round(100 * options.scale), 2),
-        square_queries=round(5000 * options.scale),
+    budget = Knobs(
+        version=options.version,
+        apgd_steps=max(round(PAPER.apgd_steps * options.scale), 2),
+        fab_steps=max(round(PAPER.fab_steps * options.scale), 2),
+        square_queries=round(PAPER.square_queries * options.scale),
     )
     batch_size = options.batch_size or (256 if device.type == "cpu" else 2000)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} cores"
@@ -118,9 +119,9 @@ def compare(options: argparse.Namespace) -> list[Row]:
     if AutoAttack is None:
         print("pyautoattack is not installed: the comparison is missing")
     else:
-        rows.append(time_theirs(model, images, labels, threat, budget, options.version))
+        rows.append(time_theirs(model, images, labels, threat, budget))
     keep_freed_memory()
-    rows.append(time_ours(model, images, labels, threat, budget, batch_size, options.version))
+    rows.append(time_ours(model, images, labels, threat, budget, batch_size))
     report(rows, device.type)
     return rows
 
@@ -130,9 +131,8 @@ def time_ours(
     images: Tensor,
     labels: Tensor,
     threat: Threat,
-    budget: Budget,
+    budget: Knobs,
     batch_size: int,
-    version: Version,
 ) -> Row:
     attacked = fold(model)
     keys = sample_keys(torch.arange(len(images), device=images.device), "benchmark")
@@ -144,7 +144,6 @@ def time_ours(
             labels,
             threat,
             keys=keys,
-            version=version,
             budget=budget,
             batch_size=batch_size,
         ).images
@@ -157,8 +156,7 @@ def time_theirs(
     images: Tensor,
     labels: Tensor,
     threat: Threat,
-    budget: Budget,
-    version: Version,
+    budget: Knobs,
 ) -> Row:
     def attack(counter: nn.Module) -> Tensor:
         ensemble = AutoAttack(
@@ -167,7 +165,7 @@ def time_theirs(
             eps=threat.epsilon,
             seed=0,
             device=images.device,
-            version=version,
+            version=budget.version,
         )
         ensemble.fab.n_iter = budget.fab_steps
         ensemble.square.n_queries = budget.square_queries

@@ -40,7 +40,7 @@ def main(dataset: str) -> None:
         ensembles=ensembles(cells),
         steps=settings.steps,
         relative_step_size=settings.relative_step_size,
-        batch_size=settings.images,
+        batch_size=settings.batch_size,
         report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
     )
     save_transferred(outcome, test.labels, chosen.transfer_ledger)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.core.attempt import Best, check_inputs, is_fooled
+from tradeoff.core.attempt import ROUNDING, Best, check_inputs, improvements, is_fooled, verdict
 
 
 def images_of(values: list[float]) -> Tensor:
@@ -41,14 +41,41 @@ def test_only_the_samples_named_are_updated() -> None:
 
 
 def test_a_tie_between_classes_is_judged_by_the_prediction() -> None:
-    """Of equal logits the first class is predicted: margin 0 may fool or not."""
+    """Of equal logits the first class is predicted: margin 0 may fool or not, and surely never."""
     best, label = Best(images_of([0.0])), torch.tensor([1])
-    best.update(images_of([0.1]), torch.tensor([[0.0, 1.0, 1.0]]), label)
-    assert not best.fooled.item()
-    best.update(images_of([0.2]), torch.tensor([[1.0, 1.0, 0.0]]), label)
-    assert best.fooled.item() and best.images.item() == pytest.approx(0.2)
-    best.update(images_of([0.3]), torch.tensor([[0.0, 1.0, 1.0]]), label)
-    assert best.fooled.item() and best.images.item() == pytest.approx(0.2)
+    for image, logits, kept in (
+        (0.1, [0.0, 1.0, 1.0], 0.1), (0.2, [1.0, 1.0, 0.0], 0.2), (0.3, [0.0, 1.0, 1.0], 0.2)
+    ):  # fmt: skip
+        best.update(images_of([image]), torch.tensor([logits]), label)
+        assert best.images.item() == pytest.approx(kept)
+        assert not best.fooled.item()
+
+
+def test_what_fools_by_rounding_alone_is_kept_until_something_better_comes() -> None:
+    """Another batch, or the network that a twin was folded from, may see it otherwise."""
+    best, label = Best(images_of([0.0])), torch.tensor([0])
+    barely = torch.tensor([[10.0, 10.0 * (1 + ROUNDING / 2)]])
+    for image, logits, kept, fooled in (
+        (0.1, barely, 0.1, False),
+        (0.2, logits_of([0.1]), 0.1, False),
+        (0.3, torch.tensor([[1.0, 1.001]]), 0.3, True),
+        (0.4, barely, 0.3, True),
+    ):
+        best.update(images_of([image]), logits, label)
+        assert best.images.item() == pytest.approx(kept)
+        assert best.fooled.item() is fooled
+    said = verdict(barely, label)
+    assert said.fooled.item() and not said.surely.item() and said.margin.item() < 0
+
+
+def test_one_candidate_of_each_sample_improves_the_first_of_equal_ones() -> None:
+    rows = torch.tensor([2, 0, 2, 2, 1, 0])
+    values = torch.tensor([3.0, 5.0, 1.0, 1.0, 2.0, 4.0])
+    taken, best = improvements(rows, values, torch.tensor([torch.inf, 2.0, 3.5, 0.0]))
+    assert sorted(taken.tolist()) == [2, 5]
+    assert best.tolist() == [4.0, 2.0, 1.0, 0.0]
+    none, same = improvements(rows[:0], values[:0], best)
+    assert len(none) == 0 and torch.equal(same, best)
 
 
 def test_the_images_given_are_not_changed() -> None:

@@ -159,6 +159,32 @@ def test_only_the_twins_relus_write_over_their_inputs() -> None:
     assert not any(layer.inplace for layer in model.modules() if isinstance(layer, nn.ReLU))
 
 
+@pytest.mark.parametrize("given", [{"affine": False}, {"track_running_stats": False}])
+def test_a_batch_norm_without_weights_or_statistics_stays(given: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    head = [nn.Flatten(), nn.Linear(64, 3)]
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(),
+        nn.Conv2d(2, 1, 3, padding=1), nn.BatchNorm2d(1, **given), *head,
+    )  # fmt: skip
+    inputs, _ = tiny.batch(4)
+    model(inputs)
+    twin = fold_if_same(model.eval(), inputs)
+    assert [type(layer) for layer in twin[1:5:3]] == [nn.Identity, nn.BatchNorm2d]
+    assert_same(twin, model, inputs)
+
+
+class NotCopied(nn.Sequential):
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        raise TypeError("this model holds a lock")
+
+
+def test_a_model_that_refuses_to_be_copied_is_used_as_it_is() -> None:
+    model = NotCopied(nn.Flatten(), nn.Linear(64, 3)).eval()
+    inputs, _ = tiny.batch(4)
+    assert fold_if_same(model, inputs) is model
+
+
 def test_a_model_that_cannot_be_folded_is_used_as_it_is() -> None:
     crossed = Crossed()
     disturb(crossed, seed=1)

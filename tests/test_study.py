@@ -56,14 +56,15 @@ suites:
     attacks:
       fgsm: {}
       margin: {attack: pgd, loss: margin, steps: 20, relative_step_size: 0.1, restarts: 2}
+      pgd: {loss: cross_entropy, steps: 20, relative_step_size: 0.1, restarts: 2}
   autoattack: &one
     images: 10
     batch_size: 64
     versions: [best]
     gradient_checks: null
-    attacks: {fgsm: {}}
+    attacks: {all: {attack: autoattack}}
   minimal: *one
-transfer: {images: 50, steps: 20, relative_step_size: 0.1}
+transfer: {images: 50, batch_size: 50, steps: 20, relative_step_size: 0.1}
 masking:
   pgd_minus_autoattack: 0.1
   square_alone: 0.02
@@ -165,8 +166,8 @@ def test_a_data_sets_own_values_replace_those_for_all_and_nothing_else(tmp_path:
     assert digits.train.selection == cifar10.train.selection
     assert (digits.suite("bounded").images, cifar10.suite("bounded").images) == (50, None)
     own, others = (dataset.suite("bounded").attacks for dataset in (digits, cifar10))
-    assert [attack.name for attack in own] == ["fgsm", "margin"]
-    assert [attack.module for attack in own] == ["fgsm", "pgd"]
+    assert [attack.name for attack in own] == ["fgsm", "margin", "pgd"]
+    assert [attack.module for attack in own] == ["fgsm", "pgd", "pgd"]
     assert own[1].knobs.model_dump() == others[1].knobs.model_dump() | {"steps": 5}
 
 
@@ -323,6 +324,27 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("suites", "bounded", "versions"), ["first"], "suites.bounded.versions.0", "'last'"),
     (("suites", "bounded", "versions"), ["last"] * 2, "suites.bounded.versions", "each thing once"),
     (("suites", "bounded", "batch_size"), 0, "suites.bounded.batch_size", "greater than 0"),
+    # what the tables need
+    (("suites", "bounded", "versions"), ["best"], "suites.bounded.versions", "need best, last"),
+    (
+        ("datasets", "digits", "suites", "bounded", "versions"),
+        ["last"],
+        "datasets.digits.suites.bounded.versions",
+        "is last; the tables need best, last",
+    ),
+    (("suites", "autoattack", "versions"), ["last"], "suites.autoattack.versions", "need best"),
+    (
+        ("suites", "bounded", "attacks"),
+        {"fgsm": {}, "pgd20": PARAMS["suites"]["bounded"]["attacks"]["pgd"] | {"attack": "pgd"}},
+        "suites.bounded.attacks",
+        "is fgsm, pgd20; the tables need pgd, by this name",
+    ),
+    (
+        ("suites", "autoattack", "attacks"),
+        {"autoattack": {"attack": "fgsm"}},
+        "suites.autoattack.attacks",
+        "the tables need autoattack, for its part square",
+    ),
     (("masking", "gradient_cosine"), -2, "masking.gradient_cosine", "greater than or equal to -1"),
     (("statistics", "power"), 0.4, "statistics.power", "greater than or equal to 0.5"),
     (("transfer",), MISSING, "transfer", "is missing"),

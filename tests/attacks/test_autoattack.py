@@ -1,22 +1,25 @@
 """The ensemble against the authors' code, and what it promises about its components."""
 
-import itertools
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyautoattack import AutoAttack
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.attacks.trained import L2, LINF, trained
-from tradeoff.attacks.autoattack import Budget, autoattack, components
+from tradeoff.attacks.apgd import apgd, apgd_targeted
+from tradeoff.attacks.autoattack import Knobs, attacks, autoattack, components
+from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.square import square
+from tradeoff.core.attempt import ROUNDING
+from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.threat import Threat, perturbation_norm
 
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)
-SMALL = Budget(apgd_steps=15, fab_steps=10, square_queries=100, plus_restarts=2)
-TINY = Budget(apgd_steps=4, fab_steps=3, targets=3, square_queries=20, plus_restarts=2)
+SMALL = Knobs(apgd_steps=15, fab_steps=10, square_queries=100, plus_restarts=2)
+TINY = Knobs(apgd_steps=4, fab_steps=3, targets=3, square_queries=20, plus_restarts=2)
 COMPONENTS = {
     "standard": ["clean", "apgd-ce", "apgd-t", "fab-t", "square"],
     "plus": ["clean", "apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"],
@@ -53,19 +56,24 @@ def test_verdicts_are_those_of_the_authors_code(threat: Threat) -> None:
 @pytest.mark.parametrize("version", ["standard", "plus"])
 def test_components_attack_what_is_still_robust(threat: Threat, version: str) -> None:
     model, images, labels, keys = trained().first(60)
-    steps = list(components(model, images, labels, threat, keys=keys, version=version, budget=TINY))
+    budget = TINY.model_copy(update={"version": version})
+    steps = list(components(model, images, labels, threat, keys=keys, budget=budget))
     assert [step.name for step in steps] == COMPONENTS[version]
-    for before, after in itertools.pairwise(steps):
-        assert torch.equal(after.attacked, ~before.fooled)
-        assert torch.equal(after.queries > 0, after.attacked)
-        assert bool((after.fooled >= before.fooled).all())
-        assert torch.equal(after.images[before.fooled], before.images[before.fooled])
-        assert torch.equal(model(after.images).argmax(1) != labels, after.fooled)
-        distance = perturbation_norm(after.images - images, threat.norm)
+    assert torch.equal(steps[0].rows, torch.arange(60))
+    assert torch.equal(steps[0].attempt.images, images)
+    queries, fooled = torch.zeros_like(labels), torch.zeros_like(labels, dtype=torch.bool)
+    for _, rows, attempt, logits in steps:
+        assert torch.equal(rows, (~fooled).nonzero().squeeze(1))
+        assert (attempt.queries > 0).all()
+        torch.testing.assert_close(logits, model(attempt.images))
+        distance = perturbation_norm(attempt.images - images[rows], threat.norm)
         assert float(distance.max()) <= threat.epsilon + 1e-6
-    whole = autoattack(model, images, labels, threat, keys=keys, version=version, budget=TINY)
-    assert torch.equal(whole.images, steps[-1].images)
-    assert torch.equal(whole.queries, sum(step.queries for step in steps))
+        fooled[rows] = logits.argmax(1) != labels[rows]
+        queries[rows] += attempt.queries
+    whole = autoattack(model, images, labels, threat, keys=keys, budget=budget)
+    assert torch.equal(whole.queries, queries)
+    assert torch.equal(model(whole.images).argmax(1) != labels, fooled)
+    assert not fooled.all(), "else the last component has nothing to do"
 
 
 @THREATS
@@ -90,9 +98,10 @@ def test_results_stay_in_the_ball_and_the_range(norm: str, epsilon: float, seed:
 
 
 def test_default_budgets_are_the_papers() -> None:
-    assert Budget() == Budget(
-        apgd_steps=100, fab_steps=100, targets=9, square_queries=5000, plus_restarts=5
-    )
+    assert Knobs().model_dump() == {
+        "version": "standard", "apgd_steps": 100, "fab_steps": 100, "targets": 9,
+        "square_queries": 5000, "square_rescale_schedule": False, "plus_restarts": 5,
+    }  # fmt: skip
 
 
 def test_nothing_is_attacked_once_all_are_fooled() -> None:
@@ -111,11 +120,59 @@ def test_unsuitable_inputs_are_refused() -> None:
         autoattack(model, images, labels + 10, LINF, keys=keys)
     with pytest.raises(ValueError, match="does not take images"):
         autoattack(model, images.repeat(1, 3, 1, 1), labels, LINF, keys=keys)
-    with pytest.raises(ValueError, match="allowed are 'standard' and 'plus'"):
-        autoattack(model, images, labels, LINF, keys=keys, version="rand")
+    with pytest.raises(ValueError, match="'standard' or 'plus'"):
+        Knobs(version="rand")
     model.train()
     try:
         with pytest.raises(ValueError, match="train mode"):
             autoattack(model, images, labels, LINF, keys=keys)
     finally:
         model.eval()
+
+
+class Drifting(nn.Module):
+    """Class 0 wins for dark images, class 1 for light ones; an error favours class 1."""
+
+    def __init__(self, error: float = 0.0) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, images: Tensor) -> Tensor:
+        light = images.flatten(1).mean(1) - 0.5
+        return torch.stack([1 - light, 1 + light + self.error, 0 * light, 0 * light - 1], 1)
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd, apgd_targeted, square])
+def test_no_attack_stops_at_what_fools_its_twin_by_rounding_alone(attack) -> None:  # type: ignore[no-untyped-def]
+    """The twin errs on the images as they are; its original, which judges, does not."""
+    twin, judge = Drifting(error=ROUNDING / 2).eval(), Drifting().eval()
+    images, labels = torch.full((6, 1, 4, 4), 0.5), torch.zeros(6, dtype=torch.long)
+    assert (twin(images).argmax(1) == 1).all() and (judge(images).argmax(1) == 0).all()
+    found = attack(twin, images, labels, LINF, keys=sample_keys(torch.arange(6))).images
+    assert (margin(judge(found), labels) < -ROUNDING).all()
+
+
+def test_the_judge_says_who_is_robust() -> None:
+    twin, judge = Drifting(error=ROUNDING / 2).eval(), Drifting().eval()
+    images, labels = torch.full((6, 1, 4, 4), 0.5), torch.zeros(6, dtype=torch.long)
+    keys = sample_keys(torch.arange(6))
+    given = {"keys": keys, "budget": TINY}
+    _, first, *others = components(twin, images, labels, LINF, **given, judge=judge)
+    assert len(first.rows) == 6 and (first.logits.argmax(1) == 1).all()
+    torch.testing.assert_close(first.logits, judge(first.attempt.images))
+    assert all(len(part.rows) == 0 for part in others)
+    _, first, *_ = components(twin, images, labels, LINF, **given)
+    assert len(first.rows) == 0
+
+
+def test_the_schedule_of_square_is_stretched_if_asked_for() -> None:
+    model, images, labels, keys = trained().first(100)
+    fixed, stretched = (
+        attacks(Knobs(square_queries=100, square_rescale_schedule=rescale))["square"](
+            model, images, labels, LINF, keys=keys
+        )
+        for rescale in (False, True)
+    )
+    expected = square(model, images, labels, LINF, keys=keys, queries=100, rescale_schedule=True)
+    assert torch.equal(stretched.images, expected.images)
+    assert not torch.equal(stretched.images, fixed.images)

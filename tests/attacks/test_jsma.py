@@ -28,29 +28,26 @@ def salient_pair(toward, away, free):
     return best
 
 
-def plain_jsma(model, image, label, target, theta, pairs):
+def plain_jsma(model, image, label, target, pairs):
     """Algorithm 2 of the paper for one target: how many pairs it takes to fool, or None."""
     image = image.clone()
     for count in range(1, pairs + 1):
         jacobian = torch.autograd.functional.jacobian(lambda x: model(x[None])[0], image).flatten(1)
-        sign = 1 if theta > 0 else -1
-        toward = sign * jacobian[target]
-        away = sign * (jacobian.sum(0) - jacobian[target])
-        free = (image < 1) if theta > 0 else (image > 0)
+        toward, away = jacobian[target], jacobian.sum(0) - jacobian[target]
+        free = image < 1
         found = salient_pair(toward.tolist(), away.tolist(), free.flatten().tolist())
         if found is None:
             return None
         for place in found[1]:
-            image.view(-1)[place] = (image.view(-1)[place] + theta).clamp(0, 1)
+            image.view(-1)[place] = 1
         if model(image[None]).argmax() != label:
             return count
     return None
 
 
-@pytest.mark.parametrize("theta", [1.0, -1.0])
-def test_changes_as_many_components_as_the_paper_s_loop(theta):
+def test_changes_as_many_components_as_the_paper_s_loop():
     model, (images, labels) = robust(), test_digits(8)
-    attempt = jsma(model, images, labels, theta=theta, gamma=0.2)
+    attempt = jsma(model, images, labels, theta=1.0, gamma=0.2)
     fooled = assert_sound(model, images, labels, attempt.images)
     assert fooled.any()
     changed = distances(attempt.images, images, "l0")
@@ -58,7 +55,7 @@ def test_changes_as_many_components_as_the_paper_s_loop(theta):
         if model(images[i : i + 1]).argmax() != labels[i]:
             continue
         counts = [
-            plain_jsma(model, images[i], int(labels[i]), target, theta, int(64 * 0.2) // 2)
+            plain_jsma(model, images[i], int(labels[i]), target, int(64 * 0.2) // 2)
             for target in range(10)
             if target != labels[i]
         ]
@@ -105,7 +102,7 @@ def test_small_steps_and_few_targets():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"theta": 0.0}, {"theta": 1.5}, {"gamma": 0.0}, {"gamma": 1.1}, {"targets": 0}]
+    "wrong", [{"theta": -1.0}, {"theta": 1.5}, {"gamma": 0.0}, {"gamma": 1.1}, {"targets": 0}]
 )
 def test_refuses(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

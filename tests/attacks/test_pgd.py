@@ -1,4 +1,6 @@
-"""PGD and FGSM: optimal on a linear model, inside the threat, the same in any batch."""
+"""PGD and forms of FGSM: optimal on a linear model, inside the threat, the same in any batch."""
+
+from collections.abc import Callable
 
 import foolbox
 import pytest
@@ -7,7 +9,9 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.attacks.trained import L2, LINF, linear, trained
+from tradeoff.attacks.bim import bim
 from tradeoff.attacks.fgsm import fgsm
+from tradeoff.attacks.mifgsm import mifgsm
 from tradeoff.attacks.pgd import (
     Search,
     _logits_and_gradient,
@@ -73,9 +77,51 @@ def test_pgd_is_optimal_on_a_linear_model(norm: BallNorm, loss: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_fgsm_is_optimal_on_a_linear_model(norm: BallNorm) -> None:
     model, images, labels, threat, optimum = linear_problem(norm)
-    attempt = fgsm(model, images, labels, threat, keys=sample_keys(torch.arange(20)))
+    attempt = fgsm(model, images, labels, threat)
     torch.testing.assert_close(margins(model, attempt, labels), optimum, rtol=1e-4, atol=1e-5)
     assert attempt.queries.tolist() == [1] * 20
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("iterative", [bim, mifgsm])
+def test_iterative_fgsm_is_optimal_on_a_linear_model(
+    norm: BallNorm, iterative: Callable[..., Attempt]
+) -> None:
+    """It goes on where it has fooled, as the last iterate is what it gives."""
+    model, images, labels, threat, optimum = linear_problem(norm)
+    attempt = iterative(model, images, labels, threat, steps=5)
+    torch.testing.assert_close(margins(model, attempt, labels), optimum, rtol=1e-3, atol=1e-4)
+    assert attempt.queries.tolist() == [5] * 20
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_mifgsm_without_momentum_is_bim_whose_steps_add_up_to_epsilon(norm: BallNorm) -> None:
+    subject, threat = trained().first(60), NORMS[norm]
+    given = (subject.model, subject.images, subject.labels, threat)
+    plain = bim(*given, steps=4, relative_step_size=1 / 4)
+    still = mifgsm(*given, steps=4, momentum=0.0)
+    torch.testing.assert_close(still.images, plain.images)
+    moving = mifgsm(*given, steps=4, momentum=1.0)
+    assert (moving.images - plain.images).abs().max() > 0.1 * threat.epsilon
+    distance = perturbation_norm(moving.images - subject.images, threat.norm)
+    assert distance.max() <= threat.epsilon * (1 + 1e-5)
+
+
+def test_momentum_sums_gradients_of_unit_l1_length() -> None:
+    """Dong et al. 2018, algorithm 1: how steep it is at a point does not count."""
+
+    class Turning(nn.Module):
+        """The slope of class 1 turns round beyond the first step, and is steeper there."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            light = images.flatten(1).mean(1) - 0.5
+            return torch.stack([0 * light, torch.where(light < 0.05, light, -10 * light)], 1)
+
+    images, labels = torch.full((1, 1, 4, 4), 0.5), torch.zeros(1, dtype=torch.long)
+    for momentum, moved in ((1.5, 0.2), (0.5, 0.0)):
+        threat = Threat("linf", 0.2)
+        found = mifgsm(Turning().eval(), images, labels, threat, steps=2, momentum=momentum)
+        torch.testing.assert_close(found.images, images + moved)
 
 
 def test_the_ascent_reaches_the_corner_of_a_linear_objective() -> None:
@@ -223,15 +269,13 @@ def test_the_margin_loss_is_about_as_strong() -> None:
     assert abs(int(by_margin.sum()) - int(by_entropy.sum())) <= 9
 
 
-@pytest.mark.parametrize("confidence", [0.0, 5.0])
-def test_margin_gradients_vanish_beyond_the_confidence_only(confidence: float) -> None:
+def test_margin_gradients_vanish_neither_before_the_boundary_nor_beyond_it() -> None:
     model, images = linear(2), mid_grey()
-    labels = 1 - model(images).argmax(1)  # all margins are negative
-    values = margin(model(images), labels)
-    _, gradient = _logits_and_gradient(model, images, labels, "margin", confidence, last=False)
-    assert gradient is not None
-    flat = (gradient == 0).flatten(1).all(1)
-    assert torch.equal(flat, values < -confidence)
+    predicted = model(images).argmax(1)
+    for labels in (predicted, 1 - predicted):
+        _, gradient = _logits_and_gradient(model, images, labels, "margin", last=False)
+        assert gradient is not None
+        assert not (gradient == 0).flatten(1).all(1).any()
 
 
 def test_epsilon_zero_changes_nothing() -> None:
@@ -246,17 +290,18 @@ def test_attacks_leave_no_gradients_in_the_model() -> None:
     images, labels = tiny.batch()
     keys = sample_keys(torch.arange(len(labels)))
     pgd(model, images, labels, tiny.THREAT, keys=keys, steps=2)
-    fgsm(model, images, labels, tiny.THREAT, keys=keys)
+    fgsm(model, images, labels, tiny.THREAT)
+    bim(model, images, labels, tiny.THREAT, steps=2)
+    mifgsm(model, images, labels, tiny.THREAT, steps=2)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("attack_function", [pgd, fgsm])
-def test_wrong_inputs_are_refused(attack_function: object) -> None:
+@pytest.mark.parametrize("attack_function", [pgd, fgsm, bim, mifgsm])
+def test_wrong_inputs_are_refused(attack_function: Callable[..., Attempt]) -> None:
     subject = trained().first(4)
+    keys = {"keys": subject.keys} if attack_function is pgd else {}
     with pytest.raises(ValueError, match="labels span"):
-        attack_function(  # type: ignore[operator]
-            subject.model, subject.images, subject.labels + 10, LINF, keys=subject.keys
-        )
+        attack_function(subject.model, subject.images, subject.labels + 10, LINF, **keys)
 
 
 @pytest.mark.parametrize("norm", NORMS)

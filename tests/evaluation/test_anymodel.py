@@ -1,5 +1,6 @@
 """The study's evaluation of a model that is not the study's, from Python and from the shell."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,14 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.ledger import CHECKS, Ledger
 from tradeoff.core.fields import knobs
+from tradeoff.core.models import Blueprint, build_model, save_model
+from tradeoff.core.prepared import save_prepared, split
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.core.threat import Threat
+from tradeoff.datasets import digits
 from tradeoff.evaluation import evaluate
+from tradeoff.evaluation.anymodel import Unusable, _threat
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAT = Threat("linf", 0.1)
@@ -104,6 +110,16 @@ def test_a_model_that_cannot_be_folded_is_attacked_as_it_is() -> None:
         assert np.array_equal(ledger["prediction"][0, row], model(stepped).argmax(1).numpy())
 
 
+def test_a_frozen_module_without_a_mode_is_attacked() -> None:
+    images, labels = data()
+    frozen = torch.jit.freeze(torch.jit.trace(foreign().eval(), images))
+    assert not hasattr(frozen, "training")
+    found, _ = evaluate(frozen, images, labels, THREAT, suite())
+    expected, _ = evaluate(foreign(), images, labels, THREAT, suite())
+    assert np.array_equal(found["clean_prediction"], expected["clean_prediction"])
+    assert (found["fooled"] == expected["fooled"]).mean() > 0.95
+
+
 def test_an_ensemble_attacks_only_what_is_still_robust() -> None:
     ledger, _ = evaluate(foreign(), *data(), THREAT, suite())
     parts = [ledger.attacks.index(name) for name in ("apgd-ce", "apgd-t", "fab-t", "square")]
@@ -117,6 +133,57 @@ def test_the_batch_size_changes_nothing() -> None:
     whole, _ = evaluate(foreign(), *data(), THREAT, suite(24))
     pieces, _ = evaluate(foreign(), *data(), THREAT, suite(5))
     assert np.array_equal(whole["fooled"], pieces["fooled"])
+
+
+def test_of_too_many_images_class_balanced_ones_are_attacked() -> None:
+    images, labels = data(40)
+    order = labels.argsort(stable=True)
+    images, labels = images[order], labels[order]
+    few = dataclasses.replace(suite(), images=20)
+    ledger, _ = evaluate(foreign(), images, labels, THREAT, few)
+    chosen = ledger.about["chosen"]
+    assert len(set(chosen)) == 20
+    assert np.array_equal(ledger["labels"], labels[chosen])
+    assert np.bincount(ledger["labels"]).tolist() == [2] * 10
+    expected, _ = evaluate(foreign(), images[chosen], labels[chosen], THREAT, suite())
+    assert expected.about["chosen"] is None
+    assert np.array_equal(ledger["clean_margin"], expected["clean_margin"])
+    assert evaluate(foreign(), images, labels, THREAT, few).ledger.about["chosen"] == chosen
+
+
+def test_a_cells_threat_is_its_own_unless_another_is_given() -> None:
+    cells = Study.load(ROOT / "params.yaml").datasets
+    assert _threat(None, None, cells["mnist"]) == Threat("linf", 0.3)
+    assert _threat("linf", None, cells["digits"]) == Threat("linf", 0.12)
+    assert _threat("l2", "1/2", cells["mnist"]) == Threat("l2", 0.5)
+    assert _threat(None, "4/255", None) == Threat("linf", 4 / 255)
+    for norm, epsilon, dataset in (
+        (None, None, None), ("l2", None, cells["mnist"]), (None, "1/0", None), (None, "x", None)
+    ):  # fmt: skip
+        with pytest.raises(Unusable, match="such as 8/255"):
+            _threat(norm, epsilon, dataset)
+
+
+def test_a_cell_from_the_shell_has_the_budgets_of_its_data_set(tmp_path: Path) -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    settings = params["datasets"]["digits"]
+    settings["suites"]["bounded"]["images"] = 20
+    (tmp_path / "params.yaml").write_text(json.dumps(params))
+    study = Study.load(tmp_path / "params.yaml")
+    cell = study.cell("at-vgg16-digits-0")
+    prepared = split("digits", digits.read(tmp_path), 150, 400, None)
+    save_prepared(prepared, tmp_path / cell.dataset.prepared)
+    blueprint = Blueprint.of(cell.architecture, cell.settings.width, prepared)
+    model = build_model(blueprint, prepared.mean, prepared.std, seed=0)
+    save_model(model.state_dict(), blueprint, tmp_path / cell.model("best"), cell=cell.key)
+    done = shell(tmp_path, cell.key, "--suite", "bounded", "--out", "ledger.npz", own_params=True)
+    assert done.returncode == 0, done.stderr
+    assert "20 images" in done.stdout and "linf 0.12" in done.stdout
+    with np.load(tmp_path / "ledger.npz", allow_pickle=False) as ledger:
+        about = json.loads(str(ledger["about"]))
+        assert np.array_equal(ledger["labels"], prepared.test.labels[:20])
+    assert about["threat"] == {"norm": "linf", "epsilon": 0.12}
+    assert about["attacks"] == cell.dataset.evaluation("bounded")["attacks"]
 
 
 def test_an_interrupted_suite_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -143,11 +210,12 @@ def test_an_interrupted_suite_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_checkpoints_belong_to_one_model_and_survive_a_torn_file(tmp_path: Path) -> None:
     images, labels = data()
-    mine = Checkpoints(tmp_path).of(foreign(), images, labels, {})
+    logits = torch.zeros(len(labels), 10)
+    mine = Checkpoints(tmp_path).of(foreign(), images, labels, logits, {})
     other = foreign()
     with torch.no_grad():
         other[0].weight[0, 0, 0, 0] += 1e-6  # type: ignore[index]
-    theirs = Checkpoints(tmp_path).of(other, images, labels, {})
+    theirs = Checkpoints(tmp_path).of(other, images, labels, logits, {})
     assert mine.get("pgd-0", lambda: {"pgd": {"fooled": np.ones(2)}})["pgd"]["fooled"].all()
     assert not theirs.get("pgd-0", lambda: {"pgd": {"fooled": np.zeros(2)}})["pgd"]["fooled"].any()
     for path in tmp_path.rglob("*.npz"):
@@ -156,8 +224,11 @@ def test_checkpoints_belong_to_one_model_and_survive_a_torn_file(tmp_path: Path)
     assert (again["pgd"]["fooled"] == 7).all()
 
 
-def shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+def shell(
+    folder: Path, *arguments: str, own_params: bool = False
+) -> subprocess.CompletedProcess[str]:
+    if not own_params:
+        (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     return subprocess.run(
         [sys.executable, "-m", "tradeoff.evaluation.anymodel", *arguments],
         cwd=folder,
@@ -211,7 +282,7 @@ def test_unusable_input_is_told_in_one_line(
     np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.numpy())
     np.savez(tmp_path / "wide.npz", images=255 * images.numpy(), labels=labels.numpy())
     torch.jit.trace(foreign().eval(), images).save(str(tmp_path / "model.ts"))
-    done = shell(tmp_path, model, file, "--suite", suite_name)
+    done = shell(tmp_path, model, file, "--suite", suite_name, "--epsilon", "0.1")
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.attacks.trained import LINF, trained
-from tradeoff.attacks.autoattack import Budget, components
+from tradeoff.attacks.autoattack import Knobs, autoattack
 from tradeoff.attacks.fgsm import fgsm
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.square import square
@@ -146,18 +146,17 @@ def numbers(name: str) -> dict[str, float]:
     def wrong(attempt: Attempt) -> np.ndarray:
         return is_fooled(model(attempt.images), labels).numpy()
 
-    single = wrong(fgsm(model, images, labels, LINF, keys=keys))
+    single = wrong(fgsm(model, images, labels, LINF))
     many = wrong(pgd(model, images, labels, LINF, keys=keys, **of_pgd))
     margin = wrong(pgd(model, images, labels, LINF, keys=keys, loss="margin", **of_pgd))
-    budget = Budget(apgd_steps=20, fab_steps=5, targets=3, square_queries=200)
-    *_, last = components(model, images, labels, LINF, keys=keys, budget=budget)
+    budget = Knobs(apgd_steps=20, fab_steps=5, targets=3, square_queries=200)
     of_attacks = attack_numbers(
         ~is_fooled(model(images), labels).numpy(),
         fgsm=single,
         pgd=many,
         square=wrong(square(model, images, labels, LINF, keys=keys, queries=300)),
         white_box=single | many | margin,
-        autoattack=last.fooled.numpy(),
+        autoattack=wrong(autoattack(model, images, labels, LINF, keys=keys, budget=budget)),
     )
     checks = gradient_checks(model, images, labels, LINF, keys=keys, **of_pgd)
     return of_attacks | gradient_numbers(checks)

@@ -111,7 +111,7 @@ def made_up_study(
         datasets={"digits": dataset},
         knobs=sections,
         masking=MaskingSettings.model_validate(THRESHOLDS),
-        transfer=TransferSettings(images=300, steps=20, relative_step_size=0.1),
+        transfer=TransferSettings(images=300, batch_size=300, steps=20, relative_step_size=0.1),
         examples=ExamplesSettings(images=4, steps=20, relative_step_size=0.1),
         statistics=StatisticsSettings(resamples=2000, level=0.95, alpha=0.05, power=0.8),
         report=ReportSettings(languages=["es", "en"]),

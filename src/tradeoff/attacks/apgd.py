@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import (
+    Attempt,
+    Verdict,
+    batched_logits,
+    check_inputs,
+    improvements,
+    verdict,
+)
 from tradeoff.core.losses import likeliest_others, margin
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest
@@ -88,12 +95,6 @@ def apgd_targeted(
     """
     method = _Method(model, TARGETED_DLR, threat, steps, rho)
     return _search(method, images, labels, targets, restarts, keys, batch_size)
-
-
-@torch.no_grad()
-def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    """Logits (N, C) of images (N, C, H, W), at most `batch_size` of them at once."""
-    return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -183,20 +184,21 @@ class _Climb(NamedTuple):
 
 
 class _Outcome:
-    """The best image of each sample over its runs: the first that fools, else lowest margin."""
+    """The best image of each sample over its runs: the first that surely fools, else lowest margin.
+
+    The first of several that are equal.
+    """
 
     def __init__(self, images: Tensor, labels: Tensor, logits: Tensor) -> None:
         self.images = images.clone()
-        self.fooled = is_fooled(logits, labels)
+        self.fooled = verdict(logits, labels).surely
         self.margin = torch.full_like(logits[:, 0], math.inf)
         self.queries = torch.ones_like(labels)
 
     def take(self, sample: Tensor, candidates: Tensor, margins: Tensor) -> None:
         """Take over the candidates (R, C, H, W) that have the lowest margin of their sample."""
-        lowest = self.margin.scatter_reduce(0, sample, margins, "amin")
-        better = (margins == lowest[sample]) & (margins < self.margin[sample])
-        self.images[sample[better]] = candidates[better]
-        self.margin = lowest
+        taken, self.margin = improvements(sample, margins, self.margin)
+        self.images[sample[taken]] = candidates[taken]
 
     def take_fooling(self, sample: Tensor, candidates: Tensor, margins: Tensor) -> None:
         """As `take`, for candidates that fool the model: they replace any that do not."""
@@ -260,24 +262,26 @@ def _climb(
     images, labels, targets = images[sample], labels[sample], targets[sample, column]
     start = _starts(images, keys[sample], column, method.threat)
     logits, loss, gradient = method.evaluate(start, labels, targets)
+    said = verdict(logits, labels)
     state = _Climb(
         sample, images, labels, targets,
         current=start, previous=start, gradient=gradient, loss=loss,
         peak=start, peak_gradient=gradient, peak_loss=loss,
-        closest=start, closest_margin=margin(logits, labels),
+        closest=start, closest_margin=said.margin,
         step_size=torch.full_like(loss, 2 * method.threat.epsilon),
         increases=torch.zeros_like(labels), halved=torch.ones_like(labels, dtype=torch.bool),
         checkpoint_loss=loss,
     )  # fmt: skip
-    state = _retire(state, logits, outcome, queries=1)
+    state = _retire(state, said, outcome, queries=1)
     checks, last_check = set(checkpoints(method.steps)), 0
     for step in range(1, method.steps + 1):
         if len(state.sample) == 0:
             return
         moved = _move(state, method.threat, MOMENTUM if step > 1 else 1.0)
         logits, loss, gradient = method.evaluate(moved, state.labels, state.targets)
-        state = _remember(state, moved, logits, loss, gradient)
-        state = _retire(state, logits, outcome, queries=step + 1)
+        said = verdict(logits, state.labels)
+        state = _remember(state, moved, said.margin, loss, gradient)
+        state = _retire(state, said, outcome, queries=step + 1)
         if step in checks:
             state = _judge(state, method.rho * (step - last_check))
             last_check = step
@@ -311,10 +315,9 @@ def _move(state: _Climb, threat: Threat, momentum: float) -> Tensor:
 
 
 def _remember(
-    state: _Climb, moved: Tensor, logits: Tensor, loss: Tensor, gradient: Tensor
+    state: _Climb, moved: Tensor, margins: Tensor, loss: Tensor, gradient: Tensor
 ) -> _Climb:
     """The state after a move, with the points of highest loss and of lowest margin so far."""
-    margins = margin(logits, state.labels)
     higher, closer = loss > state.peak_loss, margins < state.closest_margin
     higher_images, closer_images = per_sample(higher, moved), per_sample(closer, moved)
     return state._replace(
@@ -331,13 +334,12 @@ def _remember(
     )
 
 
-def _retire(state: _Climb, logits: Tensor, outcome: _Outcome, queries: int) -> _Climb:
+def _retire(state: _Climb, said: Verdict, outcome: _Outcome, queries: int) -> _Climb:
     """Hand in the runs whose current point fools the model; keep those of unfooled samples."""
-    fooled = is_fooled(logits, state.labels)
+    fooled = said.surely
     if not fooled.any():
         return state
-    margins = margin(logits, state.labels)
-    outcome.take_fooling(state.sample[fooled], state.current[fooled], margins[fooled])
+    outcome.take_fooling(state.sample[fooled], state.current[fooled], said.margin[fooled])
     ended = outcome.fooled[state.sample]
     outcome.count(state.sample[ended], queries)
     return _Climb(*(field[~ended] for field in state))

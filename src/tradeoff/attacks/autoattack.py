@@ -3,56 +3,46 @@
 `standard` and `plus` have the budgets of the paper and of its reference implementation.
 """
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import apgd, apgd_targeted, batched_logits
+from tradeoff.attacks.apgd import apgd, apgd_targeted
 from tradeoff.attacks.fab import fab, fab_targeted
 from tradeoff.attacks.square import square
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, Best, batched_logits, check_inputs, is_fooled
 from tradeoff.core.fields import PositiveInt, Section
-from tradeoff.core.losses import margin
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.threat import Threat, project
 
-Version = Literal["standard", "plus"]
 Bounded = Callable[..., Attempt]
 
 
 class Knobs(Section):
-    version: Literal["standard", "plus"]
-    apgd_steps: PositiveInt
-    fab_steps: PositiveInt
-    targets: PositiveInt
-    square_queries: PositiveInt
-    plus_restarts: PositiveInt
-
-
-@dataclass(frozen=True)
-class Budget:
     """How much each component may do; the defaults are the paper's."""
 
-    apgd_steps: int = 100
-    fab_steps: int = 100
-    targets: int = 9
-    square_queries: int = 5000
-    plus_restarts: int = 5  # of apgd-ce, apgd-dlr and fab in "plus"; all else runs once
+    version: Literal["standard", "plus"] = "standard"
+    apgd_steps: PositiveInt = 100
+    fab_steps: PositiveInt = 100
+    targets: PositiveInt = 9
+    square_queries: PositiveInt = 5000
+    square_rescale_schedule: bool = False
+    plus_restarts: PositiveInt = 5  # of apgd-ce, apgd-dlr and fab in "plus"; all else runs once
+
+
+PAPER = Knobs()
 
 
 class Component(NamedTuple):
-    """The state after one component: images (N, C, H, W), all else (N,)."""
+    """What one component did to the samples that were robust until then."""
 
     name: str
-    images: Tensor  # the best so far: the first that fools, else the one of lowest margin
-    fooled: Tensor  # by this component or one before
-    attacked: Tensor  # whether this component attacked the sample: it was robust until then
-    queries: Tensor  # forward passes of this component, 0 where it did not attack
+    rows: Tensor  # (M,) which samples these are
+    attempt: Attempt  # on them
+    logits: Tensor  # the judge's, of the attempt's images, (M, classes)
 
 
 def autoattack(
@@ -62,34 +52,26 @@ def autoattack(
     threat: Threat,
     *,
     keys: Tensor,
-    version: Version = "standard",
-    budget: Budget | None = None,
+    budget: Knobs = PAPER,
     batch_size: int = 512,
 ) -> Attempt:
     """The worst case over the ensemble's components, and their forward passes together.
 
     Args:
-        version: "standard" (apgd-ce, apgd-t, fab-t, square) or "plus" (apgd-ce, apgd-dlr, fab,
-            square, apgd-t, fab-t, the first three with restarts).
-        budget: None is the paper's.
+        budget: its version is "standard" (apgd-ce, apgd-t, fab-t, square) or "plus" (apgd-ce,
+            apgd-dlr, fab, square, apgd-t, fab-t, the first three with restarts).
         batch_size: the most images, targets included, that go through the model at once.
 
     Raises:
         ValueError: unsuitable inputs (`check_inputs`), or fewer than four classes.
     """
-    queries = torch.zeros_like(labels)
-    for component in components(
-        model,
-        images,
-        labels,
-        threat,
-        keys=keys,
-        version=version,
-        budget=budget,
-        batch_size=batch_size,
+    best, queries = Best(images), torch.zeros_like(labels)
+    for _, rows, attempt, logits in components(
+        model, images, labels, threat, keys=keys, budget=budget, batch_size=batch_size
     ):
-        queries += component.queries
-    return Attempt(component.images, queries)
+        best.update(attempt.images, logits, labels[rows], at=rows)
+        queries[rows] += attempt.queries
+    return Attempt(best.images, queries)
 
 
 def components(
@@ -99,23 +81,27 @@ def components(
     threat: Threat,
     *,
     keys: Tensor,
-    version: Version = "standard",
-    budget: Budget | None = None,
+    budget: Knobs = PAPER,
+    judge: nn.Module | None = None,
     batch_size: int = 512,
 ) -> Iterator[Component]:
-    """The ensemble step by step: what is known after the clean images and each component.
+    """The ensemble step by step: the clean images, as "clean", and each component.
 
-    The first item is "clean". Arguments and errors are those of `autoattack`.
+    Other arguments and errors are those of `autoattack`.
+
+    Args:
+        judge: the network that says who is robust, such as the one that `model` is the folded
+            twin of; None: the model.
     """
     check_inputs(model, images, labels)
-    logits = batched_logits(model, images, batch_size)
-    best, lowest = images.clone(), torch.full_like(logits[:, 0], math.inf)
-    fooled = is_fooled(logits, labels)
-    everyone = torch.ones_like(fooled)
-    yield Component("clean", best.clone(), fooled.clone(), everyone, torch.ones_like(labels))
-    for name, attack in attacks(version, budget or Budget()).items():
-        left = ~fooled
-        rows, queries = left.nonzero().squeeze(1), torch.zeros_like(labels)
+    judge = judge or model
+    logits = batched_logits(judge, images, batch_size)
+    rows = torch.arange(len(labels), device=labels.device)
+    yield Component("clean", rows, Attempt(images, torch.ones_like(labels)), logits)
+    for name, attack in attacks(budget).items():
+        robust = ~is_fooled(logits, labels[rows])
+        rows, logits = rows[robust], logits[robust]
+        attempt = Attempt(images[rows], torch.zeros_like(rows))
         if len(rows):
             attempt = attack(
                 model,
@@ -125,43 +111,29 @@ def components(
                 keys=sample_keys(keys[rows], name),
                 batch_size=batch_size,
             )
-            logits = batched_logits(model, attempt.images, batch_size)
-            margins, fooled_now = margin(logits, labels[rows]), is_fooled(logits, labels[rows])
-            better = fooled_now | (margins < lowest[rows])
-            best[rows[better]] = attempt.images[better]
-            lowest[rows[better]] = margins[better]
-            fooled[rows], queries[rows] = fooled_now, attempt.queries
-        yield Component(name, best.clone(), fooled.clone(), left, queries)
+            logits = batched_logits(judge, attempt.images, batch_size)
+        yield Component(name, rows, attempt, logits)
 
 
-def attacks(version: Version, budget: Budget) -> dict[str, Bounded]:
-    """The components of a version in their order, each a bounded attack with its budget.
-
-    Raises:
-        ValueError: unknown version.
-    """
+def attacks(budget: Knobs) -> dict[str, Bounded]:
+    """The components of a version in their order, each a bounded attack with its budget."""
     steps, restarts = budget.apgd_steps, budget.plus_restarts
     apgd_t = partial(apgd_targeted, steps=steps, targets=budget.targets)
     fab_t = partial(_within, partial(fab_targeted, steps=budget.fab_steps, targets=budget.targets))
-    random_search = partial(square, queries=budget.square_queries)
-    if version == "standard":
+    random_search = partial(
+        square, queries=budget.square_queries, rescale_schedule=budget.square_rescale_schedule
+    )
+    if budget.version == "standard":
         apgd_ce = partial(apgd, loss="ce", steps=steps)
         return {"apgd-ce": apgd_ce, "apgd-t": apgd_t, "fab-t": fab_t, "square": random_search}
-    if version == "plus":
-        return {
-            "apgd-ce": partial(apgd, loss="ce", steps=steps, restarts=restarts),
-            "apgd-dlr": partial(apgd, loss="dlr", steps=steps, restarts=restarts),
-            "fab": partial(_within, partial(fab, steps=budget.fab_steps, restarts=restarts)),
-            "square": random_search,
-            "apgd-t": apgd_t,
-            "fab-t": fab_t,
-        }
-    raise ValueError(f"version is {version!r}; allowed are 'standard' and 'plus'")
-
-
-def parts(version: Version, **budget: int) -> dict[str, Bounded]:
-    """`attacks`, for the budgets of a suite."""
-    return attacks(version, Budget(**budget))
+    return {
+        "apgd-ce": partial(apgd, loss="ce", steps=steps, restarts=restarts),
+        "apgd-dlr": partial(apgd, loss="dlr", steps=steps, restarts=restarts),
+        "fab": partial(_within, partial(fab, steps=budget.fab_steps, restarts=restarts)),
+        "square": random_search,
+        "apgd-t": apgd_t,
+        "fab-t": fab_t,
+    }
 
 
 def _within(

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import batched_logits
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.attacks.nearest import Nearest
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
 from tradeoff.core.losses import likeliest_others
 from tradeoff.core.randomness import normal, sample_keys, uniform
 from tradeoff.core.threat import BallNorm, per_sample, perturbation_norm, steepest
@@ -204,27 +204,6 @@ class _Method:
         return ((1 - bias) * from_current + bias * from_image).clamp(0, 1)
 
 
-class _Outcome:
-    """The nearest fooling image of each sample over its runs."""
-
-    def __init__(self, images: Tensor, labels: Tensor, logits: Tensor) -> None:
-        self.images = images.clone()
-        wrong = is_fooled(logits, labels)
-        self.distance = torch.full_like(logits[:, 0], math.inf).where(~wrong, 0)
-        self.queries = torch.ones_like(labels)
-
-    def take(self, sample: Tensor, candidates: Tensor, distances: Tensor) -> None:
-        """Take over the candidates (R, C, H, W) that are the nearest of their sample."""
-        nearest = self.distance.scatter_reduce(0, sample, distances, "amin")
-        better = (distances == nearest[sample]) & (distances < self.distance[sample])
-        self.images[sample[better]] = candidates[better]
-        self.distance = nearest
-
-    def count(self, sample: Tensor, queries: int) -> None:
-        """Add the forward passes of runs that have ended."""
-        self.queries.index_add_(0, sample, torch.full_like(sample, queries))
-
-
 class _Runs(NamedTuple):
     """The runs still going, one per row: images (R, C, H, W), all else (R,)."""
 
@@ -233,8 +212,6 @@ class _Runs(NamedTuple):
     labels: Tensor
     targets: Tensor
     current: Tensor
-    nearest: Tensor
-    distance: Tensor
 
 
 def _search(
@@ -258,10 +235,11 @@ def _search(
     aims = anywhere if targets is None else likeliest_others(logits, labels, targets)
     if start_radius is None:
         start_radius = START_RADIUS[method.norm]
-    outcome = _Outcome(images, labels, logits)
+    nearest = Nearest(images, labels, method.norm)
+    nearest.update(torch.arange(len(labels), device=labels.device), images, logits)
     for restart in range(restarts):
-        radius = outcome.distance.clamp_max(start_radius) / 2
-        attacked = (outcome.distance > method.enough).nonzero().squeeze(1)
+        radius = nearest.distance.clamp_max(start_radius) / 2
+        attacked = (nearest.distance > method.enough).nonzero().squeeze(1)
         sample = attacked.repeat(aims.shape[1])
         column = torch.arange(aims.shape[1], device=sample.device)
         column = column.repeat_interleave(len(attacked))
@@ -269,8 +247,7 @@ def _search(
             now, rest = sample[:batch_size], slice(batch_size, None)
             runs = _Runs(
                 now, images[now], labels[now], aims[now, column[:batch_size]],
-                current=images[now].clone(), nearest=images[now],
-                distance=torch.full_like(radius[now], math.inf),
+                current=images[now],
             )  # fmt: skip
             if restart:
                 runs = runs._replace(
@@ -279,40 +256,33 @@ def _search(
                         method.norm,
                     )
                 )  # fmt: skip
-            _approach(method, runs, outcome)
+            _approach(method, runs, nearest)
             sample, column = sample[rest], column[rest]
-            open_ = outcome.distance[sample] > method.enough
+            open_ = nearest.distance[sample] > method.enough
             sample, column = sample[open_], column[open_]
-    return Attempt(outcome.images, outcome.queries)
+    return nearest.attempt()
 
 
 @torch.no_grad()
-def _approach(method: _Method, runs: _Runs, outcome: _Outcome) -> None:
-    """Algorithm 1 for a batch of runs; what they find goes to `outcome`."""
-    for step in range(method.steps):
+def _approach(method: _Method, runs: _Runs, nearest: Nearest) -> None:
+    """Algorithm 1 for a batch of runs; what they find goes to `nearest`."""
+    for _ in range(method.steps):
         boundary = method.boundary(runs.current, runs.labels, runs.targets)
         current = method.step(runs.current, runs.images, boundary)
-        fooled = is_fooled(method.model(current), runs.labels)
-        delta = current - runs.images
-        distance = perturbation_norm(delta, method.norm)
-        nearer = fooled & (distance < runs.distance)
-        runs = runs._replace(
-            current=torch.where(
-                per_sample(fooled, delta), runs.images + method.beta * delta, current
-            ),
-            nearest=current.where(per_sample(nearer, delta), runs.nearest),
-            distance=distance.where(nearer, runs.distance),
-        )
-        near = runs.distance <= method.enough
-        if near.any():
-            outcome.take(runs.sample[near], runs.nearest[near], runs.distance[near])
-            ended = outcome.distance[runs.sample] <= method.enough
-            outcome.count(runs.sample[ended], 2 * (step + 1))
+        # The boundary took a pass as well.
+        nearest.queries.index_add_(0, runs.sample, torch.ones_like(runs.sample))
+        logits = method.model(current)
+        nearest.update(runs.sample, current, logits)
+        # A point that fools by rounding alone lies on the boundary, from where nothing leads on:
+        # it is not kept, but the way goes back as from any beyond.
+        fooled = is_fooled(logits, runs.labels)
+        back = runs.images + method.beta * (current - runs.images)
+        runs = runs._replace(current=torch.where(per_sample(fooled, back), back, current))
+        ended = nearest.distance[runs.sample] <= method.enough
+        if ended.any():
             runs = _Runs(*(field[~ended] for field in runs))
             if len(runs.sample) == 0:
                 return
-    outcome.take(runs.sample, runs.nearest, runs.distance)
-    outcome.count(runs.sample, 2 * method.steps)
 
 
 def _starts(

@@ -13,9 +13,7 @@ class Knobs(Section):
     """None."""
 
 
-def fgsm(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, *, keys: Tensor
-) -> Attempt:
+def fgsm(model: nn.Module, images: Tensor, labels: Tensor, threat: Threat) -> Attempt:
     """x + epsilon sign(grad CE(f(x), y)); for l2 along the normalised gradient. No randomness."""
     check_inputs(model, images, labels)
     one_step = Search(threat, steps=1, step_size=threat.epsilon)

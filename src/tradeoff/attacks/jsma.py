@@ -1,17 +1,20 @@
 """Jacobian-based saliency map attack, JSMA (Papernot et al. 2016)."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
 from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
+from tradeoff.core.fields import Positive, PositiveInt, Section
 from tradeoff.core.losses import likeliest_others
 
 
 class Knobs(Section):
-    theta: Positive
-    gamma: Fraction
+    theta: Annotated[Positive, Field(le=1)]
+    gamma: Annotated[Positive, Field(le=1)]
     targets: PositiveInt | None
 
 
@@ -29,13 +32,15 @@ def jsma(
 
     Algorithms 2 and 3 of the paper, on logits as the paper advises, for several targets at once.
     A component is one value of one channel. A sample is done as soon as one of its targets makes
-    the model err: the others have changed as many components by then.
+    the model err. At theta 1 the others have changed as many components by then, so that none does
+    with fewer; below, a component that takes several steps may be chosen again, and none is
+    waited for.
 
     Args:
         model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64.
-        theta: what is added to a chosen component, in [-1, 1], not 0; 1 saturates it.
+        theta: what is added to a chosen component, in (0, 1]; 1 saturates it.
         gamma: Upsilon, the largest share of components that may change, in (0, 1].
         targets: how many other classes are tried, those likely on the clean image; None: all.
 
@@ -47,9 +52,9 @@ def jsma(
         ValueError: an argument is outside its range.
     """
     check_inputs(model, images, labels)
-    if not 0 < abs(theta) <= 1 or not 0 < gamma <= 1 or (targets is not None and targets < 1):
+    if not 0 < theta <= 1 or not 0 < gamma <= 1 or (targets is not None and targets < 1):
         raise ValueError(
-            f"theta {theta} (in [-1, 1], not 0), gamma {gamma} (in (0, 1]), targets {targets} "
+            f"theta {theta} (in (0, 1]), gamma {gamma} (in (0, 1]), targets {targets} "
             "(>= 1 or None): one is outside its range"
         )
     nearest = Nearest(images, labels, "l0")
@@ -63,11 +68,8 @@ def jsma(
         if len(rows) == 0:
             break
         toward, away = _forward_derivative(model, current, wanted)
-        free = current < 1 if theta > 0 else current > 0
-        sign = 1 if theta > 0 else -1
-        pairs, admissible = best_pairs(
-            sign * toward.flatten(1), sign * away.flatten(1), free.flatten(1)
-        )
+        free = current < 1
+        pairs, admissible = best_pairs(toward.flatten(1), away.flatten(1), free.flatten(1))
         rows, wanted = rows[admissible], wanted[admissible]
         current, pairs = current[admissible], pairs[admissible]
         if len(rows) == 0:

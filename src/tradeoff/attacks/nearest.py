@@ -3,13 +3,8 @@
 import torch
 from torch import Tensor
 
-from tradeoff.core.attempt import Attempt, is_fooled
-from tradeoff.core.losses import margin
+from tradeoff.core.attempt import Attempt, improvements, verdict
 from tradeoff.core.threat import Norm, perturbation_norm
-
-# Logits of one image differ in their last bits from batch to batch. A candidate counts only if
-# it wins by more than this share of the largest logit, so that a later check agrees.
-ROUNDING = 1e-5
 
 
 class Nearest:
@@ -30,7 +25,7 @@ class Nearest:
     def update(
         self, rows: Tensor, candidates: Tensor, logits: Tensor, confidence: float = 0.0
     ) -> Tensor:
-        """Take over the candidates that fool the model from nearer; count one pass for each.
+        """Take over the candidates that surely fool the model from nearer; count one pass for each.
 
         Args:
             rows: (M,) the sample that each candidate belongs to; a sample may have several.
@@ -39,23 +34,15 @@ class Nearest:
             confidence: the margin must be at most -confidence, in logits.
 
         Returns:
-            Which candidates fool the model, (M,) bool.
+            Which candidates surely fool the model, (M,) bool; the clean image need not surely.
         """
         self.queries.index_add_(0, rows, torch.ones_like(rows))
-        needed = (ROUNDING * logits.abs().amax(1)).clamp_min(confidence)
         distance = perturbation_norm(candidates - self.clean[rows], self.norm)
-        labels = self.labels[rows]
-        fooled = is_fooled(logits, labels) & ((margin(logits, labels) <= -needed) | (distance == 0))
-        distance = distance.where(fooled, torch.inf)
-        nearest = self.distance.scatter_reduce(0, rows, distance, "amin")
-        improving = fooled & (distance < self.distance[rows]) & (distance == nearest[rows])
-        # Two candidates of a sample may be equally near: the first of them is taken.
-        positions = torch.arange(len(rows), device=rows.device)
-        first = torch.full_like(self.queries, len(rows))
-        first = first.scatter_reduce(0, rows[improving], positions[improving], "amin")
-        taken = first[first < len(rows)]
+        said = verdict(logits, self.labels[rows])
+        enough = said.surely & (said.margin <= -confidence)
+        fooled = enough | (said.fooled & (distance == 0))
+        taken, self.distance = improvements(rows, distance.where(fooled, torch.inf), self.distance)
         self.images[rows[taken]] = candidates[taken]
-        self.distance = nearest
         return fooled
 
     def attempt(self) -> Attempt:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.core.attempt import Attempt, Best, check_inputs
-from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
+from tradeoff.core.fields import Positive, PositiveInt, Section
 from tradeoff.core.losses import kl_divergence, margin
 from tradeoff.core.randomness import normal, uniform
 from tradeoff.core.threat import Threat, project, random_start, steepest
@@ -20,7 +20,6 @@ Objective = Callable[[Tensor], Tensor]
 
 class Knobs(Section):
     loss: Literal["cross_entropy", "margin"]
-    confidence: NonNegative = 0.0
     steps: PositiveInt
     relative_step_size: Positive
     restarts: PositiveInt
@@ -113,7 +112,6 @@ def pgd(
     *,
     keys: Tensor,
     loss: str = "cross_entropy",
-    confidence: float = 0.0,
     steps: int = 20,
     relative_step_size: float = 0.25,
     restarts: int = 1,
@@ -121,8 +119,9 @@ def pgd(
     """PGD as an evaluation: random starts, every iterate tried, fooled samples dropped at once.
 
     Args:
-        loss: "cross_entropy", or "margin" for the loss of Carlini & Wagner (2017),
-            max(-confidence, z_y - max_{j != y} z_j), which does not saturate with confidence.
+        loss: "cross_entropy", or "margin" for that of Carlini & Wagner (2017, section V.A, f_6),
+            z_y - max_{j != y} z_j, which does not vanish where the model is certain. Their kappa,
+            the margin from which it stops to fall, would change nothing: a fooled sample has left.
         relative_step_size: step size over epsilon.
     """
     check_inputs(model, images, labels)
@@ -136,7 +135,7 @@ def pgd(
             if len(left) == 0:
                 break
             logits, gradient = _logits_and_gradient(
-                model, current, labels[left], loss, confidence, last=step == steps
+                model, current, labels[left], loss, last=step == steps
             )
             queries[left] += 1
             best.update(current, logits, labels[left], at=left)
@@ -158,7 +157,7 @@ def keyed_start(images: Tensor, keys: Tensor, threat: Threat, restart: int = 0) 
 
 
 def _logits_and_gradient(
-    model: nn.Module, points: Tensor, labels: Tensor, loss: str, confidence: float, last: bool
+    model: nn.Module, points: Tensor, labels: Tensor, loss: str, last: bool
 ) -> tuple[Tensor, Tensor | None]:
     if last:
         with torch.no_grad():
@@ -167,7 +166,7 @@ def _logits_and_gradient(
     with torch.enable_grad():
         logits = model(points)
         if loss == "margin":
-            total = -margin(logits, labels).clamp_min(-confidence).sum()
+            total = -margin(logits, labels).sum()
         else:
             total = F.cross_entropy(logits, labels, reduction="sum")
     return logits.detach(), torch.autograd.grad(total, points)[0]

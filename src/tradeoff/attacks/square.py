@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
-from tradeoff.core.losses import margin
+from tradeoff.core.attempt import Attempt, check_inputs, verdict
 from tradeoff.core.randomness import sample_keys, uniform
 from tradeoff.core.threat import Threat, steepest
 
@@ -54,7 +53,7 @@ def square(
     check_inputs(model, images, labels)
     found, counts = images.clone(), torch.ones_like(labels)
     for batch in torch.arange(len(images), device=images.device).split(batch_size):
-        left = batch[~is_fooled(model(images[batch]), labels[batch])]
+        left = batch[~verdict(model(images[batch]), labels[batch]).surely]
         lowest = torch.full_like(images[:, 0, 0, 0], torch.inf)
         for restart in range(restarts):
             if len(left) == 0:
@@ -95,7 +94,7 @@ class _Run(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """What a run found, per sample."""
+    """What a run found, per sample; `fooled` surely."""
 
     images: Tensor
     margin: Tensor
@@ -109,8 +108,7 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
     numbers = run.shape[0] + (2 if linf else 5)  # signs, positions and orientation
     start, propose = (_stripes, _new_square) if linf else (_tiles, _moved_square)
     best = start(images, keys, run.threat.epsilon)
-    logits = model(best)
-    lowest, fooled = margin(logits, labels), is_fooled(logits, labels)
+    _, fooled, lowest = verdict(model(best), labels)
     result = _Result(best.clone(), lowest.clone(), torch.ones_like(labels), fooled.clone())
     rows = torch.arange(len(images), device=images.device)
     draws = images.new_empty(len(images), 0)
@@ -136,11 +134,10 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
         # A square of what is there already is a query too, but its answer is known.
         asked = (candidates != best).flatten(1).any(1).nonzero().squeeze(1)
         if len(asked):
-            candidates, classes = candidates[asked], labels[asked]
-            logits = model(candidates)
-            margins, wrong = margin(logits, classes), is_fooled(logits, classes)
-            fooled[asked] = wrong
-            better = wrong | (margins < lowest[asked])
+            candidates = candidates[asked]
+            _, surely, margins = verdict(model(candidates), labels[asked])
+            fooled[asked] = surely
+            better = surely | (margins < lowest[asked])
             taken = asked[better]
             best[taken], lowest[taken] = candidates[better], margins[better]
     result.images[rows] = best

@@ -4,7 +4,8 @@
 
 The model is in eval mode and maps images (N, C, H, W) in [0, 1] to logits (N, classes). `keys`
 (N,) are the samples' random keys (`randomness.sample_keys`): a sample is attacked alike in any
-batch. A minimum-norm attack takes a norm in place of the threat.
+batch. An attack that draws no numbers takes none. A minimum-norm attack takes a norm in place of
+the threat.
 """
 
 from typing import NamedTuple
@@ -14,26 +15,73 @@ from torch import Tensor, nn
 
 from tradeoff.core.losses import margin
 
+# Logits of one image differ in their last bits from batch to batch and from a network to its
+# folded twin. What wins by more than this share of the largest logit wins there as well.
+ROUNDING = 1e-5
+
 
 class Attempt(NamedTuple):
-    """The best adversarial images found, (N, C, H, W), and the queries that each took, (N,).
+    """The adversarial images found, (N, C, H, W), and the queries that each took, (N,).
 
-    A query is a forward pass of the image; of Square also a proposal that needs none. For a bounded
-    attack the best is the one of lowest margin, inside the threat whether it fools the model or
-    not; for a minimum-norm attack the nearest that fools it, or the image itself.
+    A query is a forward pass of the image; of Square also a proposal that needs none. A bounded
+    attack gives an image inside the threat, whether it fools the model or not: FGSM, BIM and
+    MI-FGSM their last, the others the first that fools, else the one of lowest margin. A
+    minimum-norm attack gives the nearest image that fools, or the image itself.
     """
 
     images: Tensor
     queries: Tensor
 
 
+class Verdict(NamedTuple):
+    """What a model says of candidates; all (M,)."""
+
+    fooled: Tensor  # whether the prediction differs from the label
+    surely: Tensor  # and whether it does by more than rounding: an attack may stop here
+    margin: Tensor
+
+
+def verdict(logits: Tensor, labels: Tensor) -> Verdict:
+    """The verdict on candidates by their logits (M, classes); raises what `is_fooled` raises."""
+    fooled, margins = is_fooled(logits, labels), margin(logits, labels)
+    return Verdict(fooled, fooled & (margins <= -ROUNDING * logits.abs().amax(1)), margins)
+
+
+def improvements(rows: Tensor, values: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Which candidates have the lowest value of their sample, if that is below its best so far.
+
+    Args:
+        rows: (M,) the sample that each candidate belongs to; a sample may have several.
+        values: (M,).
+        best: (N,), by sample.
+
+    Returns:
+        Positions among the candidates, one for each sample that improves, the first of several
+        that are equal; and the new best (N,).
+    """
+    lowest = best.scatter_reduce(0, rows, values, "amin")
+    improving = (values < best[rows]) & (values == lowest[rows])
+    positions = torch.arange(len(rows), device=rows.device)
+    first = torch.full_like(best, len(rows), dtype=torch.long)
+    first = first.scatter_reduce(0, rows[improving], positions[improving], "amin")
+    return first[first < len(rows)], lowest
+
+
 class Best:
-    """The best candidate of each sample so far: fooled before not fooled, then lowest margin."""
+    """The best candidate of each sample so far: fooled before not fooled, then lowest margin.
+
+    Attributes:
+        fooled: (N,) bool, surely (`Verdict`): where only rounding decides, the search goes on.
+    """
 
     def __init__(self, images: Tensor) -> None:
         self.images = images.clone()
         self.margin = torch.full((len(images),), torch.inf, device=images.device)
-        self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self._standing = torch.zeros(len(images), dtype=torch.int8, device=images.device)
+
+    @property
+    def fooled(self) -> Tensor:
+        return self._standing == 2
 
     def update(
         self, candidates: Tensor, logits: Tensor, labels: Tensor, at: Tensor | None = None
@@ -44,13 +92,13 @@ class Best:
             at: the samples (M,) that the candidates and labels belong to; None for all.
         """
         at = torch.arange(len(labels), device=labels.device) if at is None else at
-        fooled, margins = is_fooled(logits, labels), margin(logits, labels)
-        before = self.fooled[at]
-        better = (fooled & ~before) | ((fooled == before) & (margins < self.margin[at]))
+        fooled, surely, margins = verdict(logits, labels)
+        standing, before = fooled.to(torch.int8) + surely, self._standing[at]
+        better = (standing > before) | ((standing == before) & (margins < self.margin[at]))
         places = at[better]
         self.images[places] = candidates[better]
         self.margin[places] = margins[better]
-        self.fooled[places] |= fooled[better]
+        self._standing[places] = standing[better]
 
 
 def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
@@ -65,13 +113,24 @@ def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """Logits (N, classes) of images (N, C, H, W), at most `batch_size` of them at once."""
+    return torch.cat([model(batch) for batch in images.split(batch_size)])
+
+
+def in_training(model: nn.Module) -> bool:
+    """Whether it is in train mode; a frozen TorchScript module has no mode any more."""
+    return getattr(model, "training", False)
+
+
+@torch.no_grad()
 def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Refuse what would make an attack's result meaningless.
 
     Raises:
         ValueError: says which of model, images and labels is wrong, what it is, what is allowed.
     """
-    if model.training:
+    if in_training(model):
         raise ValueError("the model is in train mode; call model.eval() before an attack")
     if images.dim() != 4 or len(images) == 0 or not images.is_floating_point():
         raise ValueError(

@@ -2,8 +2,9 @@
 
 import ctypes
 import os
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,19 @@ def pick_device(threads: int | None = None) -> torch.device:
         backend.fp32_precision = "ieee"
     keep_freed_memory()
     return device
+
+
+@contextmanager
+def matrix_precision(name: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """What GPUs multiply matrices in, meanwhile: float32 as IEEE 754 has it, or TF32."""
+    before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
+    for backend in MATRIX_BACKENDS:
+        backend.fp32_precision = name
+    try:
+        yield
+    finally:
+        for backend, value in zip(MATRIX_BACKENDS, before, strict=True):
+            backend.fp32_precision = value
 
 
 def keep_freed_memory() -> None:

@@ -8,6 +8,7 @@ rounding.
 
 import copy
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,8 @@ def fold_if_same(model: nn.Module, images: Tensor) -> nn.Module:
 
     Whether children are applied in their order, no one can tell from outside, nor who reads what
     a ReLU writes over. So the twin must give the same logits for `images`, up to rounding, and
-    have gradients.
+    have gradients. And what a model's class does when it is copied or changed is not known either:
+    whatever goes wrong, there is the model.
     """
     try:
         twin = fold(model)
@@ -68,7 +70,7 @@ def fold_if_same(model: nn.Module, images: Tensor) -> nn.Module:
         with torch.enable_grad():
             point = images[:1].clone().requires_grad_()
             torch.autograd.grad(twin(point).sum(), point)
-    except (RuntimeError, NotImplementedError):  # compiled modules cannot be copied or changed
+    except Exception:
         return model
     tolerance = 1e-3 * expected.abs() + 1e-4 * expected.abs().max()
     same = bool(((found - expected).abs() <= tolerance).all())  # false for NaN as well
@@ -84,7 +86,7 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
     pairs = []
     for module, copied in zip(model.modules(), list(twin.modules()), strict=True):
         for (first, convolution), (second, norm) in pairwise(module.named_children()):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(convolution, nn.Conv2d) and _is_affine_map(norm):
                 folded = copied.get_submodule(first)
                 assert isinstance(folded, nn.Conv2d)
                 if folded.bias is None:
@@ -96,6 +98,11 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
                 setattr(copied, second, nn.Identity().eval())
                 pairs.append((convolution, norm, folded))
     return pairs
+
+
+def _is_affine_map(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is a BatchNorm with weights and statistics; without, it is left as it is."""
+    return isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats
 
 
 def _rectify_in_place(twin: nn.Module) -> None:

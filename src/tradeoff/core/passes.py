@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.attempt import in_training
+
 
 class Passes:
     """Forward and backward passes of the networks that are watched, in images."""
@@ -21,7 +23,7 @@ class _Watched(nn.Module):
         super().__init__()
         self.network = network
         self._passes = passes
-        self.training = network.training
+        self.training = in_training(network)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images)

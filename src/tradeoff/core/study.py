@@ -30,6 +30,10 @@ from tradeoff.core.fields import (
 
 FILE = "params.yaml"
 
+# Without these versions and rows of a suite's ledgers `evaluation.summary` has no tables.
+NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minimal": ("best",)}
+NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
+
 
 def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
@@ -85,7 +89,10 @@ class ThreatSettings(Section):
 
 
 class AscentSettings(Section):
-    """The inner attack of training; its step is relative_step_size * epsilon."""
+    """PGD of training, of the selection of the epoch, or of the gradient checks.
+
+    Its step is relative_step_size * epsilon.
+    """
 
     steps: PositiveInt
     relative_step_size: Positive
@@ -136,7 +143,7 @@ class SuiteSettings(Section):
 
 
 class Suites(Section):
-    """Section `suites`. What the tables need of each is written in `evaluation.summary`."""
+    """Section `suites`. What the tables need of each: NEEDED_VERSIONS, NEEDED_ROWS."""
 
     bounded: SuiteSettings
     autoattack: SuiteSettings
@@ -159,6 +166,7 @@ class TransferSettings(Section):
     """Section `transfer`: examples made on one model and tried on the others."""
 
     images: PositiveInt
+    batch_size: PositiveInt
     steps: PositiveInt
     relative_step_size: Positive
 
@@ -458,6 +466,7 @@ def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
             raise BadParams(f"{file}: {place}.attack: {unknown(str(module), allowed)}")
         checked = validate(knobs("attacks", module), own, file=file, at=place)
         attacks.append(Attack(attack, module, checked))
+    _check_complete(name, settings.versions, attacks, f"{file}: {at}")
     return Suite(
         name,
         settings.images,
@@ -466,6 +475,23 @@ def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
         settings.gradient_checks,
         tuple(attacks),
     )
+
+
+def _check_complete(name: str, versions: list[Any], attacks: list[Attack], at: str) -> None:
+    """Refuse what would be found missing only when all attacks are done."""
+    needed = NEEDED_VERSIONS[name]
+    if not set(needed) <= set(versions):
+        raise BadParams(
+            f"{at}.versions: is {', '.join(versions)}; the tables need {', '.join(needed)}"
+        )
+    rows = {"square" if attack.module == "autoattack" else attack.name for attack in attacks}
+    for row in NEEDED_ROWS[name]:
+        if row not in rows:
+            kind = "autoattack, for its part square" if row == "square" else f"{row}, by this name"
+            raise BadParams(
+                f"{at}.attacks: is {', '.join(attack.name for attack in attacks)}; "
+                f"the tables need {kind}"
+            )
 
 
 def _replace(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from tradeoff.evaluation import evaluate
 result = evaluate(model, images, labels, Threat("linf", 8 / 255), "autoattack")
 
 python -m tradeoff.evaluation.anymodel MODEL DATA.npz --suite autoattack --epsilon 8/255
+python -m tradeoff.evaluation.anymodel CELL --suite autoattack
 """
 
 import argparse
@@ -20,12 +21,13 @@ from tradeoff.attacks.suites.ledger import Ledger, save_ledger
 from tradeoff.attacks.suites.metrics import suite_metrics
 from tradeoff.attacks.suites.norms import norm_metrics
 from tradeoff.attacks.suites.run import Report, run_suite
+from tradeoff.core.attempt import in_training
 from tradeoff.core.device import pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
-from tradeoff.core.prepared import load_prepared
-from tradeoff.core.study import Study, Suite
-from tradeoff.core.threat import Threat
+from tradeoff.core.prepared import load_prepared, turns
+from tradeoff.core.study import Dataset, Study, Suite
+from tradeoff.core.threat import BallNorm, Threat
 from tradeoff.running.progress import Progress
 
 
@@ -55,7 +57,9 @@ def evaluate(
     Args:
         model: maps images to logits (N, classes); it is attacked in eval mode, in which it is
             left, in float32, on the images' device.
-        images: (N, C, H, W) in [0, 1]; labels (N,) int64.
+        images: (N, C, H, W) in [0, 1]; labels (N,) int64. Of more than the suite's `images` so
+            many are attacked, drawn class-balanced and always the same ones; `about["chosen"]`
+            of the ledger has their places in the order of its rows, and is None if all are.
         suite: a suite, or the name of one in ./params.yaml.
         checkpoints: a folder that keeps what is done, so that an interrupted call goes on.
         report: called with (version, attack, images done, images); the version is "best".
@@ -65,8 +69,12 @@ def evaluate(
         BadParams: there is no such suite, or params.yaml cannot be used.
     """
     chosen = Study.load().suite(suite) if isinstance(suite, str) else suite
-    if model.training:
+    if in_training(model):
         model.eval()
+    places = None
+    if chosen.images is not None and chosen.images < len(labels):
+        places = turns(labels.cpu(), ("evaluate",))[: chosen.images]
+        images, labels = (part[places.to(part.device)] for part in (images, labels))
     with torch.no_grad():
         classes = model(images[:1]).shape[-1]
     about = {
@@ -75,12 +83,12 @@ def evaluate(
         "classes": int(classes),
         "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
         "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks},
+        "chosen": None if places is None else places.tolist(),
     }
-    count = chosen.images
     ledger = run_suite(
         {"best": model},
-        images[:count],
-        labels[:count],
+        images,
+        labels,
         threat,
         chosen,
         about=about,
@@ -132,8 +140,8 @@ def main() -> None:
     parser.add_argument("model", help="a cell of the study, or a TorchScript or .pt2 file")
     parser.add_argument("data", nargs="?", help=".npz with images and labels; a cell needs none")
     parser.add_argument("--suite", default="autoattack", help="of params.yaml")
-    parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
-    parser.add_argument("--epsilon", default="8/255", help="such as 8/255 or 0.3")
+    parser.add_argument("--norm", choices=["linf", "l2"], help="a cell's own; else linf")
+    parser.add_argument("--epsilon", help="such as 8/255 or 0.3; a cell has its own")
     parser.add_argument("--out", type=Path, help="write the ledger here (.npz)")
     given = parser.parse_args()
     try:
@@ -144,33 +152,61 @@ def main() -> None:
         sys.exit("interrupted: run the same command again to go on")
     if given.out:
         save_ledger(result.ledger, given.out)
+    print(_attacked(result.ledger))
     for name, value in result.metrics.items():
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def _evaluate_files(given: argparse.Namespace) -> Evaluation:
-    device = pick_device()
+    study, dataset = Study.load(), None
     if given.data is None:
-        study = Study.load()
         cell = study.cell(given.model)
-        data = load_prepared(cell.dataset.prepared, cell.dataset.name)
+        dataset = cell.dataset
+        device = pick_device(dataset.threads)
+        data = load_prepared(dataset.prepared, dataset.name)
         blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
         model: nn.Module = load_model(cell.model("best"), blueprint, device, cell.key)
-        images, labels = data.test.images.to(device), data.test.labels.to(device)
+        test = data.test.first(dataset.suite(given.suite).images).to(device)
+        images, labels = test.images, test.labels
     else:
+        device = pick_device()
         model = load_exported(Path(given.model), device)
         images, labels = load_images(Path(given.data), device)
-    numerator, _, denominator = given.epsilon.partition("/")
-    threat = Threat(given.norm, float(numerator) / float(denominator or 1))
+    threat = _threat(given.norm, given.epsilon, dataset)
     progress = Progress(f"attack {given.suite}", Path(given.model).name, (1, 1))
     return evaluate(
         model,
         images,
         labels,
         threat,
-        given.suite,
+        (dataset or study).suite(given.suite),
         checkpoints=Path("checkpoints"),
         report=progress.attacking,
+    )
+
+
+def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None) -> Threat:
+    """What is given, else the threat of the cell's data set."""
+    own = dataset.threat if dataset else None
+    norm = norm or (own.norm if own else "linf")
+    if epsilon is None:
+        if own is None or norm != own.norm:
+            raise Unusable(f"--epsilon is missing: the radius in {norm}, such as 8/255")
+        return Threat(norm, own.epsilon)
+    numerator, _, denominator = epsilon.partition("/")
+    try:
+        return Threat(norm, float(numerator) / float(denominator or 1))
+    except (ValueError, ZeroDivisionError):
+        raise Unusable(f"--epsilon {epsilon}: a number or a quotient such as 8/255") from None
+
+
+def _attacked(ledger: Ledger) -> str:
+    """Which images under which threat, in words."""
+    chosen, threat = ledger.about["chosen"], ledger.about["threat"]
+    which = "" if chosen is None else " (as many as the suite takes, class-balanced)"
+    return (
+        f"{len(ledger['labels'])} images{which}, {ledger.about['suite']}, "
+        f"{threat['norm']} {threat['epsilon']:.4g}"
     )
 
 

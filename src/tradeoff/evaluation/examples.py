@@ -2,7 +2,8 @@
 
 The sheet is a picture of 8-bit tiles, a column for each image. Its first row are the images as
 they are. Below come two rows for each model: the perturbation, of which grey is none and black
-and white are -epsilon and +epsilon, and the adversarial images.
+and white are - and + the largest component of any model's (`amplification`), and the adversarial
+images.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import Search, ascend, keyed_start
 from tradeoff.attacks.suites.ledger import Array
-from tradeoff.core.attempt import check_inputs, is_fooled
+from tradeoff.core.attempt import batched_logits, check_inputs, is_fooled
 from tradeoff.core.files import whole
 from tradeoff.core.threat import Threat
 
@@ -207,9 +207,8 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
         np.savez_compressed(file, **columns)
 
 
-@torch.no_grad()
 def _misclassified(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    return is_fooled(torch.cat([model(batch) for batch in images.split(batch_size)]), labels)
+    return is_fooled(batched_logits(model, images, batch_size), labels)
 
 
 def _check_ensembles(

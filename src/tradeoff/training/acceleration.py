@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tradeoff.core.device import MATRIX_BACKENDS
+from tradeoff.core.device import matrix_precision
 from tradeoff.core.study import TrainSettings
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
@@ -21,14 +21,8 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
     if name == "float32":
         yield
     elif name == "tf32":
-        before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
-        for backend in MATRIX_BACKENDS:
-            backend.fp32_precision = "tf32"
-        try:
+        with matrix_precision("tf32"):
             yield
-        finally:
-            for backend, value in zip(MATRIX_BACKENDS, before, strict=True):
-                backend.fp32_precision = value
     else:
         with torch.autocast(device.type, torch.bfloat16):
             yield

@@ -19,6 +19,7 @@ from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
 from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.attempt import Attempt
+from tradeoff.core.device import MATRIX_BACKENDS, matrix_precision
 from tradeoff.core.fields import PositiveInt, Section
 from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
@@ -166,7 +167,9 @@ def calls() -> Iterator[list[dict[str, Any]]]:
     noted: list[dict[str, Any]] = []
 
     def simple(model: nn.Module, images: Tensor, labels: Tensor, *, strength: int) -> Attempt:
+        precisions = [backend.fp32_precision for backend in MATRIX_BACKENDS]
         noted.append({"strength": strength, "images": images, "training": model.training})
+        noted[-1]["precisions"] = precisions
         return Attempt(1 - images, torch.full_like(labels, strength))
 
     module = ModuleType("tradeoff.attacks.simple")
@@ -215,6 +218,14 @@ def test_a_model_in_train_mode_and_one_of_nan_are_refused() -> None:
     broken[1].weight.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN logits"):
         run(suite(WHITE_BOX), {"best": broken})
+
+
+def test_gpus_multiply_in_float32_whatever_was_set(calls: list[dict[str, Any]]) -> None:
+    attacks = [Attack("mine", "simple", Strength(strength=1))]
+    with matrix_precision("tf32"):
+        run(suite(attacks), {"best": trained().model})
+        assert [backend.fp32_precision for backend in MATRIX_BACKENDS] == ["tf32", "tf32"]
+    assert all(call["precisions"] == ["ieee", "ieee"] for call in calls)
 
 
 class Interrupted(Exception):
@@ -280,3 +291,49 @@ def test_another_model_or_budget_does_not_take_up_what_was_left(
     assert len(calls) == 3
     interrupted({"best": trained().model}, {"strength": 2})
     assert len(calls) == 3
+
+
+class Quantised(nn.Module):
+    """A model behind an input filter: the same weights by the same names, other logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model
+        self._register_state_dict_hook(self._as_the_network)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images * 4).round() / 4)
+
+    @staticmethod
+    def _as_the_network(module: nn.Module, state: dict[str, Any], *_: Any) -> dict[str, Any]:
+        return {name.removeprefix("network."): tensor for name, tensor in state.items()}
+
+
+def stop_after_two(version: str, attack: str, done: int, images: int) -> None:
+    if done == 50:
+        raise Interrupted
+
+
+def test_the_same_weights_in_another_function_are_another_model(tmp_path: Path) -> None:
+    model, other = trained().model, Quantised(trained().model)
+    assert model.state_dict().keys() == other.state_dict().keys()
+    attacks, kept = suite(WHITE_BOX), Checkpoints(tmp_path)
+    expected = run(attacks, {"best": other})
+    with pytest.raises(Interrupted):
+        run(attacks, {"best": model}, checkpoints=kept, report=stop_after_two)
+    found = run(attacks, {"best": other}, checkpoints=kept)
+    both = run(attacks, {"best": model, "last": other})
+    for name in (*PER_ATTACK, *PER_IMAGE):
+        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(both[name][1], expected[name][0])
+
+
+def test_after_an_interruption_the_batch_size_may_be_another(tmp_path: Path) -> None:
+    models, kept = {"best": trained().model}, Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        run(suite(WHITE_BOX, 25), models, checkpoints=kept, report=stop_after_two)
+    expected = run(suite(WHITE_BOX, 10), models)
+    found = run(suite(WHITE_BOX, 10), models, checkpoints=kept)
+    for name in (*PER_ATTACK, *PER_IMAGE):
+        np.testing.assert_array_equal(found[name], expected[name])

@@ -1,8 +1,8 @@
 """What an interrupted suite has done, so that the next run goes on from there.
 
 Each attack's result on a batch is a small file in a folder whose name is a hash of everything
-that determines it: model, images, budgets and this package's code. Anything changed starts anew;
-a finished suite deletes its folder.
+that determines it: the model's weights and its logits, images, budgets, batch size and this
+package's code. Anything changed starts anew; a finished suite deletes its folder.
 """
 
 import shutil
@@ -30,11 +30,18 @@ class Checkpoints:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def of(self, model: nn.Module, images: Tensor, labels: Tensor, about: Any) -> "Checkpoints":
-        """The part that belongs to this model, these images and budgets, and today's code."""
+    def of(
+        self, model: nn.Module, images: Tensor, labels: Tensor, logits: Tensor, about: Any
+    ) -> "Checkpoints":
+        """The part that belongs to this model, these images and budgets, and today's code.
+
+        Args:
+            logits: the model's, of the images: weights do not tell what is computed with them.
+            about: what JSON can hold of all else.
+        """
         if self._folder is None:
             return self
-        tensors = [*model.state_dict().values(), images, labels]
+        tensors = [*model.state_dict().values(), images, labels, logits]
         return Checkpoints(self._folder / f"suite-{fingerprint(about, tensors, CODE)}")
 
     def get(self, name: str, compute: Callable[[], Parts]) -> Parts:

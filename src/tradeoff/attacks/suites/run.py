@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.gradients import gradient_checks
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.core.attempt import Attempt, check_inputs, is_fooled
+from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
+from tradeoff.core.device import matrix_precision
 from tradeoff.core.folding import fold_if_same
 from tradeoff.core.losses import margin
 from tradeoff.core.passes import Passes
@@ -25,6 +27,7 @@ Report = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]
 
 
+@matrix_precision("ieee")
 def run_suite(
     models: Mapping[str, nn.Module],
     images: Tensor,
@@ -36,34 +39,40 @@ def run_suite(
     checkpoints: Checkpoints | None = None,
     report: Report = lambda version, attack, done, images: None,
 ) -> Ledger:
-    """Attack each version of a model in eval mode with each attack, in float32.
+    """Attack each version of a model in eval mode with each attack, in float32, never in TF32.
 
     Args:
         models: the suite's versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on
             their device.
-        checkpoints: where an interrupted run is taken up again.
+        checkpoints: where an interrupted run of the same batch size is taken up again.
         report: called with (version, attack, images done, images).
 
     Raises:
         ValueError: model, images or labels are not what an attack takes.
     """
     versions: list[Columns] = []
+    clean: list[Tensor] = []
     finished: list[Checkpoints] = []
     names: list[str] = []
     for version, model in models.items():
         check_inputs(model, images, labels)
+        logits = batched_logits(model, images, suite.batch_size)
         # Where the last epoch was the best one, both versions are the same model.
-        done = zip(models.values(), versions, strict=False)
-        if (known := next((c for other, c in done if _same(other, model)), None)) is not None:
-            versions.append(known)
+        done = zip(models.values(), clean, versions, strict=False)
+        known = [c for other, theirs, c in done if _same(other, model, theirs, logits)]
+        clean.append(logits)
+        if known:
+            versions.append(known[0])
             continue
-        kept = (checkpoints or Checkpoints(None)).of(model, images, labels, about)
+        kept = (checkpoints or Checkpoints(None)).of(
+            model, images, labels, logits, [about, suite.batch_size]
+        )
         finished.append(kept)
         twin = fold_if_same(model, images[: suite.batch_size])
         rows = _rows(model, twin, images, labels, threat, suite, kept, partial(report, version))
         names = list(rows)
         columns = {name: np.stack([row[name] for row in rows.values()]) for name in PER_ATTACK}
-        versions.append(columns | _clean(model, twin, images, labels, threat, suite))
+        versions.append(columns | _clean(logits, twin, images, labels, threat, suite))
     columns = {name: np.stack([v[name] for v in versions]) for name in (*PER_IMAGE, *PER_ATTACK)}
     columns["labels"] = labels.cpu().numpy()
     for kept in finished:
@@ -88,16 +97,18 @@ def _rows(
         for batch in torch.arange(len(labels), device=labels.device).split(suite.batch_size):
             subject = _Subject(model, twin, images[batch], labels[batch], threat)
             place = f"{attack.name}-{int(batch[0])}"
-            for name, part in kept.get(place, partial(_attack, attack, subject, batch)).items():
+            compute = partial(_attack, attack, subject, batch, suite.batch_size)
+            for name, part in kept.get(place, compute).items():
                 parts.setdefault(name, []).append(part)
             report(attack.name, int(batch[-1]) + 1, len(labels))
         rows |= {name: _joined(pieces) for name, pieces in parts.items()}
     return rows
 
 
-def _same(one: nn.Module, other: nn.Module) -> bool:
+def _same(one: nn.Module, other: nn.Module, logits: Tensor, others: Tensor) -> bool:
+    """Whether weights and logits are the same: one weight may be used in two ways."""
     mine, theirs = one.state_dict(), other.state_dict()
-    if not mine or mine.keys() != theirs.keys():
+    if not mine or mine.keys() != theirs.keys() or not torch.equal(logits, others):
         return False
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -111,18 +122,18 @@ class _Subject:
         self.model, self.threat, self.passes = model, threat, Passes()
         self.twin = self.passes.watch(twin)
         self.images, self.labels = images, labels
-        with torch.no_grad():
-            self.wrong = is_fooled(model(images), labels)
 
 
-def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Columns]:
-    """One entry of a suite on one batch: a row by its name, or one for each part.
+def _attack(
+    attack: Attack, subject: _Subject, batch: Tensor, batch_size: int
+) -> dict[str, Columns]:
+    """One entry of a suite on one batch: a row by its name, or one for each component.
 
-    An ensemble such as AutoAttack has parts; each attacks what is still robust.
+    An ensemble such as AutoAttack has components; each attacks what is still robust.
     """
     module = importlib.import_module(f"tradeoff.attacks.{attack.module}")
     keys = sample_keys(batch, attack.name)
-    if not hasattr(module, "parts"):
+    if not hasattr(module, "components"):
         function = getattr(module, attack.module)
         arguments = attack.knobs.model_dump()
         takes = inspect.signature(function).parameters
@@ -132,31 +143,31 @@ def _attack(attack: Attack, subject: _Subject, batch: Tensor) -> dict[str, Colum
             arguments["threat"] = subject.threat
         attempt = function(subject.twin, subject.images, subject.labels, **arguments)
         everyone = torch.arange(len(batch), device=batch.device)
-        return {attack.name: _judged(subject, everyone, attempt)}
-    rows, robust = {}, ~subject.wrong
-    for name, function in module.parts(**attack.knobs.model_dump()).items():
-        left = robust.nonzero().squeeze(1)
-        attempt = Attempt(subject.images[left], torch.zeros_like(left))
+        logits = batched_logits(subject.model, attempt.images, batch_size)
+        return {attack.name: _outcome(subject, everyone, attempt, logits)}
+    found = module.components(
+        subject.twin,
+        subject.images,
+        subject.labels,
+        subject.threat,
+        keys=keys,
+        budget=attack.knobs,
+        judge=subject.model,
+        batch_size=batch_size,
+    )
+    rows = {}
+    for name, at, attempt, logits in islice(found, 1, None):  # the first is none: clean images
+        rows[name] = _outcome(subject, at, attempt, logits)
         subject.passes.backward = 0
-        if len(left):
-            attempt = function(
-                subject.twin,
-                subject.images[left],
-                subject.labels[left],
-                subject.threat,
-                keys=sample_keys(keys[left], name),
-            )
-        rows[name] = _judged(subject, left, attempt)
-        robust &= ~torch.from_numpy(rows[name]["fooled"]).to(robust.device)
     return rows
 
 
-@torch.no_grad()
-def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
+def _outcome(subject: _Subject, at: Tensor, attempt: Attempt, logits: Tensor) -> Columns:
     """What an attempt on the images `at` of a batch did; the others were not attempted."""
+    nobody = torch.zeros_like(subject.labels, dtype=torch.bool)
     full = {
-        "attempted": torch.zeros_like(subject.wrong),
-        "fooled": torch.zeros_like(subject.wrong),
+        "attempted": nobody.clone(),
+        "fooled": nobody.clone(),
         "prediction": torch.full_like(subject.labels, -1),
         "margin": torch.full_like(subject.images[:, 0, 0, 0], torch.nan),
         "queries": torch.zeros_like(subject.labels),
@@ -166,7 +177,6 @@ def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
     if len(at):
         full["gradients"][at] = subject.passes.backward / len(at)
         labels, delta = subject.labels[at], attempt.images - subject.images[at]
-        logits = subject.model(attempt.images)
         full["attempted"][at] = True
         full["fooled"][at] = is_fooled(logits, labels)
         full["prediction"][at] = logits.argmax(1)
@@ -178,7 +188,7 @@ def _judged(subject: _Subject, at: Tensor, attempt: Attempt) -> Columns:
 
 
 def _clean(
-    model: nn.Module,
+    logits: Tensor,
     twin: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -186,8 +196,6 @@ def _clean(
     suite: Suite,
 ) -> Columns:
     """Predictions on the images as they are and, if the suite asks for them, gradient checks."""
-    with torch.no_grad():
-        logits = torch.cat([model(part) for part in images.split(suite.batch_size)])
     columns = {
         "clean_prediction": logits.argmax(1).cpu().numpy(),
         "clean_margin": margin(logits, labels).cpu().numpy(),
