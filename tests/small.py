@@ -21,4 +21,3 @@ def shrink(params: Any) -> None:
     for other in params["datasets"].values():
         other["suites"]["minimal"] = other["suites"]["minimal"] if other is digits else {}
     params["transfer"].update(images=20, steps=2)
-    params["statistics"].update(resamples=50)

@@ -29,7 +29,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params["study"].update(
         defenses=["at", "dtrades"], architectures=["resnet18"], datasets=["digits"], seeds=[0, 1]
     )
-    params["statistics"]["resamples"] = 50
     params["transfer"].update(images=10, steps=1)
     params["examples"].update(images=2, steps=1)
     params["datasets"]["digits"]["models"]["resnet18"]["width"] = 0.0625

@@ -75,7 +75,7 @@ masking:
   single_step_stronger: 0.01
 examples: {images: 4, steps: 20, relative_step_size: 0.1}
 report: {languages: [es, en]}
-statistics: {resamples: 2000, level: 0.95, alpha: 0.05, power: 0.8}
+statistics: {level: 0.95, alpha: 0.05, power: 0.8}
 datasets:
   digits:
     split: {validation: 100, test: 200, limit: null}

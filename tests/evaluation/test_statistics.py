@@ -1,15 +1,14 @@
 """Intervals and detectable differences against hand-computed cases and simulations."""
 
-import time
-
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_1samp
 
 from tradeoff.evaluation.statistics import (
+    holm,
     minimum_detectable_difference,
-    paired_bootstrap,
     t_interval,
+    t_test,
     uncertainty,
 )
 
@@ -44,104 +43,80 @@ def correct(
     return tuple(draws.random((seeds, images)) < chance for chance in chances)
 
 
-def coverage(method, sample, repetitions: int = 400) -> float:
-    """How often the interval of a sample holds the true difference, 0."""
+def coverage(sample, repetitions: int = 400) -> float:
+    """How often the t interval of a sample holds the true difference, 0."""
     draws = np.random.default_rng(1)
-    intervals = (method(*sample(draws), draws) for _ in range(repetitions))
+    intervals = (t_interval(*sample(draws)) for _ in range(repetitions))
     return sum(found.low <= 0 <= found.high for found in intervals) / repetitions
 
 
-def bootstrap(one, other, draws):
-    return paired_bootstrap(one, other, draws=draws, resamples=400)
-
-
-def by_t(one, other, _):
-    return t_interval(one, other)
-
-
-# --- paired_bootstrap -------------------------------------------------------------------------
+# --- t_interval and t_test --------------------------------------------------------------------
 
 
 def test_difference_is_that_of_the_means_and_inside_the_interval():
     one, other = correct(np.random.default_rng(0), 3, 500, 0.05)
-    found = paired_bootstrap(one, other, draws=np.random.default_rng(0))
+    found = t_interval(one, other)
     assert found.difference == pytest.approx(one.mean() - other.mean())
     assert found.low < found.difference < found.high
-    swapped = paired_bootstrap(other, one, draws=np.random.default_rng(0))
-    assert swapped.difference == -found.difference
-
-
-def test_same_generator_same_interval():
-    one, other = correct(np.random.default_rng(0), 3, 500, 0.05)
-    first, second = (paired_bootstrap(one, other, draws=np.random.default_rng(7)) for _ in "ab")
-    assert first == second
+    assert t_interval(other, one).difference == -found.difference
 
 
 def test_a_constant_difference_has_no_width():
     other = np.random.default_rng(0).integers(0, 2, (3, 100))
-    assert paired_bootstrap(other + 1, other, draws=np.random.default_rng(0)) == (1, 1, 1)
     assert t_interval(other + 1, other) == (1, 1, 1)
     assert minimum_detectable_difference(other + 1, other) == 0
+    assert t_test(other + 1, other) == 0
+    assert t_test(other, other) == 1
 
 
 def test_pairing_takes_out_what_images_do_to_both():
     draws = np.random.default_rng(0)
     one = draws.random((1, 2000)) < 0.5
     flipped = one ^ (draws.random((1, 2000)) < 0.01)
-    found = paired_bootstrap(one, flipped, draws=draws)
+    found = t_interval(one, flipped)
     # Unpaired, the standard error alone would be 0.016.
     assert found.high - found.low < 0.012
 
 
-def test_standard_deviation_of_one_seed_is_the_binomial_one():
-    draws = np.random.default_rng(0)
-    one = np.array([[1] * 300 + [0] * 700])
-    found = paired_bootstrap(one, np.zeros_like(one), draws=draws, resamples=20_000)
-    width = 2 * norm.ppf(0.975) * (0.3 * 0.7 / 1000) ** 0.5
-    assert found.high - found.low == pytest.approx(width, rel=0.03)
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda draws: draw(draws, 3, 60, image_sd=1),
+        lambda draws: correct(draws, 3, 360, 0.02),
+        lambda draws: draw(draws, 3, 60, seed_sd=1, image_sd=0.1),
+    ],
+    ids=["images vary", "as trained networks do", "three seeds dominate"],
+)
+def test_coverage_is_not_short(sample):
+    assert coverage(sample) >= 0.93
 
 
-def test_as_if_each_image_were_drawn_on_its_own():
-    """Drawing how many of each kind of image gives the same law as drawing images."""
-    draws = np.random.default_rng(0)
-    one, other = correct(draws, 3, 60, 0.1)
-    difference = one.astype(float) - other
-    slow = [
-        difference[draws.integers(0, 3, 3)][:, draws.integers(0, 60, 60)].mean()
-        for _ in range(10_000)
-    ]
-    found = paired_bootstrap(one, other, draws=draws, resamples=20_000)
-    # Means are multiples of 1 / 180 = 0.0056.
-    expected = np.quantile(slow, [0.025, 0.975])
-    np.testing.assert_allclose([found.low, found.high], expected, atol=0.015)
+def test_the_test_and_the_interval_agree():
+    draws = np.random.default_rng(3)
+    for mean in (0.0, 0.1, 0.2, 0.4):
+        one, other = draw(draws, 3, 60, mean=mean, seed_sd=0.05, image_sd=0.5)
+        found, p = t_interval(one, other), t_test(one, other)
+        assert (found.low > 0 or found.high < 0) == (p < 0.05)
+        assert t_test(other, one) == pytest.approx(p)
 
 
-def test_full_test_set_in_well_under_a_second():
-    one, other = correct(np.random.default_rng(0), 3, 10_000, 0.02)
-    start = time.perf_counter()
-    paired_bootstrap(one, other, draws=np.random.default_rng(0), resamples=2000)
-    assert time.perf_counter() - start < 0.5
+def test_the_test_of_seeds_alone_is_the_textbook_one():
+    values = np.array([0.1, 0.2, 0.6])
+    one = np.repeat(values[:, None], 50, axis=1)
+    assert t_test(one, 0 * one) == pytest.approx(ttest_1samp(values, 0).pvalue)
 
 
-def test_coverage_where_only_images_vary():
-    found = coverage(bootstrap, lambda draws: draw(draws, 3, 60, image_sd=1))
-    assert 0.92 <= found <= 0.98
+def test_holm_is_the_step_down_of_bonferroni():
+    # Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, none smaller than the one before it.
+    found = holm(np.array([0.03, 0.01, 0.04, 0.02]))
+    np.testing.assert_allclose(found, [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
+    # What could not be tested is not one of the family.
+    np.testing.assert_allclose(holm(np.array([np.nan, 0.02, 0.03])), [np.nan, 0.04, 0.04])
+    assert holm(np.array([])).shape == (0,)
 
 
-def test_coverage_is_not_short_where_seeds_vary_as_trained_networks_do():
-    """Standard deviation over seeds of two points, on few images: on the safe side."""
-    assert coverage(bootstrap, lambda draws: correct(draws, 3, 360, 0.02)) >= 0.93
-
-
-def test_coverage_is_short_where_three_seeds_dominate_and_t_mends_it():
-    def sample(draws):
-        return draw(draws, 3, 60, seed_sd=1, image_sd=0.1)
-
-    assert coverage(bootstrap, sample) < 0.85
-    assert 0.92 <= coverage(by_t, sample) <= 0.98
-
-
-# --- uncertainty and t_interval ---------------------------------------------------------------
+# --- uncertainty ------------------------------------------------------------------------------
 
 
 def test_components_are_found_again():
@@ -248,7 +223,7 @@ def test_more_seeds_resolve_smaller_differences():
 )
 def test_unusable_arrays(one, other):
     with pytest.raises(ValueError, match="arrays"):
-        paired_bootstrap(one, other, draws=np.random.default_rng(0))
+        t_test(one, other)
     with pytest.raises(ValueError, match="arrays"):
         uncertainty(one, other)
 
@@ -256,7 +231,7 @@ def test_unusable_arrays(one, other):
 def test_unusable_levels():
     zeros = np.zeros((2, 3))
     with pytest.raises(ValueError, match="level"):
-        paired_bootstrap(zeros, zeros, draws=np.random.default_rng(0), level=95)
+        t_interval(zeros, zeros, level=95)
     with pytest.raises(ValueError, match="level"):
         t_interval(zeros, zeros, level=0)
     with pytest.raises(ValueError, match="alpha"):

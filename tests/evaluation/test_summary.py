@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from tests.evaluation.ledgers import suites
+from tests.evaluation.ledgers import ledger, suites
 from tradeoff.attacks.suites.ledger import BadLedger, save_ledger
 from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
-from tradeoff.evaluation import summary
+from tradeoff.evaluation.statistics import t_test
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,
     Evaluated,
@@ -49,13 +48,13 @@ def test_a_row_per_cell_with_the_headline_metrics() -> None:
         "architecture": "resnet18",
         "seed": 0,
         "images": 5,
+        "images_bounded": 5,
         "NA": 0.8,
         "RA": 0.4,
         "RD": 0.4,
         "ASR": 0.6,
         "ASR_correct": 0.5,
         "RA_worst_class": 0.0,
-        "worst_class": 1,
         "NA_last": 0.6,
         "RA_last": 0.2,
         "RA_bounded": 0.4,
@@ -94,9 +93,9 @@ def test_accuracy_per_attack_version_and_class() -> None:
 
 def test_norms_are_the_least_that_fooled_and_zero_where_already_wrong() -> None:
     table = norm_table([evaluated()]).set_index("norm")
-    # Per image: 0.1, min(0.4, 0.2), 0.3, 0 (wrong already), 0.3.
-    assert table.loc["l2", "APN"] == pytest.approx((0.1 + 0.2 + 0.3 + 0 + 0.3) / 5)
-    assert table.loc["l2", "APN_fooled"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.3) / 4)
+    # Per image: 0.1, min(0.4, 0.2), 0.3 but fooled within epsilon, 0 (wrong already), 0.3.
+    assert table.loc["l2", "APN"] == pytest.approx((0.1 + 0.2 + 0.25 + 0 + 0.3) / 5)
+    assert table.loc["l2", "APN_fooled"] == pytest.approx((0.1 + 0.2 + 0.25 + 0.3) / 4)
     assert list(table.index) == ["l0", "l2", "linf"]
     assert set(table["images"]) == {5}
 
@@ -109,11 +108,34 @@ def test_the_curve_counts_who_is_left_at_each_epsilon() -> None:
     at = {round(row.epsilon, 4): row.RA for row in table.itertuples()}
     assert at[0.0] == pytest.approx(0.8)
     assert at[0.15] == pytest.approx(0.6)
-    assert at[0.25] == pytest.approx(0.4)
+    assert at[0.25] == pytest.approx(0.2)
     assert at[0.5] == 0.0
 
 
-SETTINGS = StatisticsSettings(resamples=200, level=0.95, alpha=0.05, power=0.8)
+def test_no_image_that_was_fooled_within_epsilon_is_robust_at_epsilon() -> None:
+    """Square alone fools the image whose least norm is above epsilon; RA then is 0.2."""
+    subject = evaluated(square=[0, 0, 0, 0, 1])
+    table = curve_table([subject]).set_index("epsilon")
+    assert table.loc[EPSILON, "RA"] <= cell_table([subject])["RA"].iloc[0] == pytest.approx(0.2)
+    assert table.loc[EPSILON, "RA"] < curve_table([evaluated()]).set_index("epsilon").loc[
+        EPSILON, "RA"
+    ]  # fmt: skip
+
+
+def test_natural_accuracy_is_of_all_bounded_images_and_rd_of_the_shared_ones() -> None:
+    found = suites()
+    subject = Evaluated(cell(), **(found | {"autoattack": found["autoattack"].first(3)}))
+    (row,) = cell_table([subject]).to_dict("records")
+    assert (row["images"], row["images_bounded"]) == (3, 5)
+    # Of the first three images all are right, and one is held.
+    assert (row["NA"], row["RA"]) == (pytest.approx(0.8), pytest.approx(1 / 3))
+    assert row["RD"] == pytest.approx(1 - 1 / 3)
+    others = [replace(subject, cell=cell(name)) for name in ("dtrades", "at")]
+    table = difference_table(others, SETTINGS, 1).set_index("metric")
+    assert list(table["images"]) == [5, 3]
+
+
+SETTINGS = StatisticsSettings(level=0.95, alpha=0.05, power=0.8)
 
 
 def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
@@ -163,11 +185,14 @@ def test_unequal_seeds_leave_the_tables_of_those_that_are_shared() -> None:
     for table in (difference_table, detectable_table):
         pd.testing.assert_frame_equal(table(more, SETTINGS, 3), table(shared, SETTINGS, 3))
         assert len(table(more, SETTINGS, 3))
-    assert difference_table(more, SETTINGS, 3)["detectable"].notna().all()
+    detectable = difference_table(more, SETTINGS, 3).set_index("metric")["detectable"]
+    # In NA they do not differ anywhere, so that nothing tells how much they might.
+    assert detectable.notna().to_dict() == {"NA": False, "RA": True}
 
 
 def test_one_seed_left_of_several_tells_nothing_of_what_is_detectable() -> None:
     cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
+    assert detectable_table(cells, SETTINGS, 3)[["p", "resolved"]].isna().all(axis=None)
     for table in (difference_table, detectable_table):
         assert table(cells, SETTINGS, 3)["detectable"].isna().all()
         # A study of a single seed compares two models, on other images.
@@ -202,30 +227,66 @@ def test_means_are_over_seeds_by_architecture_and_defense() -> None:
 
 
 def test_what_is_detectable_between_every_pair_of_defenses() -> None:
-    settings = StatisticsSettings(resamples=10, level=0.95, alpha=0.05, power=0.8)
     cells = [
         evaluated(defense, seed, square=[0, int(seed == 1), 0, 0, 0])
         for defense in ("trades", "at", "mart")
         for seed in (0, 1)
     ]
-    table = detectable_table(cells, settings, 2)
+    table = detectable_table(cells, SETTINGS, 2)
     pairs = set(table[["one", "other"]].itertuples(index=False, name=None))
     assert pairs == {("at", "trades"), ("at", "mart"), ("mart", "trades")}
-    assert {"NA", "RA", "RD", "accuracy_pgd", "accuracy_square", "accuracy_all", "ECE",
-            "RA_worst_class", "APN_l2"} == set(table["metric"]) & {
-        "NA", "RA", "RD", "accuracy_pgd", "accuracy_square", "accuracy_all", "ECE",
-        "RA_worst_class", "APN_l2"}  # fmt: skip
-    # The same models: no difference between any two of them varies.
-    assert (table["detectable"].dropna() == 0).all()
+    # Neither the worst class nor ECE: three numbers do not tell how much they vary.
+    assert set(table["metric"]) == {
+        "NA", "RA", "RD", "accuracy_pgd", "accuracy_fgsm", "accuracy_apgd-ce", "accuracy_square",
+        "APN_l0", "APN_l2", "APN_linf",
+    }  # fmt: skip
+    # The same models: nothing varies, and nothing is resolved.
+    assert table["detectable"].isna().all()
+    assert (table["p"] == 1).all() and not table["resolved"].any()
 
 
-def test_what_seeds_alone_tell_is_detectable_by_the_t_test() -> None:
-    settings = StatisticsSettings(resamples=10, level=0.95, alpha=0.05, power=0.8)
-    one, other = np.array([[0.5], [0.6], [0.7]]), np.array([[0.4], [0.6], [0.5]])
-    error = np.std([0.1, 0.0, 0.2], ddof=1) / np.sqrt(3)
-    factor = stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)
-    assert summary._detectable(one, other, settings, 3) == pytest.approx(factor * error)
-    assert np.isnan(summary._detectable(one[:1], other[:1], settings, 1))
+def hundred(defense: str, seed: int, held: int, architecture: str = "resnet18") -> Evaluated:
+    """A cell with a hundred images, all of them right, of which the first `held` are robust."""
+    labels = [0] * 100
+    clean = {"best": labels, "last": labels}
+    one = {"fmn": [1] * 100}
+    norms = {"fmn": [0.1 + 0.2 * (image < held) for image in range(100)]}
+    lost = [int(image >= held) for image in range(100)]
+    return Evaluated(
+        replace(cell(defense, seed), architecture=architecture),
+        ledger({version: {"pgd": lost, "fgsm": lost} for version in clean}, labels, clean),
+        ledger({"best": {"square": lost}}, labels, clean, suite="autoattack"),
+        ledger({"best": one}, labels, clean, norms=norms, suite="minimal"),
+    )
+
+
+def test_what_is_resolved_is_a_test_adjusted_for_the_rows_of_its_table() -> None:
+    held = {"dtrades": (60, 61, 60), "at": (53, 54, 52), "mart": (30, 31, 30)}
+    cells = [hundred(name, seed, held[name][seed]) for name in held for seed in range(3)]
+    table = detectable_table(cells, SETTINGS, 3).set_index(["metric", "one", "other"])
+    raw = {
+        other: t_test(*(np.stack([np.arange(100) < n for n in held[name]])
+                        for name in ("dtrades", other)))
+        for other in ("at", "mart")
+    }  # fmt: skip
+    assert raw["mart"] < raw["at"] < 0.05
+    # The proposal's family has four tests, two of them in NA, of which p is 1.
+    near, far = ("RA", "at", "dtrades"), ("RA", "dtrades", "mart")
+    assert table.loc[far, "p"] == pytest.approx(4 * raw["mart"], abs=1e-12)
+    assert table.loc[near, "p"] == pytest.approx(3 * raw["at"])
+    assert table.loc[far, "resolved"] is True
+    assert table.loc[near, "resolved"] is bool(3 * raw["at"] <= 0.05)
+    assert table.loc[("NA", "at", "dtrades"), "resolved"] is False
+    # APN has a number for each image, as accuracies have, so that images count.
+    assert table.loc[("APN_l2", "dtrades", "mart"), "detectable"] > 0
+
+
+def test_norms_are_not_tested_where_an_image_has_none() -> None:
+    whole = [hundred(name, seed, 50) for name in ("at", "mart") for seed in (0, 1)]
+    whole[0].minimal.columns["fooled"][:, :, 0] = False
+    table = detectable_table(whole, SETTINGS, 2).set_index("metric")
+    assert table.loc["APN_l2", ["detectable", "p", "resolved"]].isna().all()
+    assert table.loc["RA", ["p", "resolved"]].notna().all()
 
 
 def test_the_confusion_of_the_proposals_first_seed() -> None:

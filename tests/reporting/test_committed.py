@@ -39,10 +39,7 @@ def rows_of(table, study):
     for block, architecture in zip(table.blocks, study.axes.architectures, strict=True):
         rows = [row for row in block.rows if not row.minor]
         for row, defense in zip(rows, study.axes.defenses, strict=True):
-            numbers = [
-                float(number.mean.lstrip("≥\N{NO-BREAK SPACE}").replace("\N{MINUS SIGN}", "-"))
-                for number in row.numbers
-            ]
+            numbers = [float(number.mean.replace("\N{MINUS SIGN}", "-")) for number in row.numbers]
             yield defense, architecture, numbers
 
 
@@ -55,7 +52,8 @@ def test_the_main_table_is_that_of_the_json_files(committed):
         place = (defense, architecture, study)
         # Half a unit of the last printed digit.
         assert natural == pytest.approx(100 * mean_of("NA", "bounded", *place), abs=0.0501)
-        assert norm == pytest.approx(mean_of("APN_linf", "minimal", *place), abs=0.0000511)
+        # The table also knows the examples of the other suites, which may be nearer.
+        assert 0 < norm <= mean_of("APN_linf", "minimal", *place) + 0.0000511
         for suite in ("bounded", "autoattack"):
             assert robust <= 100 * mean_of("RA", suite, *place) + 0.0501
         assert drop == pytest.approx(natural - robust, abs=0.1501)

@@ -9,7 +9,7 @@ from tradeoff.evaluation import summary
 from tradeoff.reporting import evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.report import build_report
-from tradeoff.reporting.results import Difference, read_results
+from tradeoff.reporting.results import read_results
 
 pytestmark = pytest.mark.xdist_group("reporting")
 OPTIONAL = ["norms", "curve", "differences", "masking", "transfer"]
@@ -20,21 +20,41 @@ def english(templates):
     return load_labels("en", templates)
 
 
-@pytest.mark.parametrize(
-    ("values", "resolved"),
-    [
-        ((0.05, 0.02, 0.08, 0.04), True),
-        ((-0.05, -0.08, -0.02, 0.04), True),
-        ((0.04, 0.02, 0.06, 0.04), True),
-        ((0.03, 0.01, 0.05, 0.04), False),  # excludes 0, but smaller than what is detectable
-        ((0.05, -0.01, 0.11, 0.04), False),
-        ((0.05, 0.00, 0.10, 0.04), False),
-        ((0.05, 0.02, 0.08, float("nan")), False),
-        ((0.00, 0.00, 0.00, 0.00), False),
-    ],
-)
-def test_what_is_resolved(values, resolved):
-    assert Difference(*values, seeds=3).resolved is resolved
+def with_gaps(study, root, gaps, resolved=None):
+    """Results in which the proposal is so far from each other defense in NA and RA."""
+    tables = made_up_tables(study)
+    gap = tables.differences["other"].map(gaps)
+    tables.differences = tables.differences.assign(
+        difference=gap, low=gap - 0.02, high=gap + 0.02, detectable=0.03
+    )
+    pairs = tables.detectable
+    other = pairs["one"].where(pairs["other"] == "dtrades", pairs["other"])
+    gap = other.map(gaps).abs()
+    tables.detectable = pairs.assign(resolved=gap.ge(0.03) if resolved is None else resolved)
+    write_made_up(study, root, tables=tables)
+    return read_results(study, "digits", root)
+
+
+def test_one_test_decides_in_tables_and_in_sentences(tmp_path, english):
+    """An interval that excludes 0 and a difference above what is detectable decide nothing."""
+    study = made_up_study(["at", "dtrades"], ["resnet18"])
+    for resolved in (True, False):
+        found = with_gaps(study, tmp_path, {"at": 0.05}, resolved)
+        assert found.resolved("resnet18", "RA", "dtrades", "at") is resolved
+        (block,) = evidence.difference_table(study, found, english).blocks
+        assert [block.rows[0].numbers[place].best for place in (0, 3)] == [resolved] * 2
+        said = "is resolved" if resolved else "is not resolved"
+        for texts in (sentences.differences, sentences.leaders):
+            assert all(said in text for text in texts(study, found, english))
+
+
+def test_what_could_not_be_tested_is_said_to_be_so(tmp_path, english):
+    study = made_up_study(["at", "dtrades"], ["resnet18"])
+    found = with_gaps(study, tmp_path, {"at": 0.05}, float("nan"))
+    assert found.resolved("resnet18", "RA", "at", "dtrades") is None
+    _, text = sentences.differences(study, found, english)
+    assert "The difference from AT (+5.0) could not be tested." in text
+    assert "could not be tested" in sentences.leaders(study, found, english)[1]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +68,7 @@ def test_what_is_resolved(values, resolved):
 )
 def test_the_proposal_wins_loses_and_ties(tmp_path, english, gap, said):
     study = made_up_study(["at", "dtrades"], ["resnet18"])
-    tables = made_up_tables(study)
-    tables.differences = tables.differences.assign(
-        difference=gap, low=gap - 0.02, high=gap + 0.02, detectable=0.03
-    )
-    write_made_up(study, tmp_path, tables=tables)
-    found = read_results(study, "digits", tmp_path)
+    found = with_gaps(study, tmp_path, {"at": gap})
     natural, robust = sentences.differences(study, found, english)
     assert natural.startswith("ResNet-18, natural accuracy (NA). ")
     assert said in robust
@@ -63,14 +78,8 @@ def test_the_proposal_wins_loses_and_ties(tmp_path, english, gap, said):
 
 def test_sides_are_told_apart_in_one_sentence(tmp_path, english):
     study = made_up_study(["at", "trades", "dtrades", "mart", "faal"], ["vgg16"])
-    tables = made_up_tables(study)
     gaps = {"at": 0.05, "trades": -0.05, "mart": 0.01, "faal": 0.06}
-    gap = tables.differences["other"].map(gaps)
-    tables.differences = tables.differences.assign(
-        difference=gap, low=gap - 0.02, high=gap + 0.02, detectable=0.03
-    )
-    write_made_up(study, tmp_path, tables=tables)
-    _, text = sentences.differences(study, read_results(study, "digits", tmp_path), english)
+    _, text = sentences.differences(study, with_gaps(study, tmp_path, gaps), english)
     assert "higher than those of AT (+5.0) and FAAL (+6.0)" in text
     assert "lower than that of TRADES (\N{MINUS SIGN}5.0)" in text
     assert "The difference from MART (+1.0) is not resolved." in text
@@ -125,20 +134,23 @@ def test_missing_rows_are_named(tmp_path, english):
     assert gaps["curve"] == gaps["masking"] == []
 
 
-def test_a_lower_bound_is_marked(complete, english):
+def test_a_mean_that_leaves_images_out_says_how_many(complete, english):
     study, found = complete
     table = evidence.norm_table(study, found, english)
     assert [group.header for group in table.groups] == [
-        *(english(f"norms.{norm}") for norm in ("l0", "l2", "linf")), ""
-    ]  # fmt: skip
+        english(f"norms.{norm}") for norm in ("l0", "l2", "linf")
+    ]
+    assert "upper bound of the least norm" in table.caption
     row = table.blocks[0].rows[study.axes.defenses.index("mart")]
     norms = made_up_tables(study).norms
     mine = norms.query("defense == 'mart' and architecture == 'resnet18' and norm == 'l2'")
-    assert row.numbers[2].mean == f"≥\N{NO-BREAK SPACE}{mine['APN'].mean():.3f}"
+    assert row.numbers[2].mean == f"{mine['APN'].mean():.3f}"
     assert row.numbers[2].sd == f"{mine['APN'].std():.3f}"
+    assert row.numbers[2].extra == "4.0 % not fooled"
     assert row.numbers[3].mean == f"{mine['APN_fooled_median'].mean():.3f}"
-    assert row.numbers[-1].mean == "4.0"
-    assert "≥" not in "".join(n.mean for row in table.blocks[1].rows for n in row.numbers)
+    # The mean of some of the images may be higher or lower than that of all of them.
+    assert not any(n.best or n.second for row in table.blocks[0].rows for n in row.numbers)
+    assert "".join(n.extra for row in table.blocks[1].rows for n in row.numbers) == ""
 
 
 def test_transfer_equals_pandas(complete, english):
@@ -168,6 +180,22 @@ def test_flags_are_counted_and_explained(complete, english):
     assert fosc.startswith("FOSC: raised in 2 of 36 cells. The loss could still rise")
     assert cosine.startswith("Cosine of gradients: raised in 2 of 34 cells.")
     assert "Measurements without a result: 2" in unknown
+    share = found.masking.query("flag == 'square_alone' and defense == 'at'")["number"]
+    extra = numbers["Only Square fools > 1 %"][study.axes.defenses.index("at")].extra
+    first = share[: len(study.axes.seeds)]
+    assert extra == f"[{100 * first.min():.1f}; {100 * first.max():.1f}]"
+
+
+def test_each_flag_is_explained_whether_it_is_raised_or_not(tmp_path, english):
+    study = made_up_study(["at"], ["vgg16"], [0])
+    write_made_up(study, tmp_path)
+    lines = evidence.flag_lines(read_results(study, "digits", tmp_path), english)
+    assert len(lines) == len(THRESHOLDS)
+    assert "RA of PGD \N{MINUS SIGN} AutoAttack: RA under PGD less" in lines[0]
+    assert "raised above 5 %" in lines[0]
+    assert "raised above 0.1 nats" in lines[2]
+    assert "raised below 0.1" in lines[3]
+    assert "with ε = 1, within which lies every image, raised above 2 %" in lines[5]
 
 
 def test_no_flag_is_said_in_words(tmp_path, english):

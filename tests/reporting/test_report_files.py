@@ -133,7 +133,7 @@ def test_escape_prints_what_it_is_given():
 def test_incomplete_reports_say_so(incomplete_report):
     for name in ("report.en.html", "chapter.en.tex"):
         text = " ".join(incomplete_report[name].decode().split())
-        assert "12 of 18 cells are evaluated" in text
+        assert "12 of 18 cells of digits are evaluated" in text
         assert "This is a trial" in text
         assert "6 of 18 cells are missing; means rest on the others." in text
     page = Page(incomplete_report["report.en.html"].decode())

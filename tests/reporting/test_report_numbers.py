@@ -8,13 +8,21 @@ from made_up import (
     DETECTABLE,
     MISSING,
     PARTS,
+    judged,
     made_up_study,
     made_up_tables,
     write_made_up,
 )
 from pages import Page
 
-from tradeoff.reporting.accuracy import attack_table, class_table, main_table, overfitting_table
+from tradeoff.reporting import evidence
+from tradeoff.reporting.accuracy import (
+    attack_table,
+    class_table,
+    fairness_table,
+    main_table,
+    overfitting_table,
+)
 from tradeoff.reporting.estimates import Estimate, estimate, percent, rank
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
@@ -42,6 +50,7 @@ def with_values(study, root, values, **holes):
         mask = (tables.cells["defense"] == defense) & (tables.cells["seed"] == seed)
         for column, value in columns.items():
             tables.cells.loc[mask, column] = value
+    tables.detectable = judged(study, tables.cells, tables.attacks, tables.norms)
     write_made_up(study, root, tables=tables, **holes)
     return read_results(study, "digits", root)
 
@@ -59,20 +68,23 @@ def test_main_table_equals_numpy(complete, english):
                 sd = f"{np.std(values, ddof=1):.1f}" if metric != "ASR" else ""
                 expected.append((f"{np.mean(values):.1f}", sd))
             norms = tables.norms.query(f"{where} and norm == 'linf'")
-            bound = "≥\N{NO-BREAK SPACE}" if norms["APN_is_lower_bound"].any() else ""
             apn = norms["APN"].to_numpy()
-            expected.insert(5, (f"{bound}{apn.mean():.4f}", f"{np.std(apn, ddof=1):.4f}"))
+            expected.insert(5, (f"{apn.mean():.4f}", f"{np.std(apn, ddof=1):.4f}"))
             assert [(number.mean, number.sd) for number in row.numbers] == expected
+            extra = "4.0 % not fooled" if norms["unfooled"].any() else ""
+            assert row.numbers[5].extra == extra
 
 
 def test_the_main_table_says_what_ra_is(complete, english):
     caption = main_table(*complete, english).caption
     assert "every attack of suite bounded and AutoAttack must fail" in caption
-    assert "both share: 360" in caption
+    assert "360 for RA, RD, ASR and the worst class" in caption
+    assert "360 for NA and ECE; 50 for APN. Means over 3 seeds" in caption
+    assert "an upper bound of the least norm" in caption
     assert f"norm {english('norms.linf')}" in caption
 
 
-def test_marks_follow_the_detectable_difference(complete, english):
+def test_marks_follow_what_is_resolved(complete, english):
     study, results = complete
     for block, architecture in zip(
         main_table(study, results, english).blocks, study.axes.architectures, strict=True
@@ -81,7 +93,10 @@ def test_marks_follow_the_detectable_difference(complete, english):
         assert below.minor
         for column, metric in enumerate([*METRICS[:5], "APN", "ECE"]):
             numbers = [row.numbers[column] for row in rows]
-            if any("≥" in number.mean for number in numbers):
+            untested = metric in ("RA_worst_class", "ECE")
+            shown = "" if untested else "0.0300" if metric == "APN" else "3.0"
+            assert below.numbers[column].mean == shown
+            if untested or any("not fooled" in number.extra for number in numbers):
                 assert not any(number.best or number.second for number in numbers)
                 continue
             means = [
@@ -92,34 +107,56 @@ def test_marks_follow_the_detectable_difference(complete, english):
             ]
             sign = -1 if metric in LOW_IS_BEST else 1
             lead = max(sign * mean for mean in means)
-            limit = 0 if metric == "ECE" else DETECTABLE
-            ties = [lead - sign * mean < limit or lead == sign * mean for mean in means]
+            ties = [lead - sign * mean < DETECTABLE for mean in means]
             assert [number.best for number in numbers] == [tied and not all(ties) for tied in ties]
             rest = [sign * mean for mean, tied in zip(means, ties, strict=True) if not tied]
-            underlined = [
-                bool(rest) and not tied and sign * mean == max(rest)
-                for mean, tied in zip(means, ties, strict=True)
+            tied_rest = [max(rest, default=0) - one < DETECTABLE for one in rest]
+            underlined = [] if all(tied_rest) else [
+                mean for mean, tied in zip(rest, tied_rest, strict=True) if tied
+            ]  # fmt: skip
+            assert [number.second for number in numbers] == [
+                sign * mean in underlined for mean in means
             ]
-            assert [number.second for number in numbers] == underlined
-            shown = "" if metric == "ECE" else "0.0300" if metric == "APN" else "3.0"
-            assert below.numbers[column].mean == shown
+
+
+def test_nothing_is_marked_where_nothing_is_tested(complete, english):
+    study, results = complete
+    fairness = fairness_table(study, results, english)
+    transfer = evidence.transfer_table(study, results, english)
+    attacks = attack_table(study, results, english)
+    untested = [
+        *(number for block in fairness.blocks for row in block.rows for number in row.numbers[1:]),
+        *(number for block in transfer.blocks for row in block.rows for number in row.numbers),
+        *(number for block in attacks.blocks for number in block.rows[-1].numbers),
+    ]
+    assert len(untested) > 100
+    assert not any(number.best or number.second for number in untested)
+    assert all(number.sd for block in transfer.blocks for row in block.rows
+               for number in row.numbers if number.mean)  # fmt: skip
 
 
 def test_rank():
+    def gaps(*pairs):
+        return lambda one, other: {one, other} in pairs
+
+    def all_resolved(one, other):
+        return True
+
     four = [Estimate(value, 0.01, 3) for value in (0.80, 0.84, 0.70, 0.60)]
-    assert rank(four, True) == [2, 1, 0, 0]
-    assert rank(four, False) == [0, 0, 2, 1]
-    assert rank(four, True, lambda one, other: 0.05) == [1, 1, 2, 0]
-    assert rank(four, True, lambda one, other: 0.04 if {one, other} == {0, 1} else None) == [
-        1, 1, 2, 0
-    ]  # fmt: skip
-    assert rank(four, True, lambda one, other: 0.039 if {one, other} == {0, 1} else 9.0)[0] == 2
-    assert rank(four, True, lambda one, other: 9.0) == [0, 0, 0, 0]
+    assert rank(four, True, all_resolved) == [2, 1, 0, 0]
+    assert rank(four, False, all_resolved) == [0, 0, 2, 1]
+    # What is not resolved from the best ties with it, and what was not tested is not resolved.
+    assert rank(four, True, gaps({1, 2}, {1, 3}, {2, 3})) == [1, 1, 2, 0]
+    assert rank(four, True, lambda one, other: None) == [0, 0, 0, 0]
+    assert rank(four, True, lambda one, other: False) == [0, 0, 0, 0]
+    # Of the rest nobody stands out, or several do.
+    assert rank(four, True, gaps({1, 0}, {1, 2}, {1, 3})) == [0, 1, 0, 0]
+    assert rank(four, True, gaps({1, 0}, {1, 2}, {1, 3}, {0, 3})) == [2, 1, 2, 0]
     tie = [Estimate(0.85341, None, 1), Estimate(0.85349, None, 1), Estimate(0.85241, None, 1)]
-    assert rank(tie, True) == [1, 1, 2]
-    assert rank(tie, False) == [2, 2, 1]
-    assert rank([None, tie[0]], True) == [0, 0]
-    assert rank([*tie, Estimate(0.5, None, 1, at_least=True)], True) == [0, 0, 0, 0]
+    assert rank(tie, True, all_resolved) == [1, 1, 0]
+    assert rank(tie, False, all_resolved) == [0, 0, 1]
+    assert rank([None, tie[0]], True, all_resolved) == [0, 0]
+    assert rank([*tie, Estimate(0.5, None, 1, left_out=0.1)], True, all_resolved) == [0, 0, 0, 0]
 
 
 def test_attack_table_equals_the_csv(complete, english):
@@ -226,13 +263,14 @@ def test_the_proposal_wins_loses_and_ties(tmp_path, english, mine, rival, leads,
 def test_what_is_not_known_is_not_judged(tmp_path, english):
     study = made_up_study(["at", "trades", "dtrades"], ["vgg16"], [4])
     tables = made_up_tables(study)
-    tables.detectable = tables.detectable.query("one != 'at' or other != 'trades'")
     tables.cells = tables.cells.assign(RA=tables.cells["defense"].map(
         {"at": 0.7, "trades": 0.6, "dtrades": 0.5}))  # fmt: skip
+    found = judged(study, tables.cells, tables.attacks, tables.norms)
+    tables.detectable = found.query("one != 'at' or other != 'trades'")
     write_made_up(study, tmp_path, tables=tables)
     text = said_of_ra(study, read_results(study, "digits", tmp_path), english)
     assert "The difference from D-TRADES is resolved." in text
-    assert "not known what would be detectable between it and TRADES" in text
+    assert "The difference from TRADES could not be tested." in text
     assert "±" not in text
 
 
@@ -247,7 +285,7 @@ def test_the_page_shows_the_table(complete, complete_report, english):
     study, results = complete
     rows = Page(complete_report["report.en.html"].decode()).tables["table-main"]
     shown = [
-        [" ".join(f"{n.mean} ± {n.sd}".split()) if n.sd else " ".join(n.mean.split())
+        [" ".join(f"{n.mean}{f' ± {n.sd}' if n.sd else ''} {n.extra}".split())
          for n in row.numbers]
         for block in main_table(study, results, english).blocks
         for row in block.rows
@@ -259,7 +297,8 @@ def test_spanish_has_decimal_commas(complete_report, complete_chapter):
     page = Page(complete_report["report.es.html"].decode())
     cells = [cell for row in page.tables["table-main"] for cell in row]
     assert not any("." in cell for cell in cells)
-    assert sum("," in cell for cell in cells) == 84 + 12  # and what is detectable but of ECE
+    # What is detectable has its row too, of five metrics on both networks.
+    assert sum("," in cell for cell in cells) == 84 + 10
     for words in ("precisión natural", "precisión robusta", "caída de robustez",
                   "tasa de éxito del ataque", "norma media de perturbación"):  # fmt: skip
         assert words in page.text.lower()

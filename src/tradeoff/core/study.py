@@ -186,9 +186,8 @@ class ReportSettings(Section):
 
 
 class StatisticsSettings(Section):
-    """Section `statistics`: the bootstrap of differences, and what is detectable."""
+    """Section `statistics`: intervals and tests of differences, and what is detectable."""
 
-    resamples: PositiveInt
     level: Annotated[Fraction, Field(gt=0, lt=1)]
     alpha: Annotated[Fraction, Field(gt=0, lt=1)]
     power: Annotated[Fraction, Field(ge=0.5, lt=1)]

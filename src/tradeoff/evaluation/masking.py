@@ -13,7 +13,7 @@ import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array
 
-# What each flag suggests when it is raised. The sentences are keys of the reports' translations.
+# What each flag suggests when it is raised; the reports translate a flag's sentence by its name.
 SENTENCES = {
     "pgd_minus_autoattack": (
         "PGD leaves many images unfooled that AutoAttack fools: "

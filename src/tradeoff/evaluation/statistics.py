@@ -12,7 +12,7 @@ the units of the metric: 0.01 is a percentage point of an accuracy.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from tradeoff.attacks.suites.ledger import Array
 
@@ -43,49 +43,51 @@ class Uncertainty(NamedTuple):
     degrees_of_freedom: float
 
 
-def paired_bootstrap(
-    one: Array,
-    other: Array,
-    *,
-    draws: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile interval; each resample draws seeds, and images that all its seeds share.
-
-    Rows and columns are drawn independently of each other, with replacement (the pigeonhole
-    bootstrap, Owen 2007). It overstates what is due to images somewhat and understates what is
-    due to few seeds: no resample lies beyond the extreme ones, so that where seeds dominate,
-    three of them give an interval that covers some 75 % rather than 95 %. `t_interval` does not
-    have this fault. With a single seed the interval is that of these two models.
-
-    Raises:
-        ValueError: the arrays do not match, or are empty or not finite; or level is not in (0, 1).
-    """
-    difference = _difference(one, other)
-    _check_share("level", level)
-    seeds, images = difference.shape
-    # Images with the same column are interchangeable: it is enough to draw how many of each kind
-    # are in a resample. Of 0/1 results on three seeds there are at most 27 kinds.
-    kinds, counts = np.unique(difference, axis=1, return_counts=True)
-    drawn_images = draws.multinomial(images, counts / images, resamples) / images
-    drawn_seeds = draws.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
-    means = ((drawn_images @ kinds.T) * drawn_seeds).sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(difference.mean()), float(low), float(high))
-
-
 def t_interval(one: Array, other: Array, level: float = 0.95) -> Interval:
     """mean +- t * standard error, by `uncertainty`; honest, hence wide, for few seeds.
 
+    Of a single seed: for the difference between these two models, on other images.
+
     Raises:
-        ValueError: as `paired_bootstrap`.
+        ValueError: as `uncertainty`; or level is not in (0, 1).
     """
     _check_share("level", level)
     mean = float(_difference(one, other).mean())
     spread = uncertainty(one, other)
     half = float(stdtrit(spread.degrees_of_freedom, (1 + level) / 2)) * spread.standard_error
     return Interval(mean, mean - half, mean + half)
+
+
+def t_test(one: Array, other: Array) -> float:
+    """The two-sided p value of "on average they do not differ", in [0, 1].
+
+    It is below 1 - level where `t_interval` at that level excludes 0. Where nothing varies, it is
+    1 without a difference and else 0.
+
+    Raises:
+        ValueError: as `uncertainty`.
+    """
+    mean = float(_difference(one, other).mean())
+    spread = uncertainty(one, other)
+    if spread.standard_error == 0:
+        return float(mean == 0)
+    return 2 * float(stdtr(spread.degrees_of_freedom, -abs(mean) / spread.standard_error))
+
+
+def holm(p_values: Array) -> Array:
+    """p values (k,) of a family of tests, adjusted for their number, (k,) in [0, 1].
+
+    Rejecting those that are at most alpha makes any false rejection in the family as rare as
+    alpha, whatever depends on what (Holm 1979). NaN, a test that could not be made, stays NaN and
+    does not count.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known])]
+    adjusted = np.full(len(values), np.nan)
+    left = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(left * values[order]), 1)
+    return adjusted
 
 
 def uncertainty(one: Array, other: Array) -> Uncertainty:

@@ -1,8 +1,8 @@
 """From the ledgers of a data set's cells to its tables, which are in git and feed the report."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,25 @@ from tradeoff.attacks.suites.metrics import (
     robust,
     worst_class,
 )
-from tradeoff.attacks.suites.norms import NORMS, average_norms, minimum_norms, robust_accuracy
+from tradeoff.attacks.suites.norms import (
+    NORMS,
+    average_norms,
+    minimum_norms,
+    nearest,
+    robust_accuracy,
+)
 from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
 from tradeoff.evaluation.calibration import clean_calibration_error
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
-from tradeoff.evaluation.statistics import minimum_detectable_difference, paired_bootstrap
+from tradeoff.evaluation.statistics import (
+    holm,
+    minimum_detectable_difference,
+    t_interval,
+    t_test,
+)
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
+HEADLINE = ("NA", "RA")  # in which it is compared with them
 CURVE_POINTS = 41
 CONFUSION_IMAGES = 1000
 
@@ -82,18 +94,21 @@ def _dotted(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """One row per cell. NA to worst_class: the selected model under all bounded attacks and
-    AutoAttack; *_last: the last model under the bounded suite, RA_bounded the selected one."""
+    """One row per cell. NA and ECE: the selected model on all `images_bounded` of the bounded
+    suite; RD to RA_worst_class: under all bounded attacks and AutoAttack, on the `images` that
+    both share, so that RD is NA - RA on these; *_last: the last model under the bounded suite,
+    RA_bounded the selected one."""
     rows = []
     for item in evaluated:
         right, held = joint(item.bounded, item.autoattack)
         labels = item.bounded["labels"][: len(right)]
         rows.append(
             item.identity
-            | {"images": len(right)}
+            | {"images": len(right), "images_bounded": len(item.bounded["labels"])}
             | accuracies(right, held)
-            | worst_class(held, labels, item.classes)
             | {
+                "NA": natural(item.bounded, "best").mean(),
+                "RA_worst_class": worst_class(held, labels, item.classes),
                 "NA_last": natural(item.bounded, "last").mean(),
                 "RA_last": robust(item.bounded, "last").mean(),
                 "RA_bounded": robust(item.bounded, "best").mean(),
@@ -148,19 +163,38 @@ def norm_table(evaluated: list[Evaluated]) -> pd.DataFrame:
     rows = []
     for item in evaluated:
         for norm in NORMS:
-            minimum = minimum_norms(item.minimal, "best", norm)
+            minimum = _least_norms(item, norm)
             about = item.identity | {"norm": norm, "images": len(minimum)}
             rows.append(about | average_norms(minimum))
     return pd.DataFrame(rows)
 
 
+def _least_norms(item: Evaluated, norm: Literal["l0", "l2", "linf"]) -> Array:
+    """The least norm that fools the selected model, of the images of the minimal suite.
+
+    An adversarial example of the other suites counts too: without it, an image could be fooled
+    within epsilon by AutoAttack and still count as robust at epsilon by its minimum norm. Such an
+    example is within the threat, whatever its rounded norm says.
+    """
+    least = minimum_norms(item.minimal, "best", norm)
+    threat = item.cell.dataset.threat
+    for ledger in (item.bounded, item.autoattack):
+        found = nearest(ledger.first(len(least)), "best", norm)
+        if norm == threat.norm:
+            found = np.where(np.isfinite(found), np.minimum(found, threat.epsilon), found)
+        least[: len(found)] = np.minimum(least[: len(found)], found)
+    return least
+
+
 def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """RA over epsilon in the threat's norm, up to twice its epsilon, from the minimum norms."""
+    """RA over epsilon in the threat's norm, up to twice its epsilon, from the least norms. At the
+    threat's epsilon it is at most the RA of the bounded attacks and AutoAttack on these images."""
     rows = []
     for item in evaluated:
         threat = item.cell.dataset.threat
-        epsilons = np.linspace(0, 2 * threat.epsilon, CURVE_POINTS)
-        curve = robust_accuracy(minimum_norms(item.minimal, "best", threat.norm), epsilons)
+        # Times, so that the one in the middle is exactly the threat's.
+        epsilons = np.linspace(0, 2, CURVE_POINTS) * threat.epsilon
+        curve = robust_accuracy(_least_norms(item, threat.norm), epsilons)
         rows += [
             item.identity | {"epsilon": epsilon, "RA": value}
             for epsilon, value in zip(epsilons, curve, strict=True)
@@ -171,41 +205,27 @@ def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
 def difference_table(
     evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
 ) -> pd.DataFrame:
-    """D-TRADES less each other defense in NA and RA, with interval and detectable difference.
+    """D-TRADES less each other defense in NA and RA, with t interval and detectable difference.
 
     Of the seeds that both have; no row if that is none, and none if the study has no D-TRADES.
+    Whether a difference is resolved is said in `detectable_table`.
 
     Args:
-        seeds: how many the study asks for; see `_detectable`.
+        seeds: how many the study asks for; see `_tested`.
     """
-    results: dict[tuple[str, str], dict[int, tuple[Array, Array]]] = {}
-    for item in evaluated:
-        place = results.setdefault((item.cell.architecture, item.cell.defense), {})
-        place[item.cell.seed] = joint(item.bounded, item.autoattack)
     rows: list[dict[str, Any]] = []
-    for (architecture, other), theirs in results.items():
-        ours = results.get((architecture, PROPOSAL), {})
-        shared = [seed for seed in ours if seed in theirs]
-        if other == PROPOSAL or not shared:
-            continue
-        for index, metric in enumerate(("NA", "RA")):
-            one, two = (np.stack([side[seed][index] for seed in shared]) for side in (ours, theirs))
-            interval = paired_bootstrap(
-                one,
-                two,
-                draws=np.random.default_rng(0),
-                resamples=settings.resamples,
-                level=settings.level,
-            )
+    for architecture, _, other, numbers in _pairs(evaluated, lambda one, _: one == PROPOSAL):
+        for metric in HEADLINE:
+            mine, theirs = numbers[metric]
             rows.append(
                 {
                     "architecture": architecture,
                     "other": other,
                     "metric": metric,
-                    "seeds": len(one),
-                    "images": one.shape[1],
-                    **interval._asdict(),
-                    "detectable": _detectable(one, two, settings, seeds),
+                    "seeds": len(mine),
+                    "images": mine.shape[1],
+                    **t_interval(mine, theirs, settings.level)._asdict(),
+                    "detectable": _tested(mine, theirs, settings, seeds)[0],
                 }
             )
     columns = ["architecture", "other", "metric", "seeds", "images"]
@@ -215,65 +235,91 @@ def difference_table(
 def detectable_table(
     evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
 ) -> pd.DataFrame:
-    """The smallest detectable difference of every pair of defenses, by architecture and metric.
+    """Of every pair of defenses, by architecture and metric, the smallest detectable difference
+    and a t test of theirs.
 
-    Of NA, RA, RD and the accuracy under each attack ("accuracy_ATTACK") with regard to seeds and
-    images; of RA_worst_class, ECE and APN_*, which are not means over images, to seeds alone.
-    NaN with a single seed where seeds alone count. Of the seeds that both have; a pair that has
-    none in common is left out.
+    Of NA, RA, RD, the accuracy under each attack ("accuracy_ATTACK") and APN_*, which are means of
+    numbers of single images, with regard to seeds and images. The worst class's RA and ECE are one
+    number per seed: three of them do not tell how much they vary, and they are not tested. Of the
+    seeds that both have; a pair that has none in common is left out.
+
+    Columns beside those: p, Holm-adjusted over all tests of the pair's family: those of the
+    proposal's pairs in NA and RA, or else all those of the metric; and resolved, whether p is at
+    most alpha. Both are missing where there is no test.
 
     Args:
-        seeds: how many the study asks for; see `_detectable`.
+        seeds: how many the study asks for; see `_tested`.
     """
+    rows = [
+        (architecture, metric, one, other, *_tested(*pair, settings, seeds))
+        for architecture, one, other, numbers in _pairs(evaluated, lambda one, other: one < other)
+        for metric, pair in numbers.items()
+    ]
+    columns = ["architecture", "metric", "one", "other", "detectable", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    ours = (table["one"] == PROPOSAL) | (table["other"] == PROPOSAL)
+    family = table["metric"].mask(ours & table["metric"].isin(HEADLINE), "of the proposal")
+    for name in family.unique():
+        table.loc[family == name, "p"] = holm(table.loc[family == name, "p"].to_numpy())
+    table["resolved"] = (table["p"] <= settings.alpha).astype(object).where(table["p"].notna())
+    return table
+
+
+def _pairs(
+    evaluated: list[Evaluated], wanted: Callable[[str, str], bool]
+) -> Iterator[tuple[str, str, str, dict[str, tuple[Array, Array]]]]:
+    """(architecture, one, other, numbers) of the wanted pairs of defenses that share a seed; the
+    numbers by metric as two arrays (seeds, images) of the seeds that both have."""
     found: dict[tuple[str, str], dict[int, dict[str, Array]]] = {}
     for item in evaluated:
         place = found.setdefault((item.cell.architecture, item.cell.defense), {})
         place[item.cell.seed] = _comparable(item)
-    rows = []
     for (architecture, one), mine in found.items():
         for (same, other), theirs in found.items():
             shared = [seed for seed in mine if seed in theirs]
-            if same != architecture or other <= one or not shared:
+            if same != architecture or one == other or not shared or not wanted(one, other):
                 continue
-            for metric in mine[shared[0]]:
-                pair = [
-                    np.stack([side[seed][metric] for seed in shared]) for side in (mine, theirs)
-                ]
-                number = _detectable(pair[0], pair[1], settings, seeds)
-                rows.append((architecture, metric, one, other, number))
-    return pd.DataFrame(rows, columns=["architecture", "metric", "one", "other", "detectable"])
+            numbers = {
+                metric: (
+                    np.stack([mine[seed][metric] for seed in shared]),
+                    np.stack([theirs[seed][metric] for seed in shared]),
+                )
+                for metric in mine[shared[0]]
+            }
+            yield architecture, one, other, numbers
 
 
 def _comparable(item: Evaluated) -> dict[str, Array]:
-    """By metric the numbers of the selected model: one per image, or a single one."""
+    """By metric the numbers of the selected model, one per image. NA and RA are the accuracies
+    under "natural" and "all" attacks."""
     right, held = joint(item.bounded, item.autoattack)
-    labels = item.bounded["labels"][: len(right)]
-    numbers: dict[str, Array] = {"NA": right, "RA": held, "RD": right.astype(int) - held}
+    numbers: dict[str, Array] = {
+        "NA": natural(item.bounded, "best"),
+        "RA": held,
+        "RD": right.astype(int) - held,
+    }
     numbers |= {
         f"accuracy_{attack}": values
         for version, attack, values, _ in _accuracies(item)
-        if version == "best"
+        if version == "best" and attack not in ("natural", "all")
     }
-    worst = worst_class(held, labels, item.classes)["RA_worst_class"]
-    numbers["RA_worst_class"] = np.array([worst])
-    numbers["ECE"] = np.array([clean_calibration_error(item.bounded, "best")])
-    for norm in NORMS:
-        average = average_norms(minimum_norms(item.minimal, "best", norm))["APN"]
-        numbers[f"APN_{norm}"] = np.array([average])
-    return numbers
+    return numbers | {f"APN_{norm}": _least_norms(item, norm) for norm in NORMS}
 
 
-def _detectable(one: Array, other: Array, settings: StatisticsSettings, seeds: int) -> float:
-    """NaN for one seed that is left of several: what differs between seeds is not known then, and
-    a limit that leaves it out would be lower than that of more seeds."""
-    if len(one) == 1 < seeds:
-        return float("nan")
-    if one.shape[1] == 1:
-        if len(one) == 1 or not (np.isfinite(one).all() and np.isfinite(other).all()):
-            return float("nan")
-        # Two equal images have no variance between images: seeds alone are left.
-        one, other = (np.repeat(side, 2, axis=1) for side in (one, other))
-    return minimum_detectable_difference(one, other, alpha=settings.alpha, power=settings.power)
+def _tested(
+    one: Array, other: Array, settings: StatisticsSettings, seeds: int
+) -> tuple[float, float]:
+    """(smallest detectable difference, p value), NaN where they are not known.
+
+    Neither is of one seed that is left of several: what differs between seeds is not known then,
+    and a limit that leaves it out would be lower than that of more seeds; nor where an image has
+    no minimum norm. Where nothing varies there is no limit.
+    """
+    unknown = len(one) == 1 < seeds or one.shape[1] < 2
+    if unknown or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("nan"), float("nan")
+    limit = minimum_detectable_difference(one, other, alpha=settings.alpha, power=settings.power)
+    return limit or float("nan"), t_test(one, other)
 
 
 def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.DataFrame:

@@ -40,12 +40,10 @@ def sweep_table(study: Study, results: Results, labels: Labels) -> Table | None:
     knobs = sorted({pair for values in found.values() for pair in values})
     columns = {}
     for place, values in found.items():
-        top = max((labels.percent(one.mean) for one in values.values()), key=_as_number, default="")
         columns[place] = {
             pair: Number(
                 labels.percent(one.mean),
                 "" if one.sd is None else labels.percent(one.sd),
-                best=labels.percent(one.mean) == top and len(values) > 1,
             )
             for pair, one in values.items()
         }
@@ -74,10 +72,6 @@ def sweep_table(study: Study, results: Results, labels: Labels) -> Table | None:
                  tuple(notes))  # fmt: skip
 
 
-def _as_number(text: str) -> float:
-    return float(text.replace(",", ".").replace("\N{MINUS SIGN}", "-"))
-
-
 def own_knobs(study: Study) -> tuple[float, float] | None:
     """Alpha and beta of params.yaml."""
     if PROPOSAL not in study.knobs:
@@ -103,7 +97,7 @@ def sweep_sentences(study: Study, results: Results, labels: Labels) -> list[str]
         said = labels("ablation.top", **values)
         own = own_knobs(study)
         if own in robust and own != top:
-            gap = labels.points(robust[top].mean - robust[own].mean)
+            gap = labels.percent(robust[top].mean - robust[own].mean)
             said += " " + labels("ablation.gap", gap=gap)
         text.append(said)
     return text

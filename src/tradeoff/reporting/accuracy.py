@@ -26,7 +26,10 @@ Of = Callable[[str, str], Estimate | None]
 
 
 def main_table(study: Study, results: Results, labels: Labels) -> Table:
-    """NA and RA with sd, RD, ASR, the worst class's RA, APN in the threat's norm, ECE."""
+    """NA and RA with sd, RD, ASR, the worst class's RA, APN in the threat's norm, ECE.
+
+    The worst class and ECE are one number per seed, which nothing tests: there is no best.
+    """
 
     def of(column: str) -> Of:
         return lambda defense, architecture: estimate(results.group(defense, architecture)[column])
@@ -37,14 +40,16 @@ def main_table(study: Study, results: Results, labels: Labels) -> Table:
         Measure(labels("metrics.RD"), of("RD"), False, metric="RD"),
         # As RA's: ASR = 1 - RA.
         Measure(labels("metrics.ASR"), of("ASR"), False, spread=False, metric="RA"),
-        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), True,
-                metric="RA_worst_class"),
+        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), None),
         evidence.average_norm(results.dataset.threat.norm, results, labels, named=True),
-        Measure(labels("metrics.ECE"), of("ECE"), False, metric="ECE"),
+        Measure(labels("metrics.ECE"), of("ECE"), None),
     ]  # fmt: skip
     caption = labels(
         "tables.main",
-        images=image_counts(results, labels),
+        images=image_counts("images", results, labels),
+        natural=image_counts("images_bounded", results, labels),
+        norms=evidence.norm_images(results, labels),
+        seeds=len(study.axes.seeds),
         norm=labels.name("norms", results.dataset.threat.norm),
     )
     seeds = seed_remarks(study, results, labels)
@@ -62,13 +67,14 @@ def attack_table(study: Study, results: Results, labels: Labels) -> Table:
             return estimate(results.accuracies(defense, architecture, attack))
 
         name = labels.name("attacks", attack)
-        return Measure(name, of, True, metric=f"accuracy_{attack}")
+        metric = {"natural": "NA", "all": "RA"}.get(attack, f"accuracy_{attack}")
+        return Measure(name, of, True, metric=metric)
 
     def fooled(defense: str, architecture: str) -> Estimate | None:
         return estimate(results.group(defense, architecture)["ASR_correct"])
 
     names = ["natural", *results.bounded_attacks, *results.autoattack_parts, "all"]
-    measures = [*map(under, names), Measure(labels("metrics.ASR_correct"), fooled, False)]
+    measures = [*map(under, names), Measure(labels("metrics.ASR_correct"), fooled, None)]
     blocks = []
     for architecture in study.axes.architectures:
         rows = []
@@ -174,10 +180,10 @@ def fairness_table(study: Study, results: Results, labels: Labels) -> Table | No
     measures = [
         Measure(labels("metrics.RA"), lambda *place: estimate(results.group(*place)["RA"]), True,
                 metric="RA"),
-        Measure(labels("fairness.worst"), over_classes("worst"), True, metric="RA_worst_class"),
+        Measure(labels("fairness.worst"), over_classes("worst"), None),
         Measure(labels("fairness.best"), over_classes("best"), None),
-        Measure(labels("fairness.gap"), over_classes("gap"), False),
-        Measure(labels("fairness.spread"), over_classes("spread"), False),
+        Measure(labels("fairness.gap"), over_classes("gap"), None),
+        Measure(labels("fairness.spread"), over_classes("spread"), None),
     ]  # fmt: skip
     return defense_table(
         "fairness", labels("tables.fairness"), [("", measures)],
@@ -185,7 +191,8 @@ def fairness_table(study: Study, results: Results, labels: Labels) -> Table | No
     )  # fmt: skip
 
 
-def image_counts(results: Results, labels: Labels) -> str:
-    """On how many images RA counts: a number, or those of several cells."""
-    counts = sorted({int(count) for count in results.cells["images"].dropna()})
+def image_counts(column: str, results: Results, labels: Labels) -> str:
+    """On how many images RA ("images") or NA ("images_bounded") counts: a number, or those of
+    several cells."""
+    counts = sorted({int(count) for count in results.cells[column].dropna()})
     return labels.enumerate([str(count) for count in counts]) or "0"

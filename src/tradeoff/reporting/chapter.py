@@ -1,14 +1,16 @@
 """The chapter of a thesis, of all data sets that are evaluated, as a part of a LaTeX document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
-from tradeoff.reporting.latex import TeX, label, render_latex, standalone
+from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
 from tradeoff.reporting.panels import drawing
+from tradeoff.reporting.pictures import Picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
 from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
@@ -41,6 +43,7 @@ def build_chapter(
     values = {
         "t": labels,
         "tex": TeX,
+        "see": partial(see, labels),
         "figure_path": lambda dataset, key: figure_path(dataset, key, language),
         "parts": parts,
         "defenses": describe_defenses(study, labels),
@@ -59,6 +62,18 @@ def figure_path(dataset: str, key: str, language: str) -> TeX:
     return TeX(f"figures/{language}/{label(dataset)}-{key}.pdf")
 
 
+def see(labels: Labels, dataset: str, table: str, pictures: Sequence[Picture] = ()) -> TeX:
+    """ "See Table 1, Figure 2 and Figure 3." by their labels; no table if its key is empty."""
+    places = [("words.the_table", "tab", table)] if table else []
+    places += [("words.the_figure", "fig", picture.key) for picture in pictures]
+    items = [
+        f"{escape(labels(word))}~\\ref{{{kind}:{label(dataset, key)}}}"
+        for word, kind, key in places
+    ]
+    verb = labels("words.see_many" if len(items) > 1 else "words.see")
+    return TeX(f"{escape(verb)} {labels.enumerate(items)}.")
+
+
 def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> dict[str, Any]:
     names = [labels.name("datasets", name) for name in evaluated]
     missing = [labels.name("datasets", name) for name in study.axes.datasets
@@ -73,7 +88,6 @@ def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels
         "statistics": labels(
             "chapter.statistics",
             level=labels.number(100 * statistics.level),
-            resamples=statistics.resamples,
             alpha=labels.number(100 * statistics.alpha),
             power=labels.number(100 * statistics.power),
         ),

@@ -34,6 +34,7 @@ def contents(study: Study, dataset: str, results: Results, labels: Labels) -> di
         "differences": say.differences(*everything),
         "attack_images": say.attack_images(results, labels),
         "masking": say.masking(*everything),
+        "flag_lines": evidence.flag_lines(results, labels),
         "gaps": say.gaps(results, labels),
         "fairness": discussion.fairness(*everything),
         "lambda_text": [

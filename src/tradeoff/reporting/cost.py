@@ -7,6 +7,7 @@ from tradeoff.reporting.estimates import Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks, seed_sentence
 from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.setting import device_name, trained_on
 from tradeoff.reporting.tables import Measure, Table, defense_table
 
 COSTS = ("seconds", "passes", "memory")
@@ -57,7 +58,9 @@ def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
     kinds = [kind for kind in COSTS if cost_is_known(kind, study, results)]
     if not kinds:
         return None
-    caption = labels("tables.cost")
+    devices = [device_name(device, labels) for device in trained_on("device", results)]
+    caption = labels("tables.cost",
+                     device=labels.enumerate(devices) or labels("cost.unknown"))  # fmt: skip
     return defense_table(
         "cost", caption, [("", [measure(kind) for kind in kinds])],
         seed_remarks(study, results, labels, "histories"), study, results, labels,

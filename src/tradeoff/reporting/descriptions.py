@@ -1,5 +1,7 @@
 """The figures for those who do not see them: what each shows, in words and numbers."""
 
+import numpy as np
+
 from tradeoff.core.study import Cell, Study
 from tradeoff.reporting.cost import cost
 from tradeoff.reporting.estimates import estimate
@@ -49,16 +51,17 @@ def training(architecture: str, study: Study, results: Results, labels: Labels) 
 
 
 def classes(study: Study, results: Results, labels: Labels) -> str:
-    """For each defense and architecture the worst class and its RA."""
+    """For each defense and architecture the worst class, or classes, and its RA."""
     parts = []
     for architecture in study.axes.architectures:
         values = []
         for defense in study.axes.defenses:
             accuracies = results.class_accuracies(defense, architecture)
             if len(accuracies):
+                worst = accuracies[np.isclose(accuracies, accuracies.min())].index.map(str)
                 values.append(labels("figures.classes.alt_value",
                                      defense=labels.name("defenses", defense),
-                                     worst=accuracies.index[int(accuracies.argmin())],
+                                     worst=labels.enumerate(list(worst)),
                                      ra=labels.percent(float(accuracies.min()))))  # fmt: skip
         parts.append(labels("figures.classes.alt_part",
                             architecture=labels.name("architectures", architecture),

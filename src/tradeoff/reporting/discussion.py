@@ -1,15 +1,19 @@
 """What the report says of fairness, of lambda and of its own limits, by rules."""
 
+from collections import Counter
 from math import sqrt
 
+import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import estimate
+from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.figures import class_columns, histories_of
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_sentence, valued
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import CONTROL, PROPOSAL, Results
+from tradeoff.reporting.setting import radius
 
 # The budgets of the standard AutoAttack (Croce & Hein 2020).
 STANDARD_AUTOATTACK = {
@@ -19,8 +23,8 @@ STANDARD_AUTOATTACK = {
 
 
 def fairness(study: Study, results: Results, labels: Labels) -> list[str]:
-    """For each architecture who has the highest RA of the worst class, whether that is resolved
-    against the proposal's, and which class is worst most often."""
+    """For each architecture who has the highest RA of the worst class, how far below it is the
+    proposal's, and which class is worst most often."""
     text = []
     for architecture in study.axes.architectures:
         means = {}
@@ -35,20 +39,38 @@ def fairness(study: Study, results: Results, labels: Labels) -> list[str]:
                       leader=labels.name("defenses", lead),
                       value=valued(means[lead], len(study.axes.seeds), labels))  # fmt: skip
         if PROPOSAL in means and lead != PROPOSAL:
-            limit = results.detectable_difference(architecture, "RA_worst_class", lead, PROPOSAL)
             gap = means[lead].mean - means[PROPOSAL].mean
-            key = "unjudged" if limit is None else "resolved" if gap >= limit > 0 else "open"
-            said += " " + labels(f"fairness.proposal_{key}", gap=labels.points(-gap),
+            said += " " + labels("fairness.behind", gap=labels.percent(gap),
                                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
-        worst = results.cells[results.cells["architecture"] == architecture]["worst_class"]
-        counts = worst.dropna().astype(int).value_counts()
-        if len(counts):
-            top = sorted(counts[counts == counts.max()].index)
+        counts, models = worst_classes(architecture, study, results)
+        if models:
+            most = max(counts.values())
+            top = [str(index) for index, count in sorted(counts.items()) if count == most]
             key = "fairness.class" if len(top) == 1 else "fairness.classes"
-            names = labels.enumerate([str(index) for index in top])
-            said += " " + labels(key, worst=names, count=int(counts.max()), all=int(counts.sum()))
+            if CONTROL in study.axes.defenses:
+                key += "_but"
+            said += " " + labels(key, worst=labels.enumerate(top), count=most, all=models,
+                                 control=labels.name("defenses", CONTROL))  # fmt: skip
         text.append(said)
     return text
+
+
+def worst_classes(architecture: str, study: Study, results: Results) -> tuple[Counter[int], int]:
+    """In how many models no class has a lower RA, by class, and of how many models.
+
+    Several classes of a model may share the least RA: each of them counts. The control is left
+    out: with next to no robust accuracy all of its classes are worst.
+    """
+    counts: Counter[int] = Counter()
+    models = 0
+    for defense in study.axes.defenses:
+        if defense == CONTROL:
+            continue
+        rows = results.seed_class_accuracies(defense, architecture).dropna(how="all")
+        models += len(rows)
+        least = rows.eq(rows.min(axis=1), axis=0)
+        counts.update({int(str(index)): int(count) for index, count in least.sum().items()})
+    return counts, models
 
 
 def weights(defense: str, study: Study, results: Results, labels: Labels) -> list[str]:
@@ -90,6 +112,7 @@ def limits(study: Study, results: Results, labels: Labels) -> list[str]:
         _images(results, labels),
         _epochs(study, results, labels),
         _attacks(results, labels),
+        _threat(results, labels),
         _widths(study, results, labels),
         _flags(results, labels),
         _missing(results, labels),
@@ -117,11 +140,16 @@ def _images(results: Results, labels: Labels) -> str:
     if counts.empty:
         return ""
     images = int(counts.min())
+    cells = results.cells.dropna(subset=["NA", "images_bounded"])
+    # Of a share p of n images, by their choice alone.
+    natural = np.sqrt(cells["NA"] * (1 - cells["NA"]) / cells["images_bounded"]).max()
     table = results.attacks
     rows = table[(table["attack"] == "all") & (table["version"] == "best")]
     by_class = rows[rows["class"] != "all"]["images"]
     # The standard deviation of a share is largest at one half.
-    text = labels("limits.images", images=images, error=labels.percent(0.5 / sqrt(images)))
+    text = labels("limits.images", images=images, error=labels.percent(0.5 / sqrt(images)),
+                  natural=int(cells["images_bounded"].min()),
+                  natural_error=labels.percent(float(natural)))  # fmt: skip
     if len(by_class) and by_class.min() > 0:
         fewest = int(by_class.min())
         text += " " + labels("limits.class_images", images=fewest, step=labels.percent(1 / fewest))
@@ -149,6 +177,18 @@ def _attacks(results: Results, labels: Labels) -> str:
             if any(budget.get(key) != value for key, value in STANDARD_AUTOATTACK.items()):
                 return labels("limits.autoattack")
     return ""
+
+
+def _threat(results: Results, labels: Labels) -> str:
+    """What is known of other norms and radii than the threat's."""
+    threat = results.dataset.threat
+    others = [labels.name("norms", norm) for norm in results.norms["norm"].unique()
+              if norm != threat.norm]  # fmt: skip
+    own = {"norm": labels.name("norms", threat.norm), "radius": radius(threat.epsilon, labels)}
+    if not others:
+        return labels("limits.threat_alone", **own)
+    return labels("limits.threat", **own, others=labels.enumerate(others),
+                  images=norm_images(results, labels))  # fmt: skip
 
 
 def _widths(study: Study, results: Results, labels: Labels) -> str:

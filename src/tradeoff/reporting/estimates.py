@@ -13,8 +13,8 @@ class Estimate:
     mean: float
     sd: float | None
     seeds: int
-    at_least: bool = False
-    """Whether the mean is a lower bound of what is meant."""
+    left_out: float = 0.0
+    """The share of the images that the mean is not of, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Scale:
 PERCENT = Scale(100, 1)
 
 
-def estimate(values: Iterable[float], at_least: bool = False) -> Estimate | None:
+def estimate(values: Iterable[float], left_out: float = 0.0) -> Estimate | None:
     """Mean and standard deviation of what is there; None if there is nothing (or only NaN)."""
     known = [float(value) for value in values if value == value]
     if not known:
         return None
-    return Estimate(fmean(known), stdev(known) if len(known) > 1 else None, len(known), at_least)
+    return Estimate(fmean(known), stdev(known) if len(known) > 1 else None, len(known), left_out)
 
 
 def percent(value: float, mark: str) -> str:
@@ -51,49 +51,46 @@ def write(number: object, mark: str) -> str:
     return str(number).replace(".", mark).replace("-", "\N{MINUS SIGN}")
 
 
-Detectable = Callable[[int, int], float | None]
-"""The smallest detectable difference of two of the estimates, by their places; None: not known."""
+Resolved = Callable[[int, int], bool | None]
+"""Whether the difference of two of the estimates, by their places, is resolved; None: untested."""
 
 
 def rank(
     estimates: Sequence[Estimate | None],
     higher_is_better: bool,
-    detectable: Detectable = lambda one, other: None,
+    resolved: Resolved,
     scale: Scale = PERCENT,
 ) -> list[int]:
-    """1 for the best and all that tie with it, 2 for the best of the rest, 0 for others.
+    """1 for the best and all that tie with it, 2 for the same among the rest, 0 for others.
 
-    Two tie if they are equal as printed, or differ by less than is detectable. There is no contest
-    of fewer than two, where all tie, or where one is a lower bound: it could be the best.
+    Two tie if they are equal as printed, or if their difference is not resolved: was not tested,
+    or the test did not find it. There is no contest of fewer than two, where all tie, or where a
+    mean leaves images out: it is of other images than the others.
     """
-    places = [place for place, one in enumerate(estimates) if one is not None]
     known = {place: one for place, one in enumerate(estimates) if one is not None}
     ranks = [0] * len(estimates)
-    if len(known) < 2 or any(one.at_least for one in known.values()):
+    if any(one.left_out for one in known.values()):
         return ranks
     sign = 1 if higher_is_better else -1
-    lead = max(places, key=lambda place: sign * known[place].mean)
-    ties = [place for place in places if tie(known, lead, place, detectable, scale)]
-    rest = [place for place in places if place not in ties]
-    if not rest:
-        return ranks
-    second = max(rest, key=lambda place: sign * known[place].mean)
-    printed_second = _rounded(known[second].mean, scale)
-    for place in ties:
-        ranks[place] = 1
-    for place in rest:
-        ranks[place] = 2 if _rounded(known[place].mean, scale) == printed_second else 0
+    rest = list(known)
+    for rank_of in (1, 2):
+        if not rest:
+            break
+        lead = max(rest, key=lambda place: sign * known[place].mean)
+        ties = [place for place in rest if _tie(known, lead, place, resolved, scale)]
+        if len(ties) == len(rest):
+            break
+        for place in ties:
+            ranks[place] = rank_of
+        rest = [place for place in rest if place not in ties]
     return ranks
 
 
-def tie(
-    known: Mapping[int, Estimate], one: int, other: int, detectable: Detectable, scale: Scale
+def _tie(
+    known: Mapping[int, Estimate], one: int, other: int, resolved: Resolved, scale: Scale
 ) -> bool:
-    """Whether two of the estimates are equal as printed or closer than is detectable."""
-    if _rounded(known[one].mean, scale) == _rounded(known[other].mean, scale):
-        return True
-    limit = detectable(one, other)
-    return limit is not None and abs(known[one].mean - known[other].mean) < limit
+    equal = _rounded(known[one].mean, scale) == _rounded(known[other].mean, scale)
+    return equal or not resolved(one, other)
 
 
 def _rounded(value: float, scale: Scale) -> Decimal:

@@ -6,7 +6,7 @@ from math import isnan
 import pandas as pd
 
 from tradeoff.core.study import Study
-from tradeoff.reporting.estimates import Estimate, Scale, estimate
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks
 from tradeoff.reporting.results import PROPOSAL, ROLES, Results
@@ -25,17 +25,19 @@ from tradeoff.reporting.tables import (
 
 # l0 counts components; the others are in units of the image range.
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
-FLAG_SCALE = Scale(1, 2)
+# FOSC is in nats and a cosine has no unit; all other flags' numbers are rates.
+FLAG_SCALES = {"fosc": Scale(1, 2), "gradient_cosine": Scale(1, 2)}
 LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
 METRICS = ("NA", "RA")
 
 
 def average_norm(norm: str, results: Results, labels: Labels, named: bool = False) -> Measure:
-    """APN over all images; a lower bound if it is one for any seed."""
+    """APN over the images that are wrong or were fooled, with the share of the others."""
 
     def of(defense: str, architecture: str) -> Estimate | None:
         rows = results.average_norms(defense, architecture, norm)
-        return estimate(rows["APN"], at_least="True" in set(rows["APN_is_lower_bound"]))
+        left_out = estimate(rows["unfooled"])
+        return estimate(rows["APN"], left_out.mean if left_out else 0.0)
 
     key = "metrics.APN_named" if named else "metrics.APN"
     header = labels(key, norm=labels.name("norms", norm))
@@ -62,13 +64,15 @@ def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
         )
         for norm in norms
     ]  # fmt: skip
-    # An attack that fools counts in every norm, so that the share is the same in all.
-    unfooled = Measure(labels("metrics.unfooled"), of("unfooled", norms[0]), None, spread=False)
-    counts = sorted({int(count) for count in results.norms["images"]})
-    caption = labels("tables.norms", images=labels.enumerate([str(count) for count in counts]))
+    caption = labels("tables.norms", images=norm_images(results, labels))
     remarks = seed_remarks(study, results, labels, "norms")
-    columns = [*groups, ("", [unfooled])]
-    return defense_table("norms", caption, columns, remarks, study, results, labels)
+    return defense_table("norms", caption, groups, remarks, study, results, labels)
+
+
+def norm_images(results: Results, labels: Labels) -> str:
+    """Of how many images there are minimum norms."""
+    counts = sorted({int(count) for count in results.norms["images"]})
+    return labels.enumerate([str(count) for count in counts]) or "0"
 
 
 def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
@@ -82,10 +86,11 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
         if one is None:
             return [Number()] * 3
         return [
-            Number(labels.points(one.difference), best=one.resolved),
+            Number(labels.points(one.difference),
+                   best=results.resolved(architecture, metric, PROPOSAL, other) is True),
             Number(f"[{labels.points(one.low)}; {labels.points(one.high)}]"),
             Number() if isnan(one.detectable) else Number(labels.percent(one.detectable)),
-        ]
+        ]  # fmt: skip
 
     blocks: list[Block] = []
     notes: list[Note] = []
@@ -130,7 +135,7 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
     def of(role: str) -> Callable[[str, str], Estimate | None]:
         return lambda name, arch: estimate(results.transferred(name, arch, role))
 
-    measures = [Measure(labels(f"roles.{role}"), of(role), False, spread=False) for role in roles]
+    measures = [Measure(labels(f"roles.{role}"), of(role), None) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
     caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
     remarks = seed_remarks(study, results, labels, "transfer")
@@ -146,9 +151,9 @@ def masking_table(study: Study, results: Results, labels: Labels) -> Table | Non
     for architecture in study.axes.architectures:
         rows = []
         for flag, threshold in thresholds.items():
-            header = flag_name(str(flag), labels, labels.number(float(threshold)))
+            header = flag_name(str(flag), labels, _threshold(str(flag), float(threshold), labels))
             numbers = tuple(
-                _flag_number(found[found["flag"] == flag], labels)
+                _flag_number(found[found["flag"] == flag], str(flag), labels)
                 for found in (results.flags(name, architecture) for name in study.axes.defenses)
             )
             rows.append(Row(header, numbers))
@@ -162,13 +167,34 @@ def masking_table(study: Study, results: Results, labels: Labels) -> Table | Non
     )  # fmt: skip
 
 
-def _flag_number(rows: pd.DataFrame, labels: Labels) -> Number:
+def flag_lines(results: Results, labels: Labels) -> list[str]:
+    """What each flag that was measured is, with its threshold and unit."""
+    thresholds = results.masking.drop_duplicates("flag").set_index("flag")["threshold"]
+    large = labels(f"flags.large_epsilon_accuracy.large_{results.dataset.threat.norm}")
+    return [
+        labels("masking.what", name=flag_name(str(flag), labels),
+               what=labels(f"flags.{flag}.what", large=large,
+                           threshold=_threshold(str(flag), float(threshold), labels)))
+        for flag, threshold in thresholds.items() if f"flags.{flag}.what" in labels.texts
+    ]  # fmt: skip
+
+
+def _threshold(flag: str, threshold: float, labels: Labels) -> str:
+    """ "10 %", or a number without a sign if the flag's are no rates."""
+    if flag in FLAG_SCALES:
+        return labels.number(threshold)
+    number = labels.number(float(f"{100 * threshold:.4g}"))
+    return labels("sentences.value", number=number)
+
+
+def _flag_number(rows: pd.DataFrame, flag: str, labels: Labels) -> Number:
     """ "2/3" of the seeds that could be measured, and the range of their numbers."""
     rows = rows[rows["raised"].notna()]
     if rows.empty:
         return Number()
     raised = int((rows["raised"] == "True").sum())
-    ends = [labels.printed(end, FLAG_SCALE) for end in (rows["number"].min(), rows["number"].max())]
+    scale = FLAG_SCALES.get(flag, PERCENT)
+    ends = [labels.printed(end, scale) for end in (rows["number"].min(), rows["number"].max())]
     extra = ends[0] if ends[0] == ends[1] else f"[{ends[0]}; {ends[1]}]"
     return Number(f"{raised}/{len(rows)}", best=raised > 0, extra=extra)
 

@@ -16,7 +16,7 @@ from tradeoff.reporting.descriptions import pareto_front, source_name
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.panels import PANEL_WIDTH, legend, number_axes, panel_grid, say_nothing
-from tradeoff.reporting.results import Results
+from tradeoff.reporting.results import CONTROL, Results
 from tradeoff.reporting.style import INK, PAPER, Look, looks
 
 CLASSES_MAP = LinearSegmentedColormap.from_list("classes", ["#f4e3c3", "#9fc3d6", "#24557a"])
@@ -29,7 +29,7 @@ def tradeoff(study: Study, results: Results, labels: Labels) -> Figure:
     the defenses little room.
     """
     architectures, styles = study.axes.architectures, looks(study.axes.defenses)
-    shown = [list(styles), [name for name in styles if name != "standard"]]
+    shown = [list(styles), [name for name in styles if name != CONTROL]]
     shown = shown[: 2 if 0 < len(shown[1]) < len(shown[0]) else 1]
     columns = len(architectures)
     figure = Figure(figsize=(PANEL_WIDTH * max(2, columns), 2.6 * len(shown) + 0.4),
@@ -209,7 +209,7 @@ PARTS: tuple[tuple[str, str, Any], ...] = (
 
 
 def classes(study: Study, results: Results, labels: Labels) -> Figure:
-    """RA of every class as a field of numbers; each defense's worst class is framed."""
+    """RA of every class as a field of numbers; each defense's worst classes are framed."""
     rows = len(study.axes.defenses)
     figure, panels = panel_grid(
         len(study.axes.architectures), 0.35 + 0.24 * rows, labels, columns=1, width=2 * PANEL_WIDTH
@@ -297,10 +297,10 @@ def _class_field(
         if np.isnan(values).all():
             panel.text(-0.4, row, labels("figures.no_data"), va="center", style="italic")
             continue
-        worst = int(np.nanargmin(values))
+        worst = np.isclose(values, np.nanmin(values))
         for column, value in enumerate(values):
             if not np.isnan(value):
-                _box(panel, column, row, value, column == worst, labels)
+                _box(panel, column, row, value, bool(worst[column]), labels)
 
 
 def _box(panel: Axes, column: int, row: int, value: float, framed: bool, labels: Labels) -> None:

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from tradeoff.core.study import Study
 from tradeoff.reporting import descriptions as describe
 from tradeoff.reporting import figures, figures_cost, figures_examples
+from tradeoff.reporting.accuracy import image_counts
 from tradeoff.reporting.cost import cost_is_known
+from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.latex import label
 from tradeoff.reporting.missing import Kind, seed_sentence
@@ -95,8 +97,10 @@ def pictures(study: Study, results: Results, labels: Labels) -> dict[str, list[P
     }  # fmt: skip
     if len(results.curve):
         found["curve"] = [
-            picture("curve", partial(figures.curve, *everything), describe.curve(*everything))
-        ]
+            picture("curve", partial(figures.curve, *everything), describe.curve(*everything),
+                    images=image_counts("images", results, labels),
+                    norms=norm_images(results, labels))
+        ]  # fmt: skip
     if len(results.transfer):
         found["transfer"] = [
             picture("transfer", partial(figures.transfer, results, labels),

@@ -10,24 +10,24 @@ import pandas as pd
 from tradeoff.core.study import Cell, Dataset, Study
 
 PROPOSAL = "dtrades"  # the defense that all others are compared with
+CONTROL = "standard"  # trained without any defense
 ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
 ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
 
 KEY = ["defense", "architecture", "seed"]
 ACCURACIES = ["NA", "RA", "RA_worst_class", "NA_last", "RA_last", "RA_bounded"]
 RATES = [*ACCURACIES, "RD", "ASR", "ASR_correct", "ECE"]
-CELL_COLUMNS = [*KEY, "images", *RATES, "worst_class"]
+CELL_COLUMNS = [*KEY, "images", "images_bounded", *RATES]
 ATTACK_COLUMNS = [*KEY, "version", "attack", "class", "images", "accuracy"]
 NORM_COLUMNS = [
-    *KEY, "norm", "images", "APN", "APN_is_lower_bound", "unfooled", "APN_fooled",
-    "APN_fooled_median",
+    *KEY, "norm", "images", "APN", "unfooled", "APN_fooled", "APN_fooled_median",
 ]  # fmt: skip
 CURVE_COLUMNS = [*KEY, "epsilon", "RA"]
 DIFFERENCE_COLUMNS = [
     "architecture", "other", "metric", "seeds", "images", "difference", "low", "high", "detectable",
 ]  # fmt: skip
 MASKING_COLUMNS = [*KEY, "flag", "number", "threshold", "raised", "suggests"]
-DETECTABLE_COLUMNS = ["architecture", "metric", "one", "other", "detectable"]
+DETECTABLE_COLUMNS = ["architecture", "metric", "one", "other", "detectable", "resolved"]
 EXAMPLE_COLUMNS = [
     "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
     "prediction", "confidence", "amplification",
@@ -42,11 +42,11 @@ TRANSFER_COLUMNS = [
 ]  # fmt: skip
 # Names are data: a defense called "null" must not become a missing value.
 TEXTS = [
-    "defense", "architecture", "version", "attack", "class", "norm", "APN_is_lower_bound", "other",
-    "metric", "flag", "raised", "suggests", *TRANSFER_COLUMNS[:7], "one", "kind", "name",
+    "defense", "architecture", "version", "attack", "class", "norm", "other", "metric", "flag",
+    "raised", "suggests", *TRANSFER_COLUMNS[:7], "one", "resolved", "kind", "name",
     *PROVENANCE_COLUMNS, "python", "torch", "device", "deterministic", "error",
 ]  # fmt: skip
-SIGNED = ("RD", "difference", "low", "high")
+SIGNED = ("RD", "difference")
 HISTORY_COLUMNS = [
     "epoch", "validation_natural_accuracy", "validation_robust_accuracy", "selected",
 ]  # fmt: skip
@@ -59,19 +59,13 @@ class BadResults(Exception):
 @dataclass(frozen=True)
 class Difference:
     """PROPOSAL less another defense, with its interval and the smallest detectable difference, on
-    the seeds that both have."""
+    the seeds that both have. Whether it is resolved, `Results.resolved` says."""
 
     difference: float
     low: float
     high: float
     detectable: float
     seeds: int
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the interval excludes 0 and the difference is as large as is detectable."""
-        excludes = self.low > 0 or self.high < 0
-        return excludes and abs(self.difference) >= self.detectable
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,8 @@ class Results:
         differences: PROPOSAL less each other defense, DIFFERENCE_COLUMNS.
         masking: one row per cell and flag, MASKING_COLUMNS; "raised" is "True", "False" or NaN.
         transfer: one row per source and target, TRANSFER_COLUMNS.
-        detectable: smallest detectable difference of pairs of defenses, DETECTABLE_COLUMNS.
+        detectable: of pairs of defenses the smallest detectable difference, and whether theirs is
+            resolved, DETECTABLE_COLUMNS; "resolved" is "True", "False" or NaN.
         examples: what models say of the images on `sheet`, EXAMPLE_COLUMNS.
         sheet: the adversarial examples' PNG; None if there is none.
         sizes: images of each split and parameters of each network, SIZE_COLUMNS.
@@ -198,12 +193,23 @@ class Results:
         self, architecture: str, metric: str, one: str, other: str
     ) -> float | None:
         """The smallest difference of two defenses that would be detected; None if not known."""
-        pair = sorted((one, other))
-        rows = _select(
-            self.detectable, architecture=architecture, metric=metric, one=pair[0], other=pair[1]
-        )
-        numbers = rows["detectable"].dropna()
+        numbers = self._pair(architecture, metric, one, other)["detectable"].dropna()
         return None if numbers.empty else float(numbers.iloc[0])
+
+    def resolved(self, architecture: str, metric: str, one: str, other: str) -> bool | None:
+        """Whether the difference of two defenses is resolved; None if it was not tested.
+
+        Every mark and every sentence asks here: a t test decides, adjusted for how many there are
+        (`evaluation.summary.detectable_table`).
+        """
+        said = self._pair(architecture, metric, one, other)["resolved"].dropna()
+        return None if said.empty else bool(said.iloc[0] == "True")
+
+    def _pair(self, architecture: str, metric: str, one: str, other: str) -> pd.DataFrame:
+        first, second = sorted((one, other))
+        return _select(
+            self.detectable, architecture=architecture, metric=metric, one=first, other=second
+        )
 
     def size(self, kind: str, name: str) -> int | None:
         """How many images a split has or how many parameters a network; None if not known."""
@@ -282,13 +288,13 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
                      [*KEY, "version", "attack", "class"], needed=True),
         norms=read("norms", NORM_COLUMNS, cell_rows, ["unfooled"], [*KEY, "norm"]),
         curve=read("curve", CURVE_COLUMNS, cell_rows, ["RA"], [*KEY, "epsilon"]),
-        differences=read("differences", DIFFERENCE_COLUMNS, difference_rows, [*SIGNED[1:]],
+        differences=read("differences", DIFFERENCE_COLUMNS, difference_rows, ["difference"],
                          ["architecture", "other", "metric"]),
         masking=read("masking", MASKING_COLUMNS, cell_rows, [], [*KEY, "flag"]),
         transfer=read("transfer", TRANSFER_COLUMNS, pair_rows, ["fooled", "RA"],
                       ["source", "target"]),
         detectable=read("detectable", DETECTABLE_COLUMNS, everything, [],
-                        DETECTABLE_COLUMNS[:-1]),
+                        DETECTABLE_COLUMNS[:-2]),
         examples=read("examples", EXAMPLE_COLUMNS, model_rows,
                       ["clean_confidence", "confidence"], ["architecture", "defense", "image"]),
         sheet=sheet.read_bytes() if sheet.exists() else None,

@@ -19,9 +19,7 @@ def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
 
 def rule(study: Study, labels: Labels) -> str:
     """When a difference counts as resolved."""
-    statistics = study.statistics
-    return labels("sentences.rule", alpha=labels.number(100 * statistics.alpha),
-                  power=labels.number(100 * statistics.power))  # fmt: skip
+    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha))
 
 
 def _leader(architecture: str, metric: str, study: Study, results: Results, labels: Labels) -> str:
@@ -44,11 +42,10 @@ def _leader(architecture: str, metric: str, study: Study, results: Results, labe
         return labels("sentences.alone", **where)
 
     text = [labels("sentences.leads", **where, second=_named(*rivals[0], study, labels))]
-    sides: dict[str, list[str]] = {"resolved": [], "open": [], "unjudged": []}
-    for rival, one in rivals:
-        limit = results.detectable_difference(architecture, metric, defense, rival)
-        gap = lead.mean - one.mean
-        side = "unjudged" if limit is None else "resolved" if gap >= limit > 0 else "open"
+    sides: dict[str, list[str]] = {"resolved": [], "open": [], "untested": []}
+    for rival, _ in rivals:
+        resolved = results.resolved(architecture, metric, defense, rival)
+        side = "untested" if resolved is None else "resolved" if resolved else "open"
         sides[side].append(labels.name("defenses", rival))
     for side, names in sides.items():
         if names:
@@ -63,8 +60,9 @@ def _named(defense: str, one: Estimate, study: Study, labels: Labels) -> str:
 
 
 def coverage(results: Results, labels: Labels) -> list[str]:
-    """How many of the study's cells are evaluated and have a training history; which are not."""
+    """How many of the data set's cells are evaluated and have a training history; which are not."""
     everything = len(results.expected)
+    dataset = labels.name("datasets", results.dataset.name)
     text = []
     for kind, missing in (
         ("cells", results.missing_cells),
@@ -72,8 +70,9 @@ def coverage(results: Results, labels: Labels) -> list[str]:
     ):
         if missing:
             text.append(labels(f"coverage.{kind}", there=everything - len(missing),
-                               all=everything, missing=_keys(missing)))  # fmt: skip
-    return text or [labels("coverage.complete", all=everything)]
+                               dataset=dataset, all=everything,
+                               missing=_keys(missing)))  # fmt: skip
+    return text or [labels("coverage.complete", all=everything, dataset=dataset)]
 
 
 def _keys(cells: list[Cell]) -> str:
@@ -94,7 +93,9 @@ def differences(study: Study, results: Results, labels: Labels) -> list[str]:
 def _compared(
     architecture: str, metric: str, study: Study, results: Results, labels: Labels
 ) -> str:
-    sides: dict[str, list[str]] = {"higher": [], "lower": [], "open": [], "missing": []}
+    sides: dict[str, list[str]] = {
+        "higher": [], "lower": [], "open": [], "untested": [], "missing": [],
+    }  # fmt: skip
     for other in study.axes.defenses:
         if other == PROPOSAL:
             continue
@@ -102,7 +103,9 @@ def _compared(
         if one is None:
             sides["missing"].append(name)
             continue
-        side = "open" if not one.resolved else "higher" if one.difference > 0 else "lower"
+        resolved = results.resolved(architecture, metric, PROPOSAL, other)
+        side = "higher" if one.difference > 0 else "lower"
+        side = side if resolved else "untested" if resolved is None else "open"
         points = labels.points(one.difference)
         points += of_seeds(one.seeds, len(study.axes.seeds), labels)
         sides[side].append(labels("sentences.named", name=name, value=points))
@@ -111,7 +114,8 @@ def _compared(
     proposal = labels.name("defenses", PROPOSAL)
     for side, names in sides.items():
         if names:
-            key = f"differences.{side}" + ("_many" if len(names) > 1 else "")
+            section = "sentences" if side in ("open", "untested") else "differences"
+            key = f"{section}.{side}" + ("_many" if len(names) > 1 else "")
             text.append(labels(key, proposal=proposal, names=labels.enumerate(names)))
     if not any(sides.values()):
         text.append(labels("differences.alone", proposal=proposal))

@@ -1,5 +1,7 @@
 """What was run, in words, from params.yaml and the tables."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,27 @@ from tradeoff.core.study import Dataset, Study, Suite
 from tradeoff.reporting.equations import EQUATIONS, Equation
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
+
+# Settings that only some values of another make use of, by whether theirs do. A setting that is
+# not beside the other, such as the momentum of an attack, is used.
+USED: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "momentum": lambda other: other.get("optimizer", "sgd") == "sgd",
+    "milestones": lambda other: other.get("schedule") == "step",
+    "decay": lambda other: other.get("schedule") == "step",
+    "warmup": lambda other: other.get("schedule") == "onecycle",
+    "confidence": lambda other: other.get("loss", "margin") == "margin",
+    "plus_restarts": lambda other: other.get("version") == "plus",
+    "pretrain": lambda other: other.get("finetune_epochs") is not None,
+    "pretrain_beta": lambda other: (
+        other.get("finetune_epochs") is not None and other.get("pretrain") == "trades"
+    ),
+}
+# What provenance says of compilation, and the words for it; anything else is shown as it is.
+COMPILATIONS = {
+    "compiled": "compiled",
+    "not compiled": "not_compiled",
+    "not compiled: too short, or no GPU": "not_compiled_short",
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +56,16 @@ def describe_setting(
         Item(labels("setting.images"), _images(dataset, results, labels)),
         Item(labels("setting.threat"), _threat(dataset, labels)),
         Item(labels("setting.networks"), _networks(study, dataset, results, labels)),
-        Item(labels("setting.training"), knob_text(_used(dataset.train.model_dump()), labels)),
+        Item(labels("setting.training"), _training(dataset, results, labels)),
         Item(labels("setting.seeds"), seeds),
     ]
-    items += [_suite(suite, labels) for suite in dataset.suites.values()]
+    items += [_suite(suite, results, labels) for suite in dataset.suites.values()]
     transfer, statistics = study.transfer.model_dump(), study.statistics.model_dump()
+    images = _of_the_test(transfer.pop("images"), results)
+    text = labels("setting.transfer_images", images=images, knobs=knob_text(transfer, labels))
     return [
         *items,
-        Item(labels("headings.transfer"), f"{knob_text(transfer, labels)}."),
+        Item(labels("headings.transfer"), text),
         Item(labels("setting.statistics"), f"{knob_text(statistics, labels)}."),
     ]
 
@@ -68,10 +93,29 @@ def software(results: Results, labels: Labels) -> list[str]:
         row = dict(zip(known, values, strict=True))
         said = {name: str(row.get(name, labels("software.not_told"))) for name in
                 ("python", "torch", "device")}  # fmt: skip
+        said["device"] = device_name(said["device"], labels)
         repeatable = {"yes": "repeatable", "no": "varying"}.get(str(row.get("deterministic")), "")
         line = labels("software.on", **said, results=len(rows))
         text.append(line + (" " + labels(f"software.{repeatable}") if repeatable else ""))
     return text or [labels("software.unknown")]
+
+
+def device_name(device: str, labels: Labels) -> str:
+    """A device as provenance describes it, "cpu, 4 threads" or a GPU's name, in words."""
+    threads = re.fullmatch(r"cpu, (\d+) threads?", device)
+    if threads is None:
+        return device
+    if threads[1] == "1":
+        return labels("software.one_thread")
+    return labels("software.threads", count=threads[1])
+
+
+def trained_on(column: str, results: Results) -> list[str]:
+    """What provenance says of the training of the cells: the distinct values of a column."""
+    table = results.provenance
+    if column not in table:
+        return []
+    return [str(value) for value in table[table["stage"] == "train"][column].dropna().unique()]
 
 
 def limit_note(dataset: Dataset, labels: Labels) -> str:
@@ -131,10 +175,42 @@ def grouped(count: int) -> str:
     return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
-def _suite(suite: Suite, labels: Labels) -> Item:
+def _of_the_test(asked: int, results: Results) -> int:
+    """So many test images, or all if there are fewer."""
+    there = results.size("images", "test")
+    return asked if there is None else min(asked, there)
+
+
+def _training(dataset: Dataset, results: Results, labels: Labels) -> str:
+    """The recipe as it was set; number format and compilation as they came about."""
+    settings = dataset.train.model_dump()
+    precision, compilation = settings.pop("precision"), settings.pop("compile")
+    recipe = knob_text({key: value for key, value in settings.items() if value is not None}, labels)
+    devices, compiled = trained_on("device", results), trained_on("compilation", results)
+    if not devices or not compiled:
+        text = labels("setting.as_set", precision=labels.name("values", precision),
+                      compilation=labels.name("values", compilation))  # fmt: skip
+    else:
+        ways = [labels(f"setting.{COMPILATIONS[way]}") if way in COMPILATIONS else way
+                for way in compiled]  # fmt: skip
+        text = labels("setting.ran", precision=_precision(precision, devices, labels),
+                      compilation=labels.enumerate(ways))  # fmt: skip
+    return f"{recipe}. {text}"
+
+
+def _precision(asked: str, devices: list[str], labels: Labels) -> str:
+    """The number format of training on these devices; TF32 is one of GPUs alone."""
+    if asked != "tf32":
+        return labels.name("values", asked)
+    on_cpu = {device.startswith("cpu") for device in devices}
+    found = {True: labels.name("values", "float32"), False: labels("setting.tf32_on_gpus")}
+    return labels.enumerate([found[kind] for kind in sorted(on_cpu)])
+
+
+def _suite(suite: Suite, results: Results, labels: Labels) -> Item:
     images = (
         labels("setting.all_images") if suite.images is None
-        else labels("setting.some_images", images=suite.images)
+        else labels("setting.some_images", images=_of_the_test(suite.images, results))
     )  # fmt: skip
     attacks = []
     for attack in suite.attacks:
@@ -144,25 +220,13 @@ def _suite(suite: Suite, labels: Labels) -> Item:
     return Item(labels("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
 
 
-def _used(train: dict[str, Any]) -> dict[str, Any]:
-    """The settings that this recipe uses: no decay milestones for a cosine schedule."""
-    belongs = {
-        "momentum": ("optimizer", ("sgd",)),
-        "milestones": ("schedule", ("step",)),
-        "decay": ("schedule", ("step",)),
-        "warmup": ("schedule", ("onecycle",)),
-    }
-    return {
-        key: value
-        for key, value in train.items()
-        if value is not None and (key not in belongs or train[belongs[key][0]] in belongs[key][1])
-    }
-
-
 def knob_text(values: dict[str, Any], labels: Labels) -> str:
-    """ "steps = 10; step size / ε = 0.25"; a section in a section stands in brackets."""
+    """ "steps = 10; step size / ε = 0.25"; a section in a section stands in brackets. Settings that
+    these values make no use of are left out."""
     parts = []
     for key, value in values.items():
+        if key in USED and not USED[key](values):
+            continue
         name = labels.name("knobs", key)
         if isinstance(value, dict):
             parts.append(f"{name} ({knob_text(value, labels)})")

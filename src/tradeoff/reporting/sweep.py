@@ -4,7 +4,8 @@
     python -m tradeoff.reporting.sweep digits results/sweep    a folder with one folder for each
 
 An experiment is a params.yaml with the plots/cells/DATASET.csv that belongs to it: a commit that
-`dvc exp run` made, or a folder. Those of which the table is missing are named and left out.
+`dvc exp run` made, or a folder. Those without a table are named and left out, and so are those
+of which params.yaml differs from the present one in more than alpha and beta.
 """
 
 import argparse
@@ -23,6 +24,9 @@ from tradeoff.core.files import whole
 from tradeoff.reporting.results import PROPOSAL, SWEEP_COLUMNS
 
 PARAMS = "params.yaml"
+KNOBS = ("alpha", "beta")
+# They say what is computed and in which language it is told, not how it comes out.
+WITHOUT_EFFECT = ("study", "report")
 
 
 class BadSweep(Exception):
@@ -91,23 +95,68 @@ def sweep_table(experiments: list[Experiment]) -> pd.DataFrame:
 
 def _knobs(experiment: Experiment) -> dict[str, float]:
     try:
-        params: Any = YAML(typ="safe").load(experiment.params)
-        return {name: float(params[PROPOSAL][name]) for name in ("alpha", "beta")}
-    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        params = _params(experiment)
+        return {name: float(params[PROPOSAL][name]) for name in KNOBS}
+    except (KeyError, TypeError, ValueError) as error:
         raise BadSweep(f"experiment {experiment.name}: {PARAMS}: {error!r}") from None
 
 
-def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
-    """Write plots/sweep/DATASET.csv.
+def _params(experiment: Experiment) -> Any:
+    try:
+        return YAML(typ="safe").load(experiment.params)
+    except YAMLError as error:
+        raise BadSweep(f"experiment {experiment.name}: {PARAMS}: {error!r}") from None
+
+
+def other_changes(experiment: Experiment, own: Experiment) -> list[str]:
+    """The settings besides alpha and beta, such as train.epochs, in which an experiment differs.
 
     Raises:
-        BadSweep: as `sweep_table`; or there is no experiment with results.
+        BadSweep: the params.yaml of one of them is not readable.
+    """
+    mine, theirs = (_dotted(_params(one)) for one in (own, experiment))
+    return [
+        name for name in dict.fromkeys([*mine, *theirs])
+        if name.split(".")[0] not in WITHOUT_EFFECT
+        and name not in [f"{PROPOSAL}.{knob}" for knob in KNOBS]
+        and (name in mine, mine.get(name)) != (name in theirs, theirs.get(name))
+    ]  # fmt: skip
+
+
+def _dotted(settings: Any, before: str = "") -> dict[str, Any]:
+    """Values by their place, such as train.epochs."""
+    found: dict[str, Any] = {}
+    for name, value in (settings or {}).items():
+        inner = isinstance(value, dict) and value
+        place = f"{before}{name}"
+        found |= _dotted(value, f"{place}.") if inner else {place: value}
+    return found
+
+
+def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
+    """Write plots/sweep/DATASET.csv from the experiments that change alpha and beta alone.
+
+    Raises:
+        BadSweep: as `sweep_table`; or there is no experiment with results, or no params.yaml to
+            compare those of the experiments with.
     """
     found = list(of_commit(dataset) if folder is None else in_folder(folder, dataset))
+    try:
+        own = Experiment("(the present one)", Path(PARAMS).read_text("utf-8"), None)
+    except FileNotFoundError:
+        raise BadSweep(f"{PARAMS}: not found; run this in the repository's root") from None
     without = [experiment.name for experiment in found if experiment.cells is None]
     if without:
         print(f"[sweep] without plots/cells/{dataset}.csv: {', '.join(without)}", flush=True)
-    table = sweep_table(found)
+    swept = []
+    for experiment in found:
+        changes = other_changes(experiment, own)
+        if changes:
+            print(f"[sweep] left out: {experiment.name}: also differs in {', '.join(changes)}",
+                  flush=True)  # fmt: skip
+        else:
+            swept.append(experiment)
+    table = sweep_table(swept)
     if table.empty:
         where = "of this commit" if folder is None else f"in {folder}"
         raise BadSweep(f"no experiment {where} has results of {PROPOSAL} on {dataset}")

@@ -97,9 +97,10 @@ class Measure:
 
     Attributes:
         of: its value for a defense and an architecture.
-        higher_is_better: which direction is better; None: neither.
+        higher_is_better: which direction is better; None: neither, or no test says who is best.
         spread: whether the standard deviation is printed.
-        metric: under which name Results knows what is detectable; empty if it does not.
+        metric: under which name Results knows what is resolved and detectable; needed where one
+            direction is better.
     """
 
     header: str
@@ -169,13 +170,12 @@ def contest(
     defenses = study.axes.defenses
     estimates = [measure.of(defense, architecture) for defense in defenses]
 
-    def detectable(one: int, other: int) -> float | None:
-        pair = defenses[one], defenses[other]
-        return results.detectable_difference(architecture, measure.metric, *pair)
+    def resolved(one: int, other: int) -> bool | None:
+        return results.resolved(architecture, measure.metric, defenses[one], defenses[other])
 
     ranks = [0] * len(estimates)
     if measure.higher_is_better is not None:
-        ranks = rank(estimates, measure.higher_is_better, detectable, measure.scale)
+        ranks = rank(estimates, measure.higher_is_better, resolved, measure.scale)
     numbers = [
         _number(one, ranks[index], cells_id(architecture, defense, study), measure, labels)
         for index, (one, defense) in enumerate(zip(estimates, defenses, strict=True))
@@ -185,7 +185,10 @@ def contest(
         return numbers, ""
     sign = 1 if measure.higher_is_better else -1
     lead = max(known, key=lambda place: sign * known[place].mean)
-    limits = [detectable(lead, place) for place in known if place != lead]
+    limits = [
+        results.detectable_difference(architecture, measure.metric, defenses[lead], defenses[place])
+        for place in known if place != lead
+    ]  # fmt: skip
     there = [labels.printed(limit, measure.scale) for limit in sorted(filter(None, limits))]
     return numbers, "–".join(dict.fromkeys([there[0], there[-1]])) if there else ""  # noqa: RUF001
 
@@ -202,11 +205,10 @@ def _number(
     if one is None:
         return Number()
     mean = labels.printed(one.mean, measure.scale)
-    if one.at_least:
-        mean = f"≥\N{NO-BREAK SPACE}{mean}"
     known = measure.spread and one.sd is not None
     sd = labels.printed(one.sd or 0.0, measure.scale) if known else ""
-    return Number(mean, sd, best=place == 1, second=place == 2, target=target)
+    extra = labels("metrics.left_out", share=labels.percent(one.left_out)) if one.left_out else ""
+    return Number(mean, sd, best=place == 1, second=place == 2, target=target, extra=extra)
 
 
 def nth_letter(index: int) -> str:

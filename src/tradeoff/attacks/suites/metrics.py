@@ -64,10 +64,6 @@ def accuracies(right: Array, held: Array) -> dict[str, float]:
     return {"NA": na, "RA": ra, "RD": na - ra, "ASR": 1 - ra, "ASR_correct": successes}
 
 
-def worst_class(held: Array, labels: Array, classes: int) -> dict[str, float]:
-    """The class of least RA and its RA."""
-    per_class = by_class(held, labels, classes)
-    return {
-        "RA_worst_class": float(np.nanmin(per_class)),
-        "worst_class": int(np.nanargmin(per_class)),
-    }
+def worst_class(held: Array, labels: Array, classes: int) -> float:
+    """The least RA of any class, which several classes may have."""
+    return float(np.nanmin(by_class(held, labels, classes)))
