@@ -205,3 +205,28 @@ def test_chapters_compile(request, tmp_path, kind, language):
     if runs == 2:
         assert "undefined references" not in log
         assert "Overfull" not in log
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", {"tradeoff": "no other is at least as good in both and better in one",
+                "curve": "it is of {images} images, the curve of {norms}",
+                "classes": "is framed, or all that are"}),
+        ("es", {"tradeoff": "ninguna otra iguala o supera en ambas y supera en una",
+                "curve": "es de {images} imágenes, y la curva, de {norms}",
+                "classes": "está enmarcada, o todas las que lo son"}),
+    ],
+)  # fmt: skip
+def test_captions_tell_what_their_figure_shows(templates, language, said):
+    texts = load_labels(language, templates).texts
+    for figure, words in said.items():
+        assert words in texts[f"figures.{figure}.caption"]
+
+
+def test_references_agree_in_number(complete_chapter):
+    text = complete_chapter["chapter.es.tex"].decode()
+    assert r"Véanse la tabla~\ref{tab:digits:main} y la figura~\ref{fig:digits:tradeoff}." in text
+    assert r"Véase la tabla~\ref{tab:digits:differences}." in text
+    both = r"y la figura~\ref{fig:digits:training-vgg16}."
+    assert r"Véanse la tabla~\ref{tab:digits:overfitting}, la figura" in text and both in text
