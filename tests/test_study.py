@@ -27,7 +27,7 @@ study: {defenses: [standard, trades], architectures: [resnet18, vgg16],
 standard: {}
 trades: {beta: 6.0}
 dtrades: {alpha: 1.0, beta: 1.0, differentiable: false}
-faal: {radius: 0.5, finetune_epochs: null, pretrain: at, pretrain_beta: 6.0}
+faal: {radius: 0.5, finetune_epochs: null, finetune_rate: 0.1, pretrain: at, pretrain_beta: 6.0}
 train:
   epochs: 10
   batch_size: 32
@@ -224,6 +224,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("dtrades", "differentiable"), 1, "dtrades.differentiable", "valid boolean"),
     (("faal", "pretrain"), "trade", "faal.pretrain", "'at' or 'trades'"),
     (("faal", "finetune_epochs"), 0, "faal.finetune_epochs", "greater than 0"),
+    (("faal", "finetune_rate"), 0, "faal.finetune_rate", "greater than 0"),
     (("standard", "beta"), 1.0, "standard", "'beta' is not known; allowed: (nothing)"),
     (("train", "epochs"), 0, "train.epochs", "greater than 0"),
     (("train", "epochs"), 2.5, "train.epochs", "valid integer"),
@@ -361,6 +362,23 @@ def test_what_is_no_yaml_mapping_is_refused(text: str, says: str, tmp_path: Path
         Study.load(file)
     assert str(caught.value).startswith("params.yaml: ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("own", "refused"), [(1, False), (2, True), (9, True), (None, False)])
+def test_fine_tuning_leaves_epochs_to_pretraining(
+    own: int | None, refused: bool, tmp_path: Path
+) -> None:
+    """Digits have 2 epochs; what is no part of the study may be as it is."""
+    params = changed(("faal", "finetune_epochs"), own)
+    load(params, tmp_path)
+    params["study"]["defenses"] = ["faal"]
+    if not refused:
+        assert load(params, tmp_path).knobs["faal"].model_dump()["finetune_epochs"] == own
+        return
+    assert complaint(params, tmp_path) == (
+        f"params.yaml: faal.finetune_epochs: is {own}; it should be less than the 2 epochs of "
+        "digits, or null for faal in all of them"
+    )
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

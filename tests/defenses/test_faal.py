@@ -129,7 +129,11 @@ def loss_in_epoch(
     images, labels = tiny.batch()
     model = tiny.network()
     knobs = faal.Knobs(
-        radius=RADIUS, finetune_epochs=finetune_epochs, pretrain=pretrain, pretrain_beta=2.0
+        radius=RADIUS,
+        finetune_epochs=finetune_epochs,
+        finetune_rate=0.1,
+        pretrain=pretrain,
+        pretrain_beta=2.0,
     )
     step = tiny.step(model, epoch=epoch, epochs=epochs)
     loss = faal.training_loss(model, images, labels, step, knobs)
@@ -141,8 +145,6 @@ def loss_in_epoch(
     [
         (1, [False, False, False, True]),
         (2, [False, False, True, True]),
-        (4, [True, True, True, True]),
-        (9, [True, True, True, True]),
         (None, [True, True, True, True]),
     ],
 )

@@ -115,7 +115,11 @@ def test_whole_training_loss_on_the_folded_twin(name: str) -> None:
 
 def test_whole_training_loss_of_faal() -> None:
     knobs = faal.Knobs(
-        radius=golden.number("faal/radius"), finetune_epochs=None, pretrain="at", pretrain_beta=6.0
+        radius=golden.number("faal/radius"),
+        finetune_epochs=None,
+        finetune_rate=1.0,
+        pretrain="at",
+        pretrain_beta=6.0,
     )
     model = golden.network()
     step = golden.step(tiny.calm(model))

@@ -17,9 +17,15 @@ from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.training.contract import Step
 
 
-def faal_knobs(finetune_epochs: int | None = None, pretrain: str = "at") -> faal.Knobs:
+def faal_knobs(
+    finetune_epochs: int | None = None, pretrain: str = "at", beta: float = 2.0
+) -> faal.Knobs:
     return faal.Knobs(
-        radius=0.5, finetune_epochs=finetune_epochs, pretrain=pretrain, pretrain_beta=2.0
+        radius=0.5,
+        finetune_epochs=finetune_epochs,
+        finetune_rate=0.1,
+        pretrain=pretrain,
+        pretrain_beta=beta,
     )
 
 
@@ -142,14 +148,10 @@ def test_what_is_reported_carries_no_gradient_and_one_number_each(name: str) -> 
             assert value.shape == shape and not value.requires_grad and value.isfinite().all()
 
 
-def pretraining_knobs(beta: float) -> faal.Knobs:
-    return faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="trades", pretrain_beta=beta)
-
-
 WEIGHTS: dict[str, tuple[ModuleType, Callable[[float], Section]]] = {
     "trades.beta": (trades, lambda beta: trades.Knobs(beta=beta)),
     "mart.beta": (mart, lambda beta: mart.Knobs(beta=beta)),
-    "faal.pretrain_beta": (faal, pretraining_knobs),
+    "faal.pretrain_beta": (faal, lambda beta: faal_knobs(1, "trades", beta)),
     "dtrades.alpha": (
         dtrades,
         lambda alpha: dtrades.Knobs(alpha=alpha, beta=0.0, differentiable=False),

@@ -342,6 +342,8 @@ class Study:
             for suite, entries in raw["suites"].items()
         }
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
+        for name, dataset in product(params.study.defenses, params.study.datasets):
+            _check_finetuning(name, getattr(params, name), datasets[dataset], file.name)
         return cls(
             params.study,
             datasets,
@@ -445,6 +447,16 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     return Dataset(
         name, settings.split, settings.models, settings.threat, settings.threads, train, suites
     )
+
+
+def _check_finetuning(defense: str, chosen: Section, dataset: Dataset, file: str) -> None:
+    """A defense that fine-tunes needs epochs before its own, or it trains from scratch unsaid."""
+    own, epochs = getattr(chosen, "finetune_epochs", None), dataset.train.epochs
+    if own is not None and own >= epochs:
+        raise BadParams(
+            f"{file}: {defense}.finetune_epochs: is {own}; it should be less than the {epochs} "
+            f"epochs of {dataset.name}, or null for {defense} in all of them"
+        )
 
 
 def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:

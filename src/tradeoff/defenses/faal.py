@@ -1,9 +1,12 @@
 """FAAL (Zhang et al. 2024): adversarial training whose class weights follow the worst classes.
 
 In each batch the weights solve  max_w sum_c n_c w_c m_c  with sum w = 1, KL(uniform || w) <= r,
-where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count. The
-authors fine-tune a robust network for a few epochs: before the last `finetune_epochs`, this
-trains it with AT or TRADES (null: FAAL from the first epoch).
+where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count.
+
+The authors fine-tune a finished robust network for a few epochs, at a smaller learning rate. So
+before the last `finetune_epochs` this trains one with AT or TRADES, through a whole schedule of
+the learning rate. The last epochs have a schedule of their own, whose peak is `finetune_rate`
+times as high, and the chosen epoch is one of them. Null: FAAL from the first epoch.
 """
 
 import math
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
 from tradeoff.core.losses import kl_divergence, margin
-from tradeoff.training.contract import Loss, Step
+from tradeoff.training.contract import Finetuning, Loss, Step
 
 ROBUST = True
 
@@ -24,6 +27,7 @@ ROBUST = True
 class Knobs(Section):
     radius: Positive
     finetune_epochs: PositiveInt | None
+    finetune_rate: Positive
     pretrain: Literal["at", "trades"]
     pretrain_beta: NonNegative
 
@@ -75,12 +79,17 @@ def objective(
     return len(weights) * (weights[labels] * losses).mean(), weights, margins
 
 
+def finetuning(knobs: Knobs, epochs: int) -> Finetuning:
+    """The last epochs, at a lower rate; without pretraining all of them, at the usual one."""
+    if knobs.finetune_epochs is None:
+        return Finetuning(0, 1.0)
+    return Finetuning(epochs - knobs.finetune_epochs, knobs.finetune_rate)
+
+
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    pretraining = (
-        knobs.finetune_epochs is not None and step.epoch < step.epochs - knobs.finetune_epochs
-    )
+    pretraining = step.epoch < finetuning(knobs, step.epochs).first_epoch
     if pretraining and knobs.pretrain == "trades":
         return _trades(model, images, labels, step, knobs.pretrain_beta)
     start = step.random_start(images)
