@@ -9,7 +9,7 @@ from torch import nn
 from tests import tiny
 from tests.training.test_loop import Watched, train, watch
 from tradeoff.core.device import MATRIX_BACKENDS
-from tradeoff.training import acceleration
+from tradeoff.training import acceleration, loop
 from tradeoff.training.plan import micro_batches
 from tradeoff.training.run import State
 
@@ -59,6 +59,21 @@ def test_the_defense_sees_no_more_images_than_a_micro_batch() -> None:
     watched, _ = watch(micro_batch=4, epochs=1)
     assert [len(labels) for labels in watched.labels] == [4] * 16
     assert len({weights.sum().item() for weights in watched.weights}) == 4, "4 optimiser steps"
+
+
+@pytest.mark.parametrize(("micro_batch", "expected"), [(None, 16), (4, 4)])
+def test_validation_takes_no_more_images_at_once_than_training(
+    micro_batch: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noted(*given: Any) -> tuple[float, float]:
+        sizes.append(given[-1])
+        return 0.5, 0.5
+
+    monkeypatch.setattr(loop, "accuracies", noted)
+    train("standard", micro_batch=micro_batch, epochs=1)
+    assert sizes == [expected]
 
 
 @pytest.mark.parametrize("name", ["standard", "at", "trades", "dtrades", "mart", "faal"])

@@ -81,13 +81,14 @@ def fit(
     networks, compilation = _networks(run, train)
     validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
     steps = batches_per_epoch(len(train), settings.batch_size)
+    at_once = settings.micro_batch or settings.batch_size
     while run.epoch < settings.epochs:
         with one_batch_size():
             row = _epoch(run, networks, train, report, checkpoint)
         validated.refresh()
         try:
             natural, robust = accuracies(
-                validated.module, validation, plan.threat, settings.selection, settings.batch_size
+                validated.module, validation, plan.threat, settings.selection, at_once
             )
         except ValueError as error:  # the last step's loss was finite, but its gradient was not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
