@@ -376,8 +376,8 @@ def test_fine_tuning_leaves_epochs_to_pretraining(
         assert load(params, tmp_path).knobs["faal"].model_dump()["finetune_epochs"] == own
         return
     assert complaint(params, tmp_path) == (
-        f"params.yaml: faal.finetune_epochs: is {own}; it should be less than the 2 epochs of "
-        "digits, or null for faal in all of them"
+        f"params.yaml: faal.finetune_epochs: is {own}; it should be less than the epochs of "
+        "digits, which are 2, or null for faal in all of them"
     )
 
 

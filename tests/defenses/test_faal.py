@@ -122,6 +122,16 @@ def test_objective_weighs_each_image_by_its_class_without_gradient_through_the_w
     assert not weights.requires_grad
 
 
+def test_half_precision_logits_are_treated_as_the_numbers_they_are() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits, labels = 3 * torch.randn(24, 10, generator=draws).bfloat16(), torch.arange(24) % 10
+    low, full = (faal.objective(given, labels, RADIUS) for given in (logits, logits.float()))
+    for found, expected in zip(low, full, strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+    assert low[1].sum().item() == pytest.approx(1, abs=1e-6)
+
+
 def loss_in_epoch(
     epoch: int, finetune_epochs: int | None, pretrain: str = "at", epochs: int = 4
 ) -> tuple[Tensor, bool]:

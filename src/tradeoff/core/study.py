@@ -454,8 +454,8 @@ def _check_finetuning(defense: str, chosen: Section, dataset: Dataset, file: str
     own, epochs = getattr(chosen, "finetune_epochs", None), dataset.train.epochs
     if own is not None and own >= epochs:
         raise BadParams(
-            f"{file}: {defense}.finetune_epochs: is {own}; it should be less than the {epochs} "
-            f"epochs of {dataset.name}, or null for {defense} in all of them"
+            f"{file}: {defense}.finetune_epochs: is {own}; it should be less than the epochs of "
+            f"{dataset.name}, which are {epochs}, or null for {defense} in all of them"
         )
 
 

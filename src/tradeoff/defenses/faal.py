@@ -72,10 +72,15 @@ def _divergence_from_uniform(weights: Tensor) -> Tensor:
 def objective(
     adversarial_logits: Tensor, labels: Tensor, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from."""
-    margins, counts = class_margins(adversarial_logits.detach().softmax(1), labels)
-    weights = class_weights(margins, counts, radius).to(adversarial_logits.dtype)
-    losses = F.cross_entropy(adversarial_logits, labels, reduction="none")
+    """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from.
+
+    In float32 at least, whatever the logits are: weights in bfloat16 would not add up to 1.
+    """
+    kind = torch.promote_types(adversarial_logits.dtype, torch.float32)
+    logits = adversarial_logits.to(kind)
+    margins, counts = class_margins(logits.detach().softmax(1), labels)
+    weights = class_weights(margins, counts, radius).to(kind)
+    losses = F.cross_entropy(logits, labels, reduction="none")
     return len(weights) * (weights[labels] * losses).mean(), weights, margins
 
 
