@@ -1,5 +1,6 @@
 """What makes training faster or smaller must not change what it computes."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -120,6 +121,25 @@ def test_compiled_training_computes_the_same() -> None:
     if trained.compilation != "compiled":
         pytest.skip(f"this machine cannot compile: {trained.compilation}")
     assert_same(plain.last, trained.last, 1e-3)
+
+
+def test_all_variants_of_the_networks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 16 in parts of 5 and 6 images and a last one of 7 in parts of 3 and 4."""
+    from torch import _dynamo
+    from torch._dynamo.utils import counters
+
+    def trivial(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        return graph.forward
+
+    compile_with = partial(torch.compile, backend=trivial)
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compile_with(network, dynamic=False))
+    monkeypatch.setattr(_dynamo.config, "recompile_limit", 8)
+    _dynamo.reset()
+    counters.clear()
+    data = tiny.made_up(train=71)
+    trained = train("trades", data=data, compile="on", micro_batch=6, epochs=1)
+    assert trained.compilation == "compiled"
+    assert counters["frames"]["ok"] == counters["frames"]["total"] > 8
 
 
 def test_passes_are_counted_in_images() -> None:
