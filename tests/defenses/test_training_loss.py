@@ -44,7 +44,7 @@ DEFENSES: dict[str, tuple[ModuleType, Section]] = {
     "faal, pretraining with trades": (faal, faal_knobs(finetune_epochs=1, pretrain="trades")),
 }
 # What the train-mode forwards of each are: x the images, ' the adversarial ones.
-FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x''", "x'", "'", "'", "x'"], strict=True))
+FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x'", "x'", "'", "'", "x'"], strict=True))
 
 
 def composed(

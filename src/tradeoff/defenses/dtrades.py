@@ -29,11 +29,12 @@ class Knobs(Section):
 
 
 class Weight(NamedTuple):
-    """lambda(x) and what it is made of, each (N,)."""
+    """lambda(x) and what it is made of, each (N,), and f(x'), (N, classes), from the same pass."""
 
     weight: Tensor
     entropy: Tensor
     sensitivity: Tensor
+    adversarial_logits: Tensor
 
 
 def adaptive_weight(
@@ -55,11 +56,12 @@ def adaptive_weight(
         clean_logits = clean_logits.detach()
     points = adversarial.detach().requires_grad_()
     with torch.enable_grad():
-        divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(points)).sum()
+        logits = model(points)
+        divergence = kl_divergence(F.log_softmax(clean_logits, 1), logits).sum()
         (gradient,) = torch.autograd.grad(divergence, points, create_graph=differentiable)
     uncertainty = entropy(clean_logits)
     sensitivity = perturbation_norm(gradient, "l2")
-    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity)
+    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity, logits)
 
 
 def objective(
@@ -83,10 +85,13 @@ def training_loss(
         measured = adaptive_weight(
             model, clean_logits, adversarial, knobs.alpha, knobs.beta, differentiable=True
         )
+        # A second pass would move BatchNorm's statistics twice towards those of x'.
+        adversarial_logits = measured.adversarial_logits
     else:
         measured = adaptive_weight(step.attacked, calm_logits, adversarial, knobs.alpha, knobs.beta)
+        adversarial_logits = model(adversarial)
     total, cross_entropy, divergence = objective(
-        clean_logits, model(adversarial), labels, measured.weight
+        clean_logits, adversarial_logits, labels, measured.weight
     )
     return Loss(
         total,
