@@ -116,7 +116,8 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
 
 def run(folder: Path, commands: list[list[str]], data: Path, device: str) -> str:
     """What the stages print."""
-    names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": str(ROOT)}
+    path = f"{ROOT / 'src'}:{ROOT}"
+    names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", STAGES, json.dumps(commands)],
         cwd=folder,
