@@ -32,7 +32,7 @@ def main(cell: str) -> None:
     blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     model = build_model(blueprint, data.mean, data.std, chosen.seed)
     if chosen.settings.pretrained is not None:
-        progress.say(load_pretrained(model[1], chosen.architecture))
+        progress.say(load_pretrained(model[1], chosen.architecture, dataset.name))
     place(model, device)
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")

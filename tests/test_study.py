@@ -84,7 +84,7 @@ datasets:
     train: {epochs: 2, attack: {steps: 3}}
     suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}, autoattack: {}, minimal: {}}
   cifar10:
-    split: {validation: 5000, test: null, limit: 400}
+    split: {validation: 5000, test: null, limit: 5400}
     models: {resnet18: {width: 1, pretrained: null}, vgg16: {width: 1.0, pretrained: null}}
     threat: {norm: l2, epsilon: 8/255}
     threads: null
@@ -151,7 +151,7 @@ def test_values_reach_the_cell(tmp_path: Path) -> None:
     cell = load(PARAMS, tmp_path).cell("trades-vgg16-cifar10-5")
     assert cell.knobs.model_dump() == {"beta": 6.0}
     assert cell.dataset.threat.epsilon == pytest.approx(8 / 255)
-    assert cell.dataset.split.limit == 400
+    assert cell.dataset.split.limit == 5400
     assert cell.settings.width == 1.0 and cell.settings.pretrained is None
     assert cell.dataset.train.milestones == [0.5, 0.75]
     assert cell.dataset.train.attack.relative_step_size == 0.25
@@ -241,8 +241,26 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("train", "atack"), {}, "train", "did you mean attack?"),
     (("datasets", "cifar10", "threat", "epsilon"), "8/0", "datasets.cifar10.threat.epsilon", "8/2"),
     (("datasets", "cifar10", "threat", "epsilon"), -0.1, "datasets.cifar10.threat.epsilon", "0"),
+    (
+        ("datasets", "digits", "threat", "epsilon"),
+        8,
+        "datasets.digits.threat.epsilon",
+        "images are in [0, 1], write 8/255 for 8",
+    ),
     (("datasets", "cifar10", "threat", "norm"), "l1", "datasets.cifar10.threat.norm", "'l2'"),
     (("datasets", "cifar10", "split", "test"), 0, "datasets.cifar10.split.test", "greater than 0"),
+    (
+        ("datasets", "cifar10", "split", "limit"),
+        5001,
+        "datasets.cifar10.split.limit",
+        "is 5001; it should be 5002 or more",
+    ),
+    (
+        ("datasets", "digits", "models", "resnet18", "pretrained"),
+        "imagenet",
+        "datasets.digits.models.resnet18.pretrained",
+        "should be null, or the width 1",
+    ),
     (("datasets", "cifar10", "threads"), 0, "datasets.cifar10.threads", "greater than 0"),
     (
         ("datasets", "digits", "models", "vgg16", "width"),
