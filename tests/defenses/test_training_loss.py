@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests import tiny
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import Section
+from tradeoff.core.losses import trades_objective
 from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.training.contract import Step
@@ -78,9 +79,9 @@ def composed(
             beta=0.5,
             differentiable=through,
         ).weight
-        return dtrades.objective(clean_logits, model(attacked), labels, weight)[0], attacked
+        return trades_objective(clean_logits, model(attacked), labels, weight)[0], attacked
     beta = 3.0 if name == "trades" else 2.0
-    return trades.objective(clean_logits, model(attacked), labels, beta)[0], attacked
+    return trades_objective(clean_logits, model(attacked), labels, beta)[0], attacked
 
 
 def gradients(loss: Tensor, model: nn.Module) -> list[Tensor]:

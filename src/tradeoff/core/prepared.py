@@ -82,7 +82,7 @@ def split(
         limit: keep only so many images for training and validation, and at most so many tests.
 
     Raises:
-        DataMissing: more images are asked for than there are, or fewer than two are left to train on.
+        DataMissing: more images are asked for than there are, or less than two are left to train.
     """
     if (test is None) != (source.test_images is not None):
         published = "has a" if test is not None else "has no"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_divergence
 from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import entropy, kl_divergence
+from tradeoff.core.losses import entropy, kl_divergence, trades_objective
 from tradeoff.core.threat import perturbation_norm
 from tradeoff.training.contract import Loss, Step
 
@@ -64,15 +64,6 @@ def adaptive_weight(
     return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity, logits)
 
 
-def objective(
-    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Equation 6.4, its cross-entropy and its unweighted divergence, each a mean over the batch."""
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits)
-    return cross_entropy + (weight * divergence).mean(), cross_entropy, divergence.mean()
-
-
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
@@ -90,7 +81,7 @@ def training_loss(
     else:
         measured = adaptive_weight(step.attacked, calm_logits, adversarial, knobs.alpha, knobs.beta)
         adversarial_logits = model(adversarial)
-    total, cross_entropy, divergence = objective(
+    total, cross_entropy, divergence = trades_objective(  # equation 6.4
         clean_logits, adversarial_logits, labels, measured.weight
     )
     return Loss(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.core.losses import kl_divergence, margin
+from tradeoff.core.losses import margin, trades_objective
 from tradeoff.training.contract import Finetuning, Loss, Step
 
 ROBUST = True
@@ -113,7 +113,7 @@ def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: 
     start = step.near_start(images)
     clean = F.log_softmax(step.calm_logits(images), 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
-    clean_logits = model(images)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(adversarial)).mean()
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    return Loss(cross_entropy + beta * divergence, {"cross_entropy": cross_entropy.detach()})
+    total, cross_entropy, divergence = trades_objective(
+        model(images), model(adversarial), labels, beta
+    )
+    return Loss(total, {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()})
