@@ -46,7 +46,13 @@ OURS: dict[str, tuple[Any, Any]] = {
     "mart": (mart, mart.Knobs(beta=reference.BETA_MART)),
     "faal": (
         faal,
-        faal.Knobs(radius=reference.RADIUS, finetune_epochs=None, pretrain="at", pretrain_beta=6.0),
+        faal.Knobs(
+            radius=reference.RADIUS,
+            finetune_epochs=None,
+            finetune_rate=1.0,
+            pretrain="at",
+            pretrain_beta=6.0,
+        ),
     ),
 }
 # Forward passes that the algorithm needs, beside two (forward and backward) for each ascent step;

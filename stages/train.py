@@ -32,19 +32,21 @@ def main(cell: str) -> None:
     blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     model = build_model(blueprint, data.mean, data.std, chosen.seed)
     if chosen.settings.pretrained is not None:
-        progress.say(load_pretrained(model[1], chosen.architecture))
+        progress.say(load_pretrained(model[1], chosen.architecture, dataset.name))
     place(model, device)
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     plan = Plan(defense, chosen.knobs, dataset.train, threat, chosen.seed)
-    expected = duration(estimated_seconds(model, data, plan))
-    progress.say(
-        f"{len(data.train)} images, {dataset.train.epochs} epochs on {describe(device)}; "
-        f"training will take about {expected}"
-    )
     with interruptions() as interrupted:
         checkpoint = Checkpoint(checkpoint_path(chosen, model, data, plan), interrupted)
+        reached = checkpoint.reached()
+        left = duration(estimated_seconds(model, data, plan, reached))
+        goes_on = f"goes on in epoch {reached[0] + 1} and " if any(reached) else ""
+        progress.say(
+            f"{len(data.train)} images, {dataset.train.epochs} epochs on {describe(device)}; "
+            f"training {goes_on}will take about {left}"
+        )
         trained = fit(model, data, plan, progress.training, checkpoint)
     origin = provenance(device, compilation=trained.compilation)
     save_model(trained.best, blueprint, chosen.model("best"), origin, cell)

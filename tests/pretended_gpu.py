@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from tradeoff.core import device
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 aten = torch.ops.aten
 
@@ -237,6 +239,7 @@ def pretended_gpu() -> Iterator[torch.device]:
     on_cpu = partial(torch.autocast, "cpu")
     with (
         mock.patch.multiple(torch.cuda, **replaced),
+        mock.patch.object(device, "gpu_count", return_value=1),
         mock.patch.object(torch, "autocast", lambda _device, *args, **kw: on_cpu(*args, **kw)),
         mock.patch.object(torch, "Generator", Generator),
         Asking(),

@@ -1,18 +1,65 @@
 """The layout that a model gets: channels-last where convolutions are safe and fast with it."""
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
 from tests import tiny
-from tradeoff.core.device import place
+from tradeoff.core import device
+from tradeoff.core.device import MATRIX_BACKENDS, NoSuchDevice, pick_device, place
 from tradeoff.core.folding import fold
 from tradeoff.core.grey import GreyConvolution
 from tradeoff.core.models import Blueprint, build_model
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[int]:
+    """As many GPUs as the parameter says; what else `pick_device` sets is put back."""
+    monkeypatch.setattr(device, "gpu_count", lambda: request.param)
+    before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
+    yield request.param
+    for backend, value in zip(MATRIX_BACKENDS, before, strict=True):
+        backend.fp32_precision = value
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "expected"),
+    [
+        (0, "", "cpu"),
+        (0, "cpu", "cpu"),
+        (2, "", "cuda"),
+        (2, "cpu", "cpu"),
+        (2, "cuda", "cuda"),
+        (2, "cuda:1", "cuda:1"),
+    ],
+    indirect=["gpus"],
+)
+def test_the_device_is_the_one_asked_for_else_the_first_gpu(
+    gpus: int, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADEOFF_DEVICE", asked)
+    assert pick_device() == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked"),
+    [(2, "gpu"), (2, "1"), (2, "cuda:2"), (2, "cuda:x"), (2, "CPU"), (2, "meta"), (0, "cuda"),
+     (0, "cuda:0")],
+    indirect=["gpus"],
+)  # fmt: skip
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    gpus: int, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRADEOFF_DEVICE", asked)
+    known = "cpu, cuda, cuda:0, cuda:1" if gpus else "cpu (torch finds no GPU"
+    with pytest.raises(NoSuchDevice) as caught:
+        pick_device()
+    assert f"TRADEOFF_DEVICE is {asked!r}; allowed here: {known}" in str(caught.value)
 
 
 def network(name: str, width: float, channels: int = 1) -> nn.Sequential:

@@ -44,6 +44,13 @@ def test_weights_are_drawn_from_the_seed_alone() -> None:
     assert not states_equal(one, built(seed=4).state_dict())
 
 
+def test_weights_are_drawn_without_touching_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have it, and TRADEOFF_DEVICE=cpu says to leave it alone."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *device: 1 / 0)
+    built()
+
+
 def test_a_blueprint_fits_its_data_set() -> None:
     blueprint = Blueprint.of("vgg16", 0.5, tiny.made_up())
     assert blueprint == Blueprint("vgg16", "made_up", 1, tiny.CLASSES, 0.5)

@@ -20,7 +20,7 @@ from tests import tiny
 from tests.attacks import trained as networks
 from tests.attacks.trained import LINF, trained
 from tests.pretended_gpu import OnGpu, any_gpu
-from tests.training.test_loop import KNOBS, train
+from tests.training.test_loop import KNOBS, Watched, train
 from tests.training.test_resume import After
 from tradeoff.attacks.square import square
 from tradeoff.attacks.suites.ledger import Ledger
@@ -124,6 +124,19 @@ def test_the_time_is_estimated(gpu: torch.device, name: str) -> None:
     defense, knobs = KNOBS[name]
     plan = Plan(defense, knobs, tiny.settings(), tiny.THREAT, 0)
     assert estimated_seconds(place(tiny.network(), gpu), tiny.made_up(), plan) > 0
+
+
+def test_the_estimate_waits_for_the_device_and_counts_no_image_as_slow_as_a_few(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a step of few images takes nearly as long as one of many."""
+    waited: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    watched = Watched()
+    plan = Plan(watched, None, tiny.settings(), tiny.THREAT, 0)
+    estimated_seconds(place(tiny.network(), gpu), tiny.made_up(), plan)
+    assert [len(labels) for labels in watched.labels] == [16, 16]
+    assert waited == [gpu, gpu]
 
 
 def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_suite_reruns_its_attacks_and_no_training(toy: Toy) -> None:
 
 
 def test_a_split_reruns_one_data_set_from_its_preparation_on(toy: Toy) -> None:
-    toy.change(lambda params: params["datasets"]["mnist"]["split"].update(limit=500))
+    toy.change(lambda params: params["datasets"]["mnist"]["split"].update(limit=6000))
     ran = toy.reproduce("report@digits", "report@mnist")
     assert "prepare@mnist" in ran
     assert not any("digits" in name for name in ran)

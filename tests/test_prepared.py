@@ -229,10 +229,11 @@ def test_the_test_split_must_be_the_published_one_or_held_out(
 
 
 @pytest.mark.parametrize(
-    ("validation", "test", "limit"), [(60, 40, None), (100, 1, None), (10, 20, 10), (10, 200, None)]
+    ("validation", "test", "limit"),
+    [(60, 40, None), (97, 2, None), (100, 1, None), (10, 20, 10), (10, 20, 11), (10, 200, None)],
 )
-def test_nothing_left_for_training_is_refused(
+def test_nothing_or_one_image_left_for_training_is_refused(
     validation: int, test: int, limit: int | None
 ) -> None:
-    with pytest.raises(DataMissing, match=r"datasets\.n\.split: .* leave none"):
+    with pytest.raises(DataMissing, match=r"datasets\.n\.split: .* leave [01] of .* 2 are"):
         split("n", numbered(100), validation, test, limit)

@@ -108,14 +108,16 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     minimal = params["suites"]["minimal"]["attacks"]
     params["suites"]["minimal"]["attacks"] = {"fmn_linf": minimal["fmn_linf"] | {"steps": 5}}
     params["transfer"].update(images=20, steps=2)
-    settings["train"].update(epochs=1, batch_size=40, attack=small, selection=small)
+    params["faal"].update(finetune_epochs=1)
+    settings["train"].update(epochs=2, batch_size=40, attack=small, selection=small)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
 
 
 def run(folder: Path, commands: list[list[str]], data: Path, device: str) -> str:
     """What the stages print."""
-    names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": str(ROOT)}
+    path = f"{ROOT / 'src'}:{ROOT}"
+    names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", STAGES, json.dumps(commands)],
         cwd=folder,

@@ -27,7 +27,7 @@ study: {defenses: [standard, trades], architectures: [resnet18, vgg16],
 standard: {}
 trades: {beta: 6.0}
 dtrades: {alpha: 1.0, beta: 1.0, differentiable: false}
-faal: {radius: 0.5, finetune_epochs: null, pretrain: at, pretrain_beta: 6.0}
+faal: {radius: 0.5, finetune_epochs: null, finetune_rate: 0.1, pretrain: at, pretrain_beta: 6.0}
 train:
   epochs: 10
   batch_size: 32
@@ -85,7 +85,7 @@ datasets:
     train: {epochs: 2, attack: {steps: 3}}
     suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}, autoattack: {}, minimal: {}}
   cifar10:
-    split: {validation: 5000, test: null, limit: 400}
+    split: {validation: 5000, test: null, limit: 5400}
     models: {resnet18: {width: 1, pretrained: null}, vgg16: {width: 1.0, pretrained: null}}
     threat: {norm: l2, epsilon: 8/255}
     threads: null
@@ -152,7 +152,7 @@ def test_values_reach_the_cell(tmp_path: Path) -> None:
     cell = load(PARAMS, tmp_path).cell("trades-vgg16-cifar10-5")
     assert cell.knobs.model_dump() == {"beta": 6.0}
     assert cell.dataset.threat.epsilon == pytest.approx(8 / 255)
-    assert cell.dataset.split.limit == 400
+    assert cell.dataset.split.limit == 5400
     assert cell.settings.width == 1.0 and cell.settings.pretrained is None
     assert cell.dataset.train.milestones == [0.5, 0.75]
     assert cell.dataset.train.attack.relative_step_size == 0.25
@@ -225,6 +225,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("dtrades", "differentiable"), 1, "dtrades.differentiable", "valid boolean"),
     (("faal", "pretrain"), "trade", "faal.pretrain", "'at' or 'trades'"),
     (("faal", "finetune_epochs"), 0, "faal.finetune_epochs", "greater than 0"),
+    (("faal", "finetune_rate"), 0, "faal.finetune_rate", "greater than 0"),
     (("standard", "beta"), 1.0, "standard", "'beta' is not known; allowed: (nothing)"),
     (("train", "epochs"), 0, "train.epochs", "greater than 0"),
     (("train", "epochs"), 2.5, "train.epochs", "valid integer"),
@@ -241,8 +242,26 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("train", "atack"), {}, "train", "did you mean attack?"),
     (("datasets", "cifar10", "threat", "epsilon"), "8/0", "datasets.cifar10.threat.epsilon", "8/2"),
     (("datasets", "cifar10", "threat", "epsilon"), -0.1, "datasets.cifar10.threat.epsilon", "0"),
+    (
+        ("datasets", "digits", "threat", "epsilon"),
+        8,
+        "datasets.digits.threat.epsilon",
+        "images are in [0, 1], write 8/255 for 8",
+    ),
     (("datasets", "cifar10", "threat", "norm"), "l1", "datasets.cifar10.threat.norm", "'l2'"),
     (("datasets", "cifar10", "split", "test"), 0, "datasets.cifar10.split.test", "greater than 0"),
+    (
+        ("datasets", "cifar10", "split", "limit"),
+        5001,
+        "datasets.cifar10.split.limit",
+        "is 5001; it should be 5002 or more",
+    ),
+    (
+        ("datasets", "digits", "models", "resnet18", "pretrained"),
+        "imagenet",
+        "datasets.digits.models.resnet18.pretrained",
+        "should be null, or the width 1",
+    ),
     (("datasets", "cifar10", "threads"), 0, "datasets.cifar10.threads", "greater than 0"),
     (
         ("datasets", "digits", "models", "vgg16", "width"),
@@ -383,6 +402,23 @@ def test_what_is_no_yaml_mapping_is_refused(text: str, says: str, tmp_path: Path
         Study.load(file)
     assert str(caught.value).startswith("params.yaml: ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("own", "refused"), [(1, False), (2, True), (9, True), (None, False)])
+def test_fine_tuning_leaves_epochs_to_pretraining(
+    own: int | None, refused: bool, tmp_path: Path
+) -> None:
+    """Digits have 2 epochs; what is no part of the study may be as it is."""
+    params = changed(("faal", "finetune_epochs"), own)
+    load(params, tmp_path)
+    params["study"]["defenses"] = ["faal"]
+    if not refused:
+        assert load(params, tmp_path).knobs["faal"].model_dump()["finetune_epochs"] == own
+        return
+    assert complaint(params, tmp_path) == (
+        f"params.yaml: faal.finetune_epochs: is {own}; it should be less than the epochs of "
+        "digits, which are 2, or null for faal in all of them"
+    )
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

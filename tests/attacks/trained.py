@@ -34,7 +34,7 @@ def trained() -> Trained:
     labels = torch.tensor(digits.target, dtype=torch.long)
     order = torch.randperm(len(images), generator=generator("digits"))
     images, labels = images[order], labels[order]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _network()
     _train(model, images[500:], labels[500:])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.attacks.pgd import ascend_divergence
+from tradeoff.core.losses import trades_objective
 from tradeoff.defenses import dtrades
 
 ALPHA, BETA = 2.0, 3.0
@@ -39,7 +40,7 @@ def total(model: nn.Module, differentiable: bool) -> Tensor:
     images, adversarial, labels = pair_of_images()
     clean = model(images)
     weight = dtrades.adaptive_weight(model, clean, adversarial, ALPHA, BETA, differentiable).weight
-    return dtrades.objective(clean, model(adversarial), labels, weight)[0]
+    return trades_objective(clean, model(adversarial), labels, weight)[0]
 
 
 def flat_gradient(loss: Tensor, model: nn.Module) -> Tensor:
@@ -80,7 +81,7 @@ def test_otherwise_lambda_is_a_constant_of_the_gradient() -> None:
     clean = model(images)
     weight = dtrades.adaptive_weight(model, clean, adversarial, ALPHA, BETA).weight
     assert not weight.requires_grad
-    loss = dtrades.objective(clean, model(adversarial), labels, weight)[0]
+    loss = trades_objective(clean, model(adversarial), labels, weight)[0]
     torch.testing.assert_close(constant, flat_gradient(loss, model))
     through = analytic(model, differentiable=True)
     assert (through - constant).norm() > 0.1 * constant.norm()
@@ -97,7 +98,7 @@ def test_the_knob_decides_whether_a_gradient_flows_through_lambda(differentiable
     step = tiny.step(tiny.network().double())
     start, clean = step.near_start(images), step.attacked(images).log_softmax(1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
-    constant, _, _ = dtrades.objective(
+    constant, _, _ = trades_objective(
         model(images), model(adversarial), labels, loss.samples["lambda"]
     )
     torch.testing.assert_close(loss.total, constant)

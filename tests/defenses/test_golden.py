@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tests import golden, tiny
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.folding import fold
+from tradeoff.core.losses import trades_objective
 from tradeoff.core.threat import random_start
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 
@@ -48,7 +49,7 @@ def test_trades_objective() -> None:
     model = golden.network()
     clean, attacked = model(golden.images()), model(golden.tensor("trades/x_adv"))
     beta = golden.number("beta_trades")
-    loss, cross_entropy, divergence = trades.objective(clean, attacked, golden.labels(), beta)
+    loss, cross_entropy, divergence = trades_objective(clean, attacked, golden.labels(), beta)
     torch.testing.assert_close(loss, cross_entropy + beta * divergence)
     golden.assert_loss_and_gradients("trades", model, loss)
 
@@ -90,7 +91,7 @@ def test_dtrades_weight_and_objective() -> None:
     golden.assert_close(measured.weight, golden.tensor("dtrades/lambda"))
     golden.assert_close(measured.entropy, golden.tensor("dtrades/entropy"))
     golden.assert_close(measured.sensitivity, golden.tensor("dtrades/sensitivity"))
-    loss, _, _ = dtrades.objective(model(x), model(x_adv), golden.labels(), measured.weight)
+    loss, _, _ = trades_objective(model(x), model(x_adv), golden.labels(), measured.weight)
     golden.assert_loss_and_gradients("dtrades", model, loss)
 
 
@@ -115,7 +116,11 @@ def test_whole_training_loss_on_the_folded_twin(name: str) -> None:
 
 def test_whole_training_loss_of_faal() -> None:
     knobs = faal.Knobs(
-        radius=golden.number("faal/radius"), finetune_epochs=None, pretrain="at", pretrain_beta=6.0
+        radius=golden.number("faal/radius"),
+        finetune_epochs=None,
+        finetune_rate=1.0,
+        pretrain="at",
+        pretrain_beta=6.0,
     )
     model = golden.network()
     step = golden.step(tiny.calm(model))

@@ -12,14 +12,21 @@ from torch import Tensor, nn
 from tests import tiny
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import Section
+from tradeoff.core.losses import trades_objective
 from tradeoff.core.threat import Threat, perturbation_norm
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.training.contract import Step
 
 
-def faal_knobs(finetune_epochs: int | None = None, pretrain: str = "at") -> faal.Knobs:
+def faal_knobs(
+    finetune_epochs: int | None = None, pretrain: str = "at", beta: float = 2.0
+) -> faal.Knobs:
     return faal.Knobs(
-        radius=0.5, finetune_epochs=finetune_epochs, pretrain=pretrain, pretrain_beta=2.0
+        radius=0.5,
+        finetune_epochs=finetune_epochs,
+        finetune_rate=0.1,
+        pretrain=pretrain,
+        pretrain_beta=beta,
     )
 
 
@@ -38,7 +45,7 @@ DEFENSES: dict[str, tuple[ModuleType, Section]] = {
     "faal, pretraining with trades": (faal, faal_knobs(finetune_epochs=1, pretrain="trades")),
 }
 # What the train-mode forwards of each are: x the images, ' the adversarial ones.
-FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x''", "x'", "'", "'", "x'"], strict=True))
+FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x'", "x'", "'", "'", "x'"], strict=True))
 
 
 def composed(
@@ -72,9 +79,9 @@ def composed(
             beta=0.5,
             differentiable=through,
         ).weight
-        return dtrades.objective(clean_logits, model(attacked), labels, weight)[0], attacked
+        return trades_objective(clean_logits, model(attacked), labels, weight)[0], attacked
     beta = 3.0 if name == "trades" else 2.0
-    return trades.objective(clean_logits, model(attacked), labels, beta)[0], attacked
+    return trades_objective(clean_logits, model(attacked), labels, beta)[0], attacked
 
 
 def gradients(loss: Tensor, model: nn.Module) -> list[Tensor]:
@@ -142,14 +149,10 @@ def test_what_is_reported_carries_no_gradient_and_one_number_each(name: str) -> 
             assert value.shape == shape and not value.requires_grad and value.isfinite().all()
 
 
-def pretraining_knobs(beta: float) -> faal.Knobs:
-    return faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="trades", pretrain_beta=beta)
-
-
 WEIGHTS: dict[str, tuple[ModuleType, Callable[[float], Section]]] = {
     "trades.beta": (trades, lambda beta: trades.Knobs(beta=beta)),
     "mart.beta": (mart, lambda beta: mart.Knobs(beta=beta)),
-    "faal.pretrain_beta": (faal, pretraining_knobs),
+    "faal.pretrain_beta": (faal, lambda beta: faal_knobs(1, "trades", beta)),
     "dtrades.alpha": (
         dtrades,
         lambda alpha: dtrades.Knobs(alpha=alpha, beta=0.0, differentiable=False),

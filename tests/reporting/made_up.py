@@ -57,7 +57,13 @@ KNOBS = {
     "trades": {"beta": 6.0},
     "dtrades": {"alpha": 2.5, "beta": 1.25, "differentiable": False},
     "mart": {"beta": 5.0},
-    "faal": {"radius": 0.5, "finetune_epochs": 2, "pretrain": "at", "pretrain_beta": 6.0},
+    "faal": {
+        "radius": 0.5,
+        "finetune_epochs": 2,
+        "finetune_rate": 0.1,
+        "pretrain": "at",
+        "pretrain_beta": 6.0,
+    },
 }
 
 

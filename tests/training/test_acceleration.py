@@ -1,5 +1,6 @@
 """What makes training faster or smaller must not change what it computes."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from tests import tiny
 from tests.training.test_loop import Watched, train, watch
 from tradeoff.core.device import MATRIX_BACKENDS
-from tradeoff.training import acceleration
+from tradeoff.training import acceleration, loop
 from tradeoff.training.plan import micro_batches
 from tradeoff.training.run import State
 
@@ -61,6 +62,21 @@ def test_the_defense_sees_no_more_images_than_a_micro_batch() -> None:
     assert len({weights.sum().item() for weights in watched.weights}) == 4, "4 optimiser steps"
 
 
+@pytest.mark.parametrize(("micro_batch", "expected"), [(None, 16), (4, 4)])
+def test_validation_takes_no_more_images_at_once_than_training(
+    micro_batch: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noted(*given: Any) -> tuple[float, float]:
+        sizes.append(given[-1])
+        return 0.5, 0.5
+
+    monkeypatch.setattr(loop, "accuracies", noted)
+    train("standard", micro_batch=micro_batch, epochs=1)
+    assert sizes == [expected]
+
+
 @pytest.mark.parametrize("name", ["standard", "at", "trades", "dtrades", "mart", "faal"])
 def test_bf16_trains_to_nearly_the_same(name: str) -> None:
     plain = train(name, epochs=6)
@@ -105,6 +121,25 @@ def test_compiled_training_computes_the_same() -> None:
     if trained.compilation != "compiled":
         pytest.skip(f"this machine cannot compile: {trained.compilation}")
     assert_same(plain.last, trained.last, 1e-3)
+
+
+def test_all_variants_of_the_networks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 16 in parts of 5 and 6 images and a last one of 7 in parts of 3 and 4."""
+    from torch import _dynamo
+    from torch._dynamo.utils import counters
+
+    def trivial(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        return graph.forward
+
+    compile_with = partial(torch.compile, backend=trivial)
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compile_with(network, dynamic=False))
+    monkeypatch.setattr(_dynamo.config, "recompile_limit", 8)
+    _dynamo.reset()
+    counters.clear()
+    data = tiny.made_up(train=71)
+    trained = train("trades", data=data, compile="on", micro_batch=6, epochs=1)
+    assert trained.compilation == "compiled"
+    assert counters["frames"]["ok"] == counters["frames"]["total"] > 8
 
 
 def test_passes_are_counted_in_images() -> None:

@@ -2,14 +2,22 @@
 
 import copy
 import time
+from itertools import count
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from tests import tiny
+from tests.training.test_loop import Watched, train
+from tests.training.test_resume import After
 from tradeoff.core.fields import Section
 from tradeoff.defenses import at, faal
+from tradeoff.training.checkpoints import Checkpoint
+from tradeoff.training.contract import Loss
 from tradeoff.training.estimate import estimated_seconds
-from tradeoff.training.loop import fit
+from tradeoff.training.loop import Interrupted, fit
 from tradeoff.training.plan import Plan
 
 
@@ -43,10 +51,46 @@ def test_the_model_and_torchs_random_numbers_are_left_as_they_were() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_probe_takes_no_more_at_once_than_training_and_in_its_precision() -> None:
+    class Noted(Watched):
+        def training_loss(self, *given: Any) -> Loss:
+            assert torch.is_autocast_enabled("cpu")
+            return super().training_loss(*given)
+
+    watched = Noted()
+    settings = tiny.settings(micro_batch=5, precision="bf16")
+    estimated_seconds(
+        tiny.network(), tiny.made_up(), Plan(watched, None, settings, tiny.THREAT, seed=0)
+    )
+    assert max(len(labels) for labels in watched.labels) <= 6
+    assert {step.batch for step in watched.steps} == {None, 16}, "few images fit in one part"
+
+
+def test_of_a_resumed_cell_it_is_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that tells a second for each step: 3 epochs of 4 steps."""
+    path = tmp_path / "state.pt"
+    assert Checkpoint(path).reached() == (0, 0)
+    with pytest.raises(Interrupted):
+        train("at", checkpoint=Checkpoint(path, After(6)))
+    reached = Checkpoint(path).reached()
+    assert reached == (1, 2)
+    clock = count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    short = Plan(at, at.Knobs(), tiny.settings(), tiny.THREAT, seed=0)
+    model, data = tiny.network(), tiny.made_up()
+    assert estimated_seconds(model, data, short) == 12
+    assert estimated_seconds(model, data, short, reached) == 6
+    assert estimated_seconds(model, data, short, (3, 0)) == 0
+
+
 def test_it_grows_with_the_epochs_and_takes_every_defense() -> None:
     model, data = tiny.network(), tiny.made_up()
     assert estimated_seconds(model, data, plan(epochs=3000)) > 20 * estimated_seconds(
         model, data, plan(epochs=30)
     )
-    knobs = faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="trades", pretrain_beta=6.0)
+    knobs = faal.Knobs(
+        radius=0.5, finetune_epochs=1, finetune_rate=0.1, pretrain="trades", pretrain_beta=6.0
+    )
     assert estimated_seconds(model, data, plan(faal, knobs)) > 0

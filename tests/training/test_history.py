@@ -56,6 +56,17 @@ def test_a_step_in_parts_counts_once() -> None:
     assert kept.row()["loss"] == pytest.approx((0.25 * 1 + 0.75 * 5 + 2) / 2)
 
 
+def test_sums_of_bfloat16_are_in_float32() -> None:
+    """In bfloat16, 256 + 1 is 256."""
+    step = Loss(
+        torch.tensor(1.0).bfloat16(),
+        {"ce": torch.tensor(1.0).bfloat16()},
+        classes={"w": torch.ones(3).bfloat16()},
+    )
+    row = record([step] * 300, [[0]] * 300).row()
+    assert set(row.values()) == {1.0}
+
+
 def test_the_first_bad_step_is_remembered() -> None:
     def losses(*values: float) -> list[Loss]:
         return [Loss(torch.tensor(value)) for value in values]

@@ -35,7 +35,9 @@ KNOBS: dict[str, tuple[Any, Any]] = {
     "mart": (mart, mart.Knobs(beta=5.0)),
     "faal": (
         faal,
-        faal.Knobs(radius=0.5, finetune_epochs=1, pretrain="at", pretrain_beta=6.0),
+        faal.Knobs(
+            radius=0.5, finetune_epochs=1, finetune_rate=0.1, pretrain="at", pretrain_beta=6.0
+        ),
     ),
 }
 
@@ -398,6 +400,29 @@ def test_history_of_faal_has_class_weights_once_they_are_used() -> None:
     weights = [f"class_weight_{label}" for label in range(tiny.CLASSES)]
     assert all(weights[0] not in row for row in rows[:-1])
     assert sum(rows[-1][name] for name in weights) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("finetune_epochs", [1, 2, None])
+def test_faals_selected_epoch_is_one_of_its_own(
+    finetune_epochs: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much better its pretraining was; there, and nowhere else, it has class weights."""
+    robust = iter([0.9, 0.8, 0.2, 0.1])
+    monkeypatch.setattr(loop, "accuracies", lambda *given: (0.9, next(robust)))
+    knobs = KNOBS["faal"][1].model_copy(update={"finetune_epochs": finetune_epochs})
+    plan = Plan(faal, knobs, tiny.settings(epochs=4), tiny.THREAT, 0)
+    trained = fit(tiny.network(), tiny.made_up(), plan, lambda *told: None)
+    first = 0 if finetune_epochs is None else 4 - finetune_epochs
+    selected = [row["selected"] for row in trained.history]
+    assert selected == [float(epoch == first) for epoch in range(4)]
+    assert ["class_weight_0" in row for row in trained.history] == [
+        epoch >= first for epoch in range(4)
+    ]
+
+
+def test_the_rate_that_is_used_begins_anew_with_fine_tuning() -> None:
+    rates = [row["learning_rate"] for row in train("faal", epochs=4, schedule="constant").history]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001])
 
 
 def test_progress_is_reported_after_each_step_and_epoch() -> None:

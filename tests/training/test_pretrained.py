@@ -57,8 +57,11 @@ def test_nothing_left_is_said() -> None:
 
 
 def test_an_architecture_without_weights_is_refused() -> None:
-    with pytest.raises(WeightsMissing, match=r"no ImageNet weights for alexnet.*resnet18, vgg16"):
-        load_pretrained(nn.Linear(2, 2), "alexnet")
+    with pytest.raises(
+        WeightsMissing,
+        match=r"^params\.yaml: datasets\.mnist\.models\.alexnet\.pretrained: .*resnet18, vgg16",
+    ):
+        load_pretrained(nn.Linear(2, 2), "alexnet", "mnist")
 
 
 def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +70,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(WeightsMissing) as caught:
-        load_pretrained(resnet18.build(3, 10, 0.1), "resnet18")
+        load_pretrained(resnet18.build(3, 10, 0.1), "resnet18", "mnist")
     for part in ("no route to host", "resnet18-f37072fd.pth", "checkpoints"):
         assert part in str(caught.value)
 
@@ -76,7 +79,7 @@ def test_downloaded_weights_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = torchvision.models.resnet18().state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
     network = resnet18.build(3, 10, 1.0)
-    assert "119 of 122 tensors loaded" in load_pretrained(network, "resnet18")
+    assert "119 of 122 tensors loaded" in load_pretrained(network, "resnet18", "mnist")
     assert torch.equal(
         network.state_dict()["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"]
     )

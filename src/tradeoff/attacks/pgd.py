@@ -44,7 +44,7 @@ def ascend(
             influence each other, so the model is in eval mode.
         images: centres of the balls, (N, C, H, W) in [0, 1].
         start: where to begin, (N, C, H, W).
-        precise_steps: how many of the first steps are in float32 even inside autocast.
+        precise_steps: how many of the first steps are not in bf16 even inside autocast.
 
     Returns:
         The last iterate, (N, C, H, W), inside the threat, without gradient.
@@ -100,7 +100,7 @@ def ascend_divergence(
 
 
 def full_precision(images: Tensor) -> torch.autocast:
-    """A context in which nothing is cast to bf16, whatever is outside."""
+    """A context in which nothing is cast to bf16, whatever is outside; TF32 stays if it is set."""
     return torch.autocast(images.device.type, enabled=False)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
@@ -29,16 +30,21 @@ MMAP_THRESHOLD = (-3, 2**25)
 WHOLE_VECTOR = 16
 
 
+class NoSuchDevice(Exception):
+    """TRADEOFF_DEVICE names no device of this machine; says which there are."""
+
+
 def pick_device(threads: int | None = None) -> torch.device:
     """The device named by TRADEOFF_DEVICE, else the first GPU, else the CPU.
 
     Args:
         threads: CPU threads to use; None for all. The number changes the last bits of results,
             so it is fixed where results must be the same on every machine.
+
+    Raises:
+        NoSuchDevice: TRADEOFF_DEVICE names none that is there.
     """
-    device = torch.device(
-        os.environ.get("TRADEOFF_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    device = torch.device(_checked(os.environ.get("TRADEOFF_DEVICE"), gpu_count()))
     if threads is not None:
         torch.set_num_threads(threads)
     # Evaluation is float32; training asks for less where params.yaml says so.
@@ -46,6 +52,23 @@ def pick_device(threads: int | None = None) -> torch.device:
         backend.fp32_precision = "ieee"
     keep_freed_memory()
     return device
+
+
+def gpu_count() -> int:
+    """How many GPUs torch can use: a driver may list some that it cannot."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _checked(asked: str | None, gpus: int) -> str:
+    """The device that is asked for, if there is such a one; the best one if none is."""
+    if not asked:
+        return "cuda" if gpus else "cpu"
+    number = re.fullmatch(r"cuda(?::(\d+))?", asked)
+    if asked == "cpu" or (number and int(number[1] or 0) < gpus):
+        return asked
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+    seen = "" if gpus else " (torch finds no GPU that it can use)"
+    raise NoSuchDevice(f"TRADEOFF_DEVICE is {asked!r}; allowed here: {', '.join(known)}{seen}")
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tradeoff.core.eager import eagerly_on_cpu
+
 
 class GreyConvolution(nn.Conv2d):
     """An nn.Conv2d of one channel: the same numbers, up to rounding in the images' gradient."""
@@ -40,10 +42,9 @@ class GreyConvolution(nn.Conv2d):
         return grey.train(convolution.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        elsewhere = images.device.type != "cpu" or torch.compiler.is_compiling()
-        if elsewhere or self.weight.requires_grad:
-            return super().forward(images)
-        return _Convolve.apply(images, self)
+        if eagerly_on_cpu(images) and not self.weight.requires_grad:
+            return _Convolve.apply(images, self)
+        return super().forward(images)
 
 
 class _Convolve(torch.autograd.Function):

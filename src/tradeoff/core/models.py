@@ -42,7 +42,7 @@ def build_model(
 ) -> nn.Sequential:
     """A network with its preprocessing: images in [0, 1] to logits; weights drawn from `seed`."""
     architecture = importlib.import_module(f"tradeoff.archs.{blueprint.architecture}")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # without it, every GPU is asked for its state
         torch.manual_seed(derive_seed("weights", seed))
         network = architecture.build(blueprint.channels, blueprint.classes, blueprint.width)
     return nn.Sequential(Preprocess(mean, std), network)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tradeoff.core.files import whole
 from tradeoff.core.randomness import generator
 from tradeoff.core.source import DataMissing, Source
+from tradeoff.core.study import LEAST_TRAINING_IMAGES
 
 SPLITS = ("train", "validation", "test")
 
@@ -81,7 +82,7 @@ def split(
         limit: keep only so many images for training and validation, and at most so many tests.
 
     Raises:
-        DataMissing: more images are asked for than there are.
+        DataMissing: more images are asked for than there are, or less than two are left to train.
     """
     if (test is None) != (source.test_images is not None):
         published = "has a" if test is not None else "has no"
@@ -91,10 +92,11 @@ def split(
         )
     order = turns(source.labels, ("split", name))
     held_out, order = order[: test or 0], order[test or 0 :][:limit]
-    if len(order) <= validation:
+    if len(order) < validation + LEAST_TRAINING_IMAGES:
         raise DataMissing(
-            f"params.yaml: datasets.{name}.split: {validation} images for validation leave none "
-            f"of {len(order)} for training"
+            f"params.yaml: datasets.{name}.split: {validation} images for validation leave "
+            f"{max(0, len(order) - validation)} of {len(order)} for training; "
+            f"{LEAST_TRAINING_IMAGES} are needed"
         )
     chosen, rest = order[:validation], order[validation:]
     if source.test_images is None or source.test_labels is None:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tradeoff.core.eager import eagerly_on_cpu
+
 PIXELS = 4  # n pixels that all join each other take n * n products in place of 9 * n
 
 
@@ -23,13 +25,12 @@ class Convolution3x3(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = features.shape[2:]
-        elsewhere = features.device.type != "cpu" or torch.compiler.is_compiling()
-        if elsewhere or height * width > PIXELS:
+        if height * width > PIXELS or not eagerly_on_cpu(features):
             return super().forward(features)
         where = meetings(height, width, self.stride[0]).to(self.weight.dtype)
-        down, across = ((size - 1) // self.stride[0] + 1 for size in (height, width))
+        down, across = where.shape[2:]
         # A row of the matrix: pixel and channel of the result; a column: those of the map.
-        shares = (self.weight.flatten(2) @ where).view(
+        shares = (self.weight.flatten(2) @ where.flatten(1)).view(
             self.out_channels, self.in_channels, height * width, down * across
         )
         matrix = shares.permute(3, 0, 2, 1).flatten(0, 1).flatten(1)
@@ -43,8 +44,8 @@ def meetings(height: int, width: int, stride: int) -> Tensor:
     """Through which place of the kernel a pixel of the map joins one of the result.
 
     Returns:
-        1 where they meet, else 0: (9, pixels of the map * pixels of the result), each counted
-        row by row.
+        1 where they meet, else 0: (9, pixels of the map, height and width of the result), places
+        and pixels counted row by row.
     """
     rows, columns = range(0, height, stride), range(0, width, stride)
     meets = torch.zeros(3, 3, height, width, len(rows), len(columns))
@@ -52,4 +53,4 @@ def meetings(height: int, width: int, stride: int) -> Tensor:
         for y, x in product(range(height), range(width)):
             if abs(y - row) <= 1 and abs(x - column) <= 1:
                 meets[y - row + 1, x - column + 1, y, x, i, j] = 1
-    return meets.view(9, -1)
+    return meets.view(9, height * width, len(rows), len(columns))

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -33,6 +33,8 @@ FILE = "params.yaml"
 # Without these versions and rows of a suite's ledgers `evaluation.summary` has no tables.
 NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minimal": ("best",)}
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
+
+LEAST_TRAINING_IMAGES = 2  # BatchNorm cannot train on one
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -75,6 +77,19 @@ class Split(Section):
     test: PositiveInt | None
     limit: PositiveInt | None
 
+    @field_validator("limit")
+    @classmethod
+    def _leaves_images_to_train_on(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Of a limited data set the size is known here; of others `core.prepared.split` says it."""
+        least = info.data.get("validation", 0) + LEAST_TRAINING_IMAGES
+        if value is not None and value < least:
+            raise PydanticCustomError(
+                "limit",
+                "should be {least} or more: some for validation, the rest to train on",
+                {"least": least},
+            )
+        return value
+
 
 class ModelSettings(Section):
     """One architecture on one data set: `width` multiplies its channels."""
@@ -82,10 +97,28 @@ class ModelSettings(Section):
     width: Annotated[Positive, Field(le=4)]
     pretrained: Literal["imagenet"] | None
 
+    @field_validator("pretrained")
+    @classmethod
+    def _fits(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Elsewhere than at width 1 no weight has torchvision's shape, and none would be loaded."""
+        if value is not None and info.data.get("width", 1.0) != 1.0:
+            raise PydanticCustomError("width", "should be null, or the width 1: it fits no other")
+        return value
+
 
 class ThreatSettings(Section):
     norm: Literal["linf", "l2"]
     epsilon: NonNegative
+
+    @field_validator("epsilon")
+    @classmethod
+    def _within_images(cls, value: float, info: ValidationInfo) -> float:
+        """A linf ball of more than 1 holds every image: 8 is meant as 8/255."""
+        if info.data.get("norm") == "linf" and value > 1:
+            raise PydanticCustomError(
+                "epsilon", "should be 1 or less for linf: images are in [0, 1], write 8/255 for 8"
+            )
+        return value
 
 
 class AscentSettings(Section):
@@ -349,6 +382,8 @@ class Study:
             for suite, entries in raw["suites"].items()
         }
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
+        for name, dataset in product(params.study.defenses, params.study.datasets):
+            _check_finetuning(name, getattr(params, name), datasets[dataset], file.name)
         return cls(
             params.study,
             datasets,
@@ -452,6 +487,16 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     return Dataset(
         name, settings.split, settings.models, settings.threat, settings.threads, train, suites
     )
+
+
+def _check_finetuning(defense: str, chosen: Section, dataset: Dataset, file: str) -> None:
+    """A defense that fine-tunes needs epochs before its own, or it trains from scratch unsaid."""
+    own, epochs = getattr(chosen, "finetune_epochs", None), dataset.train.epochs
+    if own is not None and own >= epochs:
+        raise BadParams(
+            f"{file}: {defense}.finetune_epochs: is {own}; it should be less than the epochs of "
+            f"{dataset.name}, which are {epochs}, or null for {defense} in all of them"
+        )
 
 
 def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:

@@ -11,7 +11,7 @@ ROBUST = True
 
 
 class Knobs(Section):
-    """None."""
+    """Adversarial training has no knobs: the inner attack is section `train.attack`."""
 
 
 def training_loss(

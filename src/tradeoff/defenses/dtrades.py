@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_divergence
 from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import entropy, kl_divergence
+from tradeoff.core.losses import entropy, kl_divergence, trades_objective
 from tradeoff.core.threat import perturbation_norm
 from tradeoff.training.contract import Loss, Step
 
@@ -29,11 +29,12 @@ class Knobs(Section):
 
 
 class Weight(NamedTuple):
-    """lambda(x) and what it is made of, each (N,)."""
+    """lambda(x) and what it is made of, each (N,), and f(x'), (N, classes), from the same pass."""
 
     weight: Tensor
     entropy: Tensor
     sensitivity: Tensor
+    adversarial_logits: Tensor
 
 
 def adaptive_weight(
@@ -55,20 +56,12 @@ def adaptive_weight(
         clean_logits = clean_logits.detach()
     points = adversarial.detach().requires_grad_()
     with torch.enable_grad():
-        divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(points)).sum()
+        logits = model(points)
+        divergence = kl_divergence(F.log_softmax(clean_logits, 1), logits).sum()
         (gradient,) = torch.autograd.grad(divergence, points, create_graph=differentiable)
     uncertainty = entropy(clean_logits)
     sensitivity = perturbation_norm(gradient, "l2")
-    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity)
-
-
-def objective(
-    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Equation 6.4, its cross-entropy and its unweighted divergence, each a mean over the batch."""
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits)
-    return cross_entropy + (weight * divergence).mean(), cross_entropy, divergence.mean()
+    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity, logits)
 
 
 def training_loss(
@@ -83,10 +76,13 @@ def training_loss(
         measured = adaptive_weight(
             model, clean_logits, adversarial, knobs.alpha, knobs.beta, differentiable=True
         )
+        # A second pass would move BatchNorm's statistics twice towards those of x'.
+        adversarial_logits = measured.adversarial_logits
     else:
         measured = adaptive_weight(step.attacked, calm_logits, adversarial, knobs.alpha, knobs.beta)
-    total, cross_entropy, divergence = objective(
-        clean_logits, model(adversarial), labels, measured.weight
+        adversarial_logits = model(adversarial)
+    total, cross_entropy, divergence = trades_objective(  # equation 6.4
+        clean_logits, adversarial_logits, labels, measured.weight
     )
     return Loss(
         total,

@@ -1,9 +1,12 @@
 """FAAL (Zhang et al. 2024): adversarial training whose class weights follow the worst classes.
 
 In each batch the weights solve  max_w sum_c n_c w_c m_c  with sum w = 1, KL(uniform || w) <= r,
-where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count. The
-authors fine-tune a robust network for a few epochs: before the last `finetune_epochs`, this
-trains it with AT or TRADES (null: FAAL from the first epoch).
+where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count.
+
+The authors fine-tune a finished robust network for a few epochs, at a smaller learning rate. So
+before the last `finetune_epochs` this trains one with AT or TRADES, through a whole schedule of
+the learning rate. The last epochs have a schedule of their own, whose peak is `finetune_rate`
+times as high, and the chosen epoch is one of them. Null: FAAL from the first epoch.
 """
 
 import math
@@ -15,8 +18,8 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
 from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.core.losses import kl_divergence, margin
-from tradeoff.training.contract import Loss, Step
+from tradeoff.core.losses import margin, trades_objective
+from tradeoff.training.contract import Finetuning, Loss, Step
 
 ROBUST = True
 
@@ -24,6 +27,7 @@ ROBUST = True
 class Knobs(Section):
     radius: Positive
     finetune_epochs: PositiveInt | None
+    finetune_rate: Positive
     pretrain: Literal["at", "trades"]
     pretrain_beta: NonNegative
 
@@ -68,19 +72,29 @@ def _divergence_from_uniform(weights: Tensor) -> Tensor:
 def objective(
     adversarial_logits: Tensor, labels: Tensor, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from."""
-    margins, counts = class_margins(adversarial_logits.detach().softmax(1), labels)
-    weights = class_weights(margins, counts, radius).to(adversarial_logits.dtype)
-    losses = F.cross_entropy(adversarial_logits, labels, reduction="none")
+    """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from.
+
+    In float32 at least, whatever the logits are: weights in bfloat16 would not add up to 1.
+    """
+    kind = torch.promote_types(adversarial_logits.dtype, torch.float32)
+    logits = adversarial_logits.to(kind)
+    margins, counts = class_margins(logits.detach().softmax(1), labels)
+    weights = class_weights(margins, counts, radius).to(kind)
+    losses = F.cross_entropy(logits, labels, reduction="none")
     return len(weights) * (weights[labels] * losses).mean(), weights, margins
+
+
+def finetuning(knobs: Knobs, epochs: int) -> Finetuning:
+    """The last epochs, at a lower rate; without pretraining all of them, at the usual one."""
+    if knobs.finetune_epochs is None:
+        return Finetuning(0, 1.0)
+    return Finetuning(epochs - knobs.finetune_epochs, knobs.finetune_rate)
 
 
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    pretraining = (
-        knobs.finetune_epochs is not None and step.epoch < step.epochs - knobs.finetune_epochs
-    )
+    pretraining = step.epoch < finetuning(knobs, step.epochs).first_epoch
     if pretraining and knobs.pretrain == "trades":
         return _trades(model, images, labels, step, knobs.pretrain_beta)
     start = step.random_start(images)
@@ -99,7 +113,7 @@ def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: 
     start = step.near_start(images)
     clean = F.log_softmax(step.calm_logits(images), 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
-    clean_logits = model(images)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), model(adversarial)).mean()
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    return Loss(cross_entropy + beta * divergence, {"cross_entropy": cross_entropy.detach()})
+    total, cross_entropy, divergence = trades_objective(
+        model(images), model(adversarial), labels, beta
+    )
+    return Loss(total, {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()})

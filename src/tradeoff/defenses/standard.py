@@ -10,7 +10,7 @@ ROBUST = False
 
 
 class Knobs(Section):
-    """None."""
+    """Standard training has no knobs."""
 
 
 def training_loss(

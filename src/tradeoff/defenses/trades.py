@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import ascend_divergence
 from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import kl_divergence
+from tradeoff.core.losses import trades_objective
 from tradeoff.training.contract import Loss, Step
 
 ROBUST = True
@@ -19,22 +19,13 @@ class Knobs(Section):
     beta: NonNegative
 
 
-def objective(
-    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, beta: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Total loss, its cross-entropy and its divergence, each a scalar."""
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits).mean()
-    return cross_entropy + beta * divergence, cross_entropy, divergence
-
-
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     start = step.near_start(images)
     clean = F.log_softmax(step.calm_logits(images), 1)
     adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
-    total, cross_entropy, divergence = objective(
+    total, cross_entropy, divergence = trades_objective(
         model(images), model(adversarial), labels, knobs.beta
     )
     return Loss(total, {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()})

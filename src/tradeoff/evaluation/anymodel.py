@@ -22,7 +22,7 @@ from tradeoff.attacks.suites.metrics import suite_metrics
 from tradeoff.attacks.suites.norms import norm_metrics
 from tradeoff.attacks.suites.run import Report, run_suite
 from tradeoff.core.attempt import in_training
-from tradeoff.core.device import pick_device
+from tradeoff.core.device import NoSuchDevice, pick_device
 from tradeoff.core.fields import BadParams
 from tradeoff.core.models import Blueprint, load_model
 from tradeoff.core.prepared import load_prepared, turns
@@ -146,7 +146,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         result = _evaluate_files(given)
-    except (Unusable, BadParams, ValueError) as error:
+    except (Unusable, BadParams, NoSuchDevice, ValueError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to go on")

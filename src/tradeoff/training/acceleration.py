@@ -11,6 +11,10 @@ from tradeoff.core.study import TrainSettings
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
 
+# Of the networks, dynamo compiles one for each number of images, with and without gradient, in
+# bf16 and not. Beyond its limit, 8 for model and twin together, the rest would run uncompiled.
+VARIANTS = 64
+
 
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
@@ -68,6 +72,9 @@ def compiled(
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     fast: list[nn.Module] = []
     try:
+        from torch._dynamo import config  # slow to import, and needed by few cells
+
+        config.recompile_limit = VARIANTS
         for network in (model, attacked):
             fast.append(torch.compile(network, dynamic=False))  # type: ignore[arg-type]
         probe(*fast)

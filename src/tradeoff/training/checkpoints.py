@@ -51,6 +51,11 @@ class Checkpoint:
         except Exception:  # whatever torch says of a file that is damaged or no state: begin anew
             return None
 
+    def reached(self) -> tuple[int, int]:
+        """Epoch and step, from 0, at which the last state goes on."""
+        state = self.load() or {"epoch": 0, "step": 0}
+        return state["epoch"], state["step"]
+
     def save(self, state: dict[str, Any]) -> None:
         """Replace the last state, whole or not at all."""
         if self._path is not None:

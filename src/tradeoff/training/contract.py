@@ -5,6 +5,7 @@ A defense is a module of this package with
     ROBUST: bool                            is the best epoch the most robust one?
     class Knobs(Section)                    its section of params.yaml (names of core.fields)
     training_loss(model, images, labels, step, knobs) -> Loss
+    finetuning(knobs, epochs) -> Finetuning     only where the first epochs are not its own
 
 `training_loss` makes its adversarial examples with `step.attacked`, an eval-mode twin, so that
 they neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in
@@ -13,7 +14,7 @@ numbers.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +73,20 @@ class Step:
         return images.new_empty(self.batch, *images.shape[1:])
 
 
+class Finetuning(NamedTuple):
+    """Which epochs are a defense's own; those before make the network that it fine-tunes.
+
+    Attributes:
+        first_epoch: from 0. Epochs before it are never chosen as the best one.
+        rate: the peak learning rate from there on, as a share of train.learning_rate.
+    """
+
+    first_epoch: int
+    rate: float
+
+
 class Defense(Protocol):
-    """The module of a defense, as the training loop sees it."""
+    """The module of a defense, as the training loop sees it; `finetuning` is not in each."""
 
     ROBUST: bool
 

@@ -44,6 +44,7 @@ class EpochRecord:
             self._labels.append(labels)
 
     def _add(self, name: str, value: Tensor, share: float) -> None:
+        value = value.float()  # autocast leaves some in bfloat16, in which a sum stands still
         self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + share * value
 
     def first_bad_step(self) -> int | None:

@@ -16,7 +16,6 @@ from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.plan import Plan, batches_per_epoch, micro_batches, search
 from tradeoff.training.run import Run, State, snapshot
-from tradeoff.training.schedules import learning_rate
 from tradeoff.training.validation import accuracies
 
 Report = Callable[[int, int, int, int, Row | None], None]
@@ -82,13 +81,14 @@ def fit(
     networks, compilation = _networks(run, train)
     validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
     steps = batches_per_epoch(len(train), settings.batch_size)
+    at_once = settings.micro_batch or settings.batch_size
     while run.epoch < settings.epochs:
         with one_batch_size():
             row = _epoch(run, networks, train, report, checkpoint)
         validated.refresh()
         try:
             natural, robust = accuracies(
-                validated.module, validation, plan.threat, settings.selection, settings.batch_size
+                validated.module, validation, plan.threat, settings.selection, at_once
             )
         except ValueError as error:  # the last step's loss was finite, but its gradient was not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
@@ -100,7 +100,8 @@ def fit(
         }
         # The control is not made to be robust, so it is not chosen by robustness.
         score = (robust, natural) if plan.defense.ROBUST else (natural, robust)
-        if score > run.best_score:
+        own = run.epoch >= plan.finetuning.first_epoch
+        if own and score > run.best_score:
             run.best, run.best_score = snapshot(run.evaluated), score
             run.history = [past | {"selected": 0.0} for past in run.history]
             row["selected"] = 1.0
@@ -122,9 +123,7 @@ def _epoch(
         torch.cuda.reset_peak_memory_stats(device)
     run.model.train()
     while run.step < steps:
-        # Taken at the middle of the step, so that no schedule wastes its first or last one.
-        progress = (run.epoch * steps + run.step + 0.5) / (settings.epochs * steps)
-        rate = learning_rate(settings, progress)
+        rate = run.plan.learning_rate(run.epoch, run.step, steps)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         begin = run.step * settings.batch_size

@@ -7,7 +7,8 @@ from typing import Any
 from tradeoff.attacks.pgd import Search
 from tradeoff.core.study import AscentSettings, TrainSettings
 from tradeoff.core.threat import Threat
-from tradeoff.training.contract import Defense
+from tradeoff.training.contract import Defense, Finetuning
+from tradeoff.training.schedules import learning_rate
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,24 @@ class Plan:
     settings: TrainSettings
     threat: Threat
     seed: int
+
+    @property
+    def finetuning(self) -> Finetuning:
+        """The defense's own epochs: all, if it says nothing else."""
+        own = getattr(self.defense, "finetuning", None)
+        return Finetuning(0, 1.0) if own is None else own(self.knobs, self.settings.epochs)
+
+    def learning_rate(self, epoch: int, step: int, steps: int) -> float:
+        """Of a step of an epoch with `steps` steps, all from 0.
+
+        The schedule runs whole over the epochs of pretraining and anew over the defense's own. It
+        is taken at the middle of the step, so that no schedule wastes its first or last one.
+        """
+        first, rate = self.finetuning
+        begin, end = (first, self.settings.epochs) if epoch >= first else (0, first)
+        peak = rate if epoch >= first else 1.0
+        progress = ((epoch - begin) * steps + step + 0.5) / ((end - begin) * steps)
+        return peak * learning_rate(self.settings, progress)
 
 
 def search(threat: Threat, budget: AscentSettings) -> Search:

@@ -12,7 +12,7 @@ class WeightsMissing(Exception):
     """Pretrained weights cannot be had; says which file to put where."""
 
 
-def load_pretrained(network: nn.Module, architecture: str) -> str:
+def load_pretrained(network: nn.Module, architecture: str, dataset: str) -> str:
     """Copy what fits into `network` (without preprocessing) and say what did not.
 
     Raises:
@@ -21,8 +21,8 @@ def load_pretrained(network: nn.Module, architecture: str) -> str:
     if architecture not in WEIGHTS:
         known = ", ".join(WEIGHTS)
         raise WeightsMissing(
-            f"params.yaml: model.pretrained: torchvision has no ImageNet weights for "
-            f"{architecture}; it has them for {known}"
+            f"params.yaml: datasets.{dataset}.models.{architecture}.pretrained: torchvision has "
+            f"no ImageNet weights for {architecture}; it has them for {known}"
         )
     from torchvision import models  # slow to import, and needed by few cells
 

@@ -25,7 +25,8 @@ class Run:
         averaged: the moving average of the model, if there is one.
         epoch, step: what comes next, from 0.
         record, draws, passes: of the present epoch; see `begin_epoch`.
-        best, best_score: the weights of the epoch chosen so far, and by which accuracies.
+        best, best_score: the weights of the epoch chosen so far, and by which accuracies; before
+            the defense's first own epoch those of the beginning, and -1.
     """
 
     plan: Plan
