@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import Toy, working_in
+from toys import Toy, wait_for, working_in
 
 from tradeoff.core.warm import VARIABLE
 
@@ -31,13 +31,6 @@ KILL_ITSELF = """
         mark.write_text("")
         os.kill(os.getpid(), 9)
 """
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def left_over(study: Toy) -> list[Path]:

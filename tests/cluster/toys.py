@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ def working_in(folder: Path) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that happens in another process."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 class Toy:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from tradeoff.cluster import lockfile, repair, worktrees
+from tradeoff.cluster import lockfile, repair, slurm, worktrees
 from tradeoff.cluster.dvclock import alone
 from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.partial import damage, discard, left_to_do, report_what_is_there
@@ -86,6 +86,7 @@ def reproduce(
         targets = stage_targets(study, names)
         worktrees.snapshot(root)  # refuses untracked code before any work
         worktrees.end_left_over(root)
+        slurm.end_left_over(root, say)  # a queued job would begin in a worktree made anew
         worktrees.clean(root)
         for done in repair.after_a_kill(root):
             say(done)
