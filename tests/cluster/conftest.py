@@ -1,11 +1,31 @@
 """Toy repositories for tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from real import Done, do_once
-from toys import Toy
+from toys import ROOT, SMALL, Toy
+
+from tradeoff.running.warm import VARIABLE, warm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server() -> Iterator[None]:
+    """One server for the stages of all toys: each `tradeoff reproduce` would start its own, and
+    each stage import by itself what it has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "src"))
+        with warm() as environment:
+            patch.undo()
+            patch.setenv(VARIABLE, environment[VARIABLE])
+            yield
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people have it: `tradeoff reproduce` starts a server, and is to end it."""
+    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture
@@ -18,6 +38,15 @@ def toy(tmp_path: Path) -> Callable[..., Toy]:
         return Toy(folder).build(stages or {}, **axes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """A toy with everything done, and committed; tests work on copies."""
+    study = Toy(tmp_path_factory.mktemp("finished")).build({}, **SMALL)
+    study.run("dvc", "repro")
+    study.commit()
+    return study
 
 
 @pytest.fixture(scope="session")

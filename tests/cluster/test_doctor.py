@@ -17,17 +17,7 @@ from tradeoff.cluster import doctor, lockfile, repair
 from tradeoff.cluster.status import digest
 from tradeoff.cluster.worktrees import CannotStart
 
-SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """Everything done, and committed."""
-    study = Toy(tmp_path_factory.mktemp("toy")).build({}, **SMALL)
-    study.tradeoff("reproduce")
-    study.commit()
-    return study
 
 
 @pytest.fixture
@@ -71,11 +61,19 @@ def test_checksums_are_those_of_dvc() -> None:
 # --- doctor ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("left", [0, 0.3, 0.7])
-def test_a_damaged_lock_is_mended_and_nothing_is_computed_again(study: Toy, left: float) -> None:
+@pytest.mark.parametrize("left", [0, 0.7])
+def test_what_is_cut_off_of_a_lock_comes_from_the_last_commit(study: Toy, left: float) -> None:
     lock = study.folder / "dvc.lock"
     text = lock.read_text()
     lock.write_text(text[: int(len(text) * left)])
+    assert "come from the last commit; 0 stages" in repair.mend_lock(study.folder)
+    assert lock.read_text() == text
+
+
+def test_a_damaged_lock_is_mended_and_nothing_is_computed_again(study: Toy) -> None:
+    lock = study.folder / "dvc.lock"
+    text = lock.read_text()
+    lock.write_text(text[: len(text) // 3])
     assert "`tradeoff doctor --fix` repairs it" in study.tradeoff("status", ok=False)
     assert "damaged" in study.tradeoff("doctor", ok=False)
     said = study.tradeoff("doctor", "--fix")
@@ -118,9 +116,11 @@ def test_a_disk_is_full_only_where_digits_does_not_fit(
 
 IN_USE = Path(".dvc", "tmp", "rwlock")
 HALF = '{"write": {"/some/where/models/digits/at-resnet18-digits-0": {"pid": 12'
+STALE = "trades-resnet18-digits-0"
 
 
 def make_stale(study: Toy) -> None:
+    """A change that touches this cell only."""
     params = study.folder / "params.yaml"
     params.write_text(params.read_text().replace("beta: 6.0", "beta: 4.5"))
 
@@ -147,7 +147,8 @@ def test_a_broken_list_of_files_in_use_stops_dvc_until_it_is_mended(study: Toy) 
     (study.folder / IN_USE).write_text(HALF)
     said = study.run("dvc", "repro", "prepare@digits", ok=False)
     assert "Unable to read RWLock-file" in said
-    assert f"{IN_USE}, its list of files in use, is damaged" in study.tradeoff("doctor", ok=False)
+    (finding,) = doctor.in_use(study.folder)
+    assert f"{IN_USE}, its list of files in use, is damaged" in finding.says
     assert "is damaged; mended" in study.tradeoff("doctor", "--fix", ok=None)
     study.run("dvc", "repro", "prepare@digits")
 
@@ -164,11 +165,15 @@ def test_reproduce_mends_what_a_killed_dvc_left(study: Toy) -> None:
     make_stale(study)
     (study.folder / IN_USE).write_text(HALF)
     lock = study.folder / "dvc.lock"
+    entries = lockfile.read(study.folder)
     lock.write_text(lock.read_text()[:5000])
-    said = study.tradeoff("reproduce")
+    said = study.tradeoff("reproduce", STALE)
     assert f"{IN_USE}: it is damaged; mended" in said
     assert "come from the last commit" in said
-    assert "[1/1] trades-resnet18-digits-0: done" in said
+    assert f"[1/1] {STALE}: done" in said
+    mended = lockfile.read(study.folder)
+    assert mended.keys() == entries.keys()
+    assert all(STALE in name for name in mended if mended[name] != entries[name])
 
 
 def test_a_conflict_in_the_lock_is_left_to_people(study: Toy) -> None:
@@ -185,9 +190,10 @@ def test_a_process_that_has_the_number_of_a_killed_dvc_does_not_block(study: Toy
     file = study.folder / IN_USE
     file.write_text(busy(study, os.getpid()))
     assert "is busy" in study.run("dvc", "repro", "train@trades-resnet18-digits-0", ok=False)
-    assert "whose numbers others have now" in study.tradeoff("doctor", ok=False)
-    said = study.tradeoff("reproduce")
-    assert "[1/1] trades-resnet18-digits-0: done" in said
+    (finding,) = doctor.in_use(study.folder)
+    assert "whose numbers others have now" in finding.says
+    said = study.tradeoff("reproduce", STALE)
+    assert f"[1/1] {STALE}: done" in said
 
 
 def test_a_killed_dvc_that_nobody_has_waited_for_does_not_block(study: Toy) -> None:
@@ -230,7 +236,7 @@ def test_what_was_half_copied_is_no_part_of_a_result(study: Toy) -> None:
         (study.folder / folder / ".table.csv.partial").write_text("half")
     assert "up to date" in study.run("dvc", "status")
     assert study.run("git", "status", "--porcelain") == ""
-    assert "BAD results" not in study.tradeoff("doctor", ok=None)
+    assert list(doctor.results(study.folder)) == []
 
 
 def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
@@ -255,7 +261,7 @@ def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
     before = (study.folder / edited).read_text()
     study.run("dvc", "repro", "report@digits")
     assert (study.folder / edited).read_text() != before
-    assert "BAD results" not in study.tradeoff("doctor", ok=None)
+    assert list(doctor.results(study.folder)) == []
 
 
 def test_a_lock_with_a_merge_conflict_is_damaged() -> None:

@@ -74,7 +74,7 @@ def cut(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def test_the_notebook_goes_on_after_a_cut(tmp_path: Path) -> None:
+def test_the_notebook_goes_on_after_a_cut(tmp_path: Path, own_server: None) -> None:
     keep, study = tmp_path / "keep", tmp_path / "study"
     small_study(study)
     states = keep / "checkpoints" / "state"

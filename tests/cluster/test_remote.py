@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from toys import ROOT, Toy
@@ -16,10 +15,8 @@ def commands(heading: str) -> list[list[str]]:
     return [[line.partition("#")[0].strip() for line in block.splitlines()] for block in blocks]
 
 
-def test_what_is_pushed_here_is_pulled_elsewhere(toy: Callable[..., Toy], tmp_path: Path) -> None:
-    here = toy(defenses=["trades"], seeds=[0])
-    here.tradeoff("reproduce")
-    here.commit()
+def test_what_is_pushed_here_is_pulled_elsewhere(finished: Toy, tmp_path: Path) -> None:
+    here = finished.copy(tmp_path / "here")
     there = Toy(tmp_path / "there")
     pushing, pulling = commands("A remote for models")
     for study, lines in ((here, pushing), (there, pulling)):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import Toy, working_in
+from toys import SMALL, Toy, wait_for, working_in
 
+from tradeoff.cluster import worktrees
 from tradeoff.running.warm import VARIABLE
 
-SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 # Once, kill whoever works on the cell: DVC and the engine's process; and go on as an orphan.
 KILL_WORKER = """
     mark = Path("checkpoints", "killed")
@@ -31,13 +31,6 @@ KILL_ITSELF = """
         mark.write_text("")
         os.kill(os.getpid(), 9)
 """
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def left_over(study: Toy) -> list[Path]:
@@ -62,9 +55,8 @@ def test_workers_one_of_which_is_killed_make_what_dvc_repro_makes(
     engine: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(
-        VARIABLE, ""
-    )  # a stage in a fork of a server is no child of DVC's to kill it
+    # A stage in a fork of a server is no child of DVC's to kill it.
+    monkeypatch.setenv(VARIABLE, "")
     if engine:
         pytest.importorskip({"--ray": "ray", "--slurm": "submitit"}[engine[0]])
     study, expected = killed[0].copy(tmp_path / "toy"), killed[1]
@@ -100,7 +92,7 @@ def test_a_failed_cell_is_told_and_the_others_are_kept(toy: Callable[..., Toy]) 
 
 
 def test_an_interruption_stops_everything_and_the_next_run_goes_on(
-    toy: Callable[..., Toy],
+    toy: Callable[..., Toy], own_server: None
 ) -> None:
     study = toy({"train": ("", 'if "trades" in names[0]: time.sleep(600)')}, **SMALL)
     process = study.start("reproduce", "--jobs", "2")
@@ -123,34 +115,34 @@ def test_an_interruption_stops_everything_and_the_next_run_goes_on(
 
 
 def test_what_a_killed_reproduce_left_running_is_ended_by_the_next(
-    toy: Callable[..., Toy],
+    toy: Callable[..., Toy], own_server: None
 ) -> None:
-    study = toy({"train": ("", 'if "trades" in names[0]: time.sleep(600)')}, **SMALL)
+    study = toy({"train": ("", "time.sleep(600)")}, **SMALL)
     process = study.start("reproduce", "--jobs", "2")
-    done = study.folder / "ledgers" / "digits" / "at-resnet18-digits-0-minimal.npz"
-    wait_for(done.exists)
+    states = study.folder / "checkpoints" / "state"
+    wait_for(lambda: len(list(states.glob("train@*.json"))) == 2)
     process.kill()
     process.wait()
     assert process.stdout is not None
     process.stdout.close()  # the server that is left has it open too
     assert working_in(study.folder), "nothing was left: the test shows nothing"
 
-    train = study.folder / "stages" / "train.py"
-    train.write_text(train.read_text().replace("sleep(600)", "sleep(0)"))
-    said = study.tradeoff("reproduce", "at-resnet18-digits-0")
-    assert "trades" not in said
+    study.tradeoff("reproduce", "prepare@digits")
     assert not working_in(study.folder)
     assert not left_over(study)
 
 
 def test_a_worktree_that_git_was_killed_while_making_is_made_anew(
-    toy: Callable[..., Toy],
+    finished: Toy, tmp_path: Path
 ) -> None:
-    study = toy(**SMALL)
+    study = finished.copy(tmp_path / "toy")
     cell = study.folder / ".dvc" / "tmp" / "cells" / "trades-resnet18-digits-0"
     study.run("git", "worktree", "add", "--quiet", "--detach", str(cell), "HEAD")
     study.run("git", "worktree", "lock", str(cell))  # as git does for the time of making it
-    study.tradeoff("reproduce", "trades-resnet18-digits-0")
+    (cell / "dvc.yaml").unlink()
+    assert worktrees.scratch(study.folder, "HEAD", cell.name, tmp_path / "cache") == cell
+    assert (cell / "dvc.yaml").exists()
+    worktrees.clean(study.folder)
     assert not left_over(study)
 
 
@@ -190,9 +182,3 @@ def test_many_workers_take_their_share_of_the_time(toy: Callable[..., Toy], tmp_
     together = seconds(lambda: study.tradeoff("reproduce", "--jobs", "2"))
     print(f"one after another {sequential:.0f} s, two workers {together:.0f} s")
     assert together <= 1.15 * sequential / 2
-
-
-def test_a_target_that_is_not_there_is_told(toy: Callable[..., Toy]) -> None:
-    study = toy(**SMALL)
-    said = study.tradeoff("reproduce", "tradse-resnet18-digits-0", ok=False)
-    assert "Did you mean trades-resnet18-digits-0?" in said

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.small import shrink
 from tests.stubs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
 
 STUB = '''
 """A stage of the toy: waits, then writes what its name and its inputs determine."""
@@ -62,6 +64,14 @@ def working_in(folder: Path) -> list[int]:
     return found
 
 
+def wait_for(done: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that happens in another process."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
 class Toy:
     """A repository of its own, in which `tradeoff` and `dvc` can be run."""
 
@@ -79,8 +89,14 @@ class Toy:
         for script in (self.folder / "stages").glob("[!_]*.py"):
             before, work = stages.get(script.stem, ("", "pass"))
             script.write_text(STUB.format(before=before, outputs=OUTPUTS, work=work))
-        small = {"datasets": ["digits"], "architectures": ["resnet18"]} | axes
-        self.change(lambda params: params["study"].update(small))
+
+        def edit(params: Any) -> None:
+            small = {"datasets": ["digits"], "architectures": ["resnet18"]} | axes
+            params["study"].update(small)
+            # DVC reads and writes all of it anew for every stage.
+            params["datasets"] = {name: params["datasets"][name] for name in small["datasets"]}
+
+        self.change(edit)
         return self._begin()
 
     def build_real(self) -> "Toy":

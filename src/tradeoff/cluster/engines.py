@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from tradeoff.cluster.slurm import FOLDER, SUBMITTED, job_name
 from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
 from tradeoff.cluster.worktrees import CannotStart
 from tradeoff.running.warm import VARIABLE, warm
@@ -146,15 +147,22 @@ class Submitit:
         given = dict(option.split("=", 1) for option in options if "=" in option)
         if len(given) < len(options):
             raise CannotStart("an option of --slurm is NAME=VALUE, such as slurm_partition=gpu")
-        folder = root / ".dvc" / "tmp" / "slurm"
+        if {"name", "slurm_job_name"} & given.keys():
+            raise CannotStart("the jobs' name is no option of --slurm: they are known by it")
+        cluster = given.pop("cluster", "slurm")
         try:
-            self._executor = submitit.AutoExecutor(folder, cluster=given.pop("cluster", "slurm"))
+            self._executor = submitit.AutoExecutor(root / FOLDER, cluster=cluster)
             parameters = {name: int(v) if v.isdigit() else v for name, v in given.items()}
-            self._executor.update_parameters(**{"timeout_min": 24 * 60} | parameters)
+            own = {"name": job_name(root), "timeout_min": 24 * 60}
+            self._executor.update_parameters(**own | parameters)
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise CannotStart(f"submitit: {error}") from None
         self.slots = jobs or 1000
         self._running: dict[str, Any] = {}
+        self._submitted = root / SUBMITTED
+        if cluster == "slurm":  # other jobs are processes of this machine
+            self._submitted.parent.mkdir(parents=True, exist_ok=True)
+            self._submitted.touch()
 
     def start(self, cell: str, order: Order) -> None:
         self._running[cell] = self._executor.submit(run_cell, *order)
@@ -167,10 +175,13 @@ class Submitit:
                     statuses[cell] = job.result()
                 except Exception:  # submitit raises what the job raised, or its own
                     statuses[cell] = None
+                    job.cancel(check=False)  # Slurm queues the jobs of a lost node again
                 del self._running[cell]
         return statuses
 
     def stop(self) -> None:
         for job in self._running.values():
-            job.cancel()
+            job.cancel(check=False)
+        if not self._running:  # else the next run waits until they are gone
+            self._submitted.unlink(missing_ok=True)
         self._running.clear()

@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from tradeoff.core.files import whole
 
 FILE = "dvc.lock"
@@ -65,15 +68,27 @@ def write(entries: Entries, folder: Path) -> None:
 
 
 def outputs(block: str) -> list[Path]:
-    """The outputs of a stage, from its entry."""
+    """The outputs of a stage, from its entry.
+
+    Raises:
+        DamagedLock: see `sums`.
+    """
     return [Path(path) for path in sums(block)]
 
 
 def sums(block: str) -> dict[str, str]:
-    """The outputs of a stage and their checksums, from its entry."""
-    outs = block.partition("    outs:\n")[2]
-    item = re.compile(r"^    - path: (.+)\n      hash: md5\n      md5: (\S+)$", re.MULTILINE)
-    return dict(item.findall(outs))
+    """The outputs of a stage and their checksums, from its entry.
+
+    Raises:
+        DamagedLock: an output has no path or no checksum.
+    """
+    # As YAML: DVC folds paths from 69 characters on, and quotes checksums that look like numbers.
+    try:
+        outs = YAML(typ="safe").load(block.partition("    outs:\n")[2]) or []
+        return {out["path"]: out["md5"] for out in outs}
+    except (YAMLError, KeyError, TypeError):
+        name = block.partition(":\n")[0].strip()
+        raise DamagedLock(f"{FILE}: the outputs of {name} cannot be read") from None
 
 
 def arranged(entries: Entries, first: Iterable[str], order: Iterable[str]) -> Entries:

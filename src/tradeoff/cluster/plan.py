@@ -60,7 +60,7 @@ def stage_targets(study: Study, names: Iterable[str]) -> tuple[str, ...]:
     """
     cells = {cell.key: cell for cell in study.cells()}
     datasets = study.axes.datasets
-    flow = ("prepare", "transfer", "summarize", "report")
+    flow = ("prepare", *CLOSING_STAGES, "report")
     known = {f"{stage}@{dataset}" for stage in flow for dataset in datasets}
     known |= {stage for cell in cells.values() for stage in cell_stages(cell)}
     found: list[str] = []

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tradeoff.cluster import lockfile
+from tradeoff.cluster.dvclock import LIST_IN_USE, REPOSITORY, dvc_lock
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.worktrees import CannotStart, git, ours
 from tradeoff.core.fields import BadParams
@@ -24,6 +25,7 @@ IN_USE = Path(".dvc", "tmp", "rwlock")
 CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
 
 DAMAGED = "is damaged"
+INTACT = f"{lockfile.FILE} is intact: nothing to repair"
 OTHERS = "names processes that have ended, whose numbers others have now"
 
 
@@ -33,7 +35,7 @@ def after_a_kill(root: Path) -> Iterator[str]:
     A dvc.lock with a merge conflict does: there `lockfile.read` refuses.
 
     Raises:
-        CannotStart: DVC is at work, and its list of files in use is damaged.
+        CannotStart: DVC is at work on what is damaged.
     """
     if in_use_fault(root):
         yield mend_in_use(root)
@@ -49,11 +51,27 @@ def mend_lock(root: Path) -> str:
 
     Intact entries stay. The others come from the last commit; what that does not have, DVC finds
     in its run-cache at the next `dvc repro`. The damaged file is kept beside.
+
+    Raises:
+        CannotStart: DVC is at work: dvc.lock may be half-written and about to be whole.
     """
+    from dvc.lock import LockError
+
+    if lockfile.salvaged(root)[1]:
+        return INTACT
+    try:
+        with dvc_lock(root, REPOSITORY):
+            entries, intact = lockfile.salvaged(root)  # by now DVC may have written all of it
+            return INTACT if intact else _mend_lock(root, entries)
+    except LockError:
+        raise CannotStart(
+            f"{lockfile.FILE} is not whole, and DVC is at work here: wait until it ends, or end "
+            "it, and run this again"
+        ) from None
+
+
+def _mend_lock(root: Path, entries: lockfile.Entries) -> str:
     path = root / lockfile.FILE
-    entries, intact = lockfile.salvaged(root)
-    if intact:
-        return "dvc.lock is intact: nothing to repair"
     try:
         committed = lockfile.salvage(git(root, "show", f"HEAD:{lockfile.FILE}") + "\n")[0]
     except CannotStart:
@@ -90,14 +108,8 @@ def mend_in_use(root: Path) -> str:
         CannotStart: the list is damaged and DVC is at work, whose entries would be lost.
         LockError: DVC writes to it for longer than some seconds.
     """
-    from dvc.lock import make_lock
-    from dvc.repo import Repo
-
     path = root / IN_USE
-    with Repo(str(root)) as repo:
-        hardlink = repo.config["core"].get("hardlink_lock", False)
-    # DVC's own lock on the list: who holds it is not being written to.
-    with make_lock(f"{path}.lock", tmp_dir=str(path.parent), hardlink_lock=hardlink):
+    with dvc_lock(root, LIST_IN_USE):
         fault, kept = _judged(path)
         at_work = [process.pid for process in ours() if _is_dvc(process, root)]
         if fault == DAMAGED and at_work:

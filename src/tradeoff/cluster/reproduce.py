@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from tradeoff.cluster import lockfile, repair, worktrees
+from tradeoff.cluster import lockfile, repair, slurm, worktrees
+from tradeoff.cluster.dvclock import alone
 from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.partial import damage, discard, left_to_do, report_what_is_there
 from tradeoff.cluster.plan import Job, Plan, make_plan, sources_of, stage_targets
@@ -85,10 +86,12 @@ def reproduce(
         targets = stage_targets(study, names)
         worktrees.snapshot(root)  # refuses untracked code before any work
         worktrees.end_left_over(root)
+        slurm.end_left_over(root, say)  # a queued job would begin in a worktree made anew
         worktrees.clean(root)
         for done in repair.after_a_kill(root):
             say(done)
-        first = list(lockfile.read(root))
+        with alone(root, say):
+            first = list(lockfile.read(root))
         if status := dvc_repro(root, sources_of(study, targets)):
             return status
         plan = make_plan(study, targets, root)
@@ -107,10 +110,11 @@ def reproduce(
             say("Mend the cause and run the same command again: it goes on from here.")
             return 1
         status = dvc_repro(root, targets if names else ())
-        entries = lockfile.read(root)
-        arranged = lockfile.arranged(entries, first, plan.order)
-        if list(arranged) != list(entries):
-            lockfile.write(arranged, root)
+        with alone(root, say):
+            entries = lockfile.read(root)
+            arranged = lockfile.arranged(entries, first, plan.order)
+            if list(arranged) != list(entries):
+                lockfile.write(arranged, root)
         return status
 
 
@@ -146,7 +150,7 @@ def run_jobs(
             log = logs_folder(root) / f"{job.name}.log"
             if job.name not in matrix.attempts:
                 log.unlink(missing_ok=True)
-            folder = worktrees.make(root, commit, cache, job)
+            folder = worktrees.make(root, commit, cache, job, say)
             engine.start(job.name, (str(folder), job.stages, str(log)))
             matrix.running[job.name] = (job, time.time())
             matrix.attempts[job.name] = matrix.attempts.get(job.name, 0) + 1
@@ -164,7 +168,7 @@ def _settle(
     job, began = matrix.running.pop(name)
     now = time.time()
     if status == 0:
-        worktrees.adopt(root, root / worktrees.CELLS / name, job.stages)
+        worktrees.adopt(root, root / worktrees.CELLS / name, job.stages, say)
         matrix.took[name] = now - began
         states = read_states(root)
         left = matrix.left(states, now)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 from tradeoff.cluster import lockfile, worktrees
@@ -24,7 +25,7 @@ ACCURACIES = ("NA", "RA")
 
 
 class NotComparable(Exception):
-    """There is nothing committed to compare with; says what to do."""
+    """The committed result allows no verdict; says why and what to do."""
 
 
 def verify(root: Path, key: str) -> int:
@@ -32,7 +33,8 @@ def verify(root: Path, key: str) -> int:
 
     Raises:
         BadParams: there is no such cell.
-        NotComparable: its committed result does not belong to the committed code.
+        NotComparable: its committed result does not belong to the committed code, or whether
+            the same bytes were to be expected cannot be told.
     """
     with only_one(root):
         commit = worktrees.git(root, "rev-parse", "HEAD")
@@ -90,7 +92,7 @@ def _rerun_and_compare(folder: Path, key: str, stages: list[str], dataset: str) 
                     print(f"  {out}: {name} {then[name]:.3f} committed, {now[name]:.3f} now")
     if worst > TOLERANCE:
         print(f"NOT confirmed: an accuracy differs by {worst:.3f}, more than {TOLERANCE}")
-    elif _same_processor(folder):
+    elif same_processor(folder):
         print("NOT confirmed: on this kind of processor the committed bytes were expected")
         return 1
     else:
@@ -112,12 +114,23 @@ def _only_times(folder: Path, name: str) -> bool:
     return same_but_for_times(name, (folder / name).read_text().strip(), _committed(folder, name))
 
 
-def _same_processor(folder: Path) -> bool:
-    """Whether results were committed from a processor like this one, as CI has noted it."""
+def same_processor(folder: Path) -> bool:
+    """Whether results were committed from a processor like this one, as CI has noted it.
+
+    Raises:
+        NotComparable: that cannot be told.
+    """
     ask = (
         "import json, sys; sys.path.insert(0, '.ci'); import results;"
         "print(json.loads(results.PROCESSOR.read_text()) == results.processor())"
     )
-    command = [os.environ.get("PYTHON", "python"), "-c", ask]
+    command = [sys.executable, "-c", ask]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() == "True"
+    said = done.stdout.strip()
+    if done.returncode or said not in ("True", "False"):
+        why = (done.stderr.strip().splitlines() or [said or "no word of why"])[-1]
+        raise NotComparable(
+            "outputs differ, and whether the committed ones are of this kind of processor cannot "
+            f"be told: {why}. Mend that (.ci/results.py, .ci/processor.json) and verify again"
+        )
+    return said == "True"

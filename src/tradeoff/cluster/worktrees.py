@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from tradeoff.cluster import lockfile
+from tradeoff.cluster.dvclock import alone
 from tradeoff.cluster.plan import Job
 from tradeoff.core.files import checkpoints_folder
 
@@ -73,13 +74,18 @@ def cache_folder(root: Path) -> Path:
         return Path(repo.cache.local.path).parents[1]
 
 
-def make(root: Path, commit: str, cache: Path, job: Job) -> Path:
-    """A worktree for a job, with its inputs and what is known and computed of it already."""
+def make(root: Path, commit: str, cache: Path, job: Job, say: Callable[[str], None]) -> Path:
+    """A worktree for a job, with its inputs and what is known and computed of it already.
+
+    Args:
+        say: called with a sentence if DVC is at work and has to be waited for.
+    """
     folder = scratch(root, commit, job.name, cache)
     checkpoints = (root / checkpoints_folder()).resolve()
     checkpoints.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").symlink_to(checkpoints)
-    entries = lockfile.read(root)
+    with alone(root, say):
+        entries = lockfile.read(root)
     known = {name: entries[name] for name in job.stages if name in entries}
     (folder / lockfile.FILE).unlink(missing_ok=True)
     if known:
@@ -107,17 +113,22 @@ def scratch(root: Path, commit: str, name: str, cache: Path) -> Path:
     return folder
 
 
-def adopt(root: Path, folder: Path, stages: tuple[str, ...]) -> None:
-    """Move what a worktree has computed, and its entries of dvc.lock, to the repository."""
+def adopt(root: Path, folder: Path, stages: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """Move what a worktree has computed, and its entries of dvc.lock, to the repository.
+
+    Args:
+        say: called with a sentence if DVC is at work and has to be waited for.
+    """
     computed = lockfile.read(folder)
-    for name in stages:
-        for out in lockfile.outputs(computed[name]):
-            target = root / out
-            if target.is_dir():
-                shutil.rmtree(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder / out, target)
-    lockfile.write(lockfile.read(root) | {name: computed[name] for name in stages}, root)
+    with alone(root, say):
+        for name in stages:
+            for out in lockfile.outputs(computed[name]):
+                target = root / out
+                if target.is_dir():
+                    shutil.rmtree(target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / out, target)
+        lockfile.write(lockfile.read(root) | {name: computed[name] for name in stages}, root)
 
 
 def remove(root: Path, cell: str) -> None:
