@@ -5,7 +5,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from tradeoff.archs import resnet18, vgg16
 from tradeoff.training.pretrained import WeightsMissing, copy_fitting, load_pretrained
@@ -17,13 +17,24 @@ NETWORKS = {
 }
 
 
+def weights_of(name: str) -> dict[str, Tensor]:
+    """Random weights of torchvision's network; its linear layers, which fit nowhere, are zeros."""
+    with torch.device("meta"):
+        state = getattr(torchvision.models, name)().state_dict()
+    draws = torch.Generator().manual_seed(1)
+    return {
+        key: torch.zeros(()).expand(tensor.shape)
+        if key.startswith(("classifier", "fc"))
+        else torch.rand(tensor.shape, generator=draws).to(tensor.dtype)
+        for key, tensor in state.items()
+    }
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_but_stem_and_classifier_come_from_torchvision(name: str) -> None:
     architecture, theirs_name, left = NETWORKS[name]
     network = architecture.build(3, 10, 1.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        theirs = getattr(torchvision.models, theirs_name)().state_dict()
+    theirs = weights_of(theirs_name)
     sentence = copy_fitting(network, theirs)
     mine = network.state_dict()
     for key, tensor in mine.items():
@@ -36,12 +47,11 @@ def test_all_but_stem_and_classifier_come_from_torchvision(name: str) -> None:
 
 
 def test_one_channel_and_another_width_load_what_fits() -> None:
-    theirs = torchvision.models.vgg16_bn().state_dict()
-    sentence = copy_fitting(vgg16.build(1, 10, 1.0), theirs)
+    sentence = copy_fitting(vgg16.build(1, 10, 1.0), weights_of("vgg16_bn"))
     assert "from scratch: features.0.weight, classifier.weight, classifier.bias" in sentence
     narrow = resnet18.build(3, 10, 0.5)
     before = {name: tensor.clone() for name, tensor in narrow.state_dict().items()}
-    sentence = copy_fitting(narrow, torchvision.models.resnet18().state_dict())
+    sentence = copy_fitting(narrow, weights_of("resnet18"))
     assert "conv1.weight" in sentence and "layer4.1.conv2.weight" in sentence
     for name, tensor in narrow.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -76,7 +86,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.Monk
 
 
 def test_downloaded_weights_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = torchvision.models.resnet18().state_dict()
+    theirs = weights_of("resnet18")
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
     network = resnet18.build(3, 10, 1.0)
     assert "119 of 122 tensors loaded" in load_pretrained(network, "resnet18", "mnist")
