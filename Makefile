@@ -17,9 +17,10 @@ quickstart: setup ## the whole study on the embedded digits, to reports/digits/
 	dvc repro --single-item chapter index
 	@echo "The reports: reports/index.html; the chapter: reports/chapter.es.tex, chapter.en.tex"
 
-experiments: setup ## what experiments changed, without their hundreds of files
-	@dvc exp show --only-changed --hide-failed --no-pager \
-		--drop '^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created)'
+experiments: setup ## what experiments changed (ONLY=dtrades-vgg16: of all means these)
+	@dvc exp show --csv --only-changed --hide-failed --drop \
+		'^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created|metrics/(?!means))' \
+		| ONLY=$(ONLY) python -m tradeoff.cluster.experiments
 
 test: setup .venv/cluster ## run the tests
 	python -m pytest -n auto --dist worksteal

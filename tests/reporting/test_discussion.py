@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from made_up import TRAIN_IMAGES, made_up_study, made_up_tables, write_made_up
 
+from tradeoff.core.fields import knobs
+from tradeoff.core.study import Attack, Suite
 from tradeoff.reporting import cost, descriptions, discussion
 from tradeoff.reporting.accuracy import fairness_table
 from tradeoff.reporting.labels import load_labels
@@ -236,13 +238,28 @@ def test_settings_that_nothing_uses_are_not_shown(complete, english):
     faal = {"radius": 0.5, "finetune_epochs": 2, "pretrain": "at", "pretrain_beta": 6.0}
     assert "its β" not in knob_text(faal, english)
     assert "its β = 6" in knob_text(faal | {"pretrain": "trades"}, english)
-    assert "trained before" not in knob_text(faal | {"finetune_epochs": None}, english)
+    scratch = faal | {"finetune_epochs": None, "finetune_rate": 0.1}
+    assert knob_text(scratch, english).count(";") == 1
     auto = {"version": "standard", "apgd_steps": 100, "plus_restarts": 5}
     assert "restarts of plus" not in knob_text(auto, english)
     assert "restarts of plus = 5" in knob_text(auto | {"version": "plus"}, english)
     # An attack's own momentum is used whatever the optimizer of training.
     assert knob_text({"steps": 10, "momentum": 1.0}, english) == "steps = 10; momentum = 1"
     assert "momentum" not in training_text(study, found, english)
+
+
+@pytest.mark.parametrize(
+    ("budget", "standard"),
+    [({}, True), ({"plus_restarts": 2}, True), ({"fab_steps": 10}, False),
+     ({"square_rescale_schedule": True}, False), ({"version": "plus"}, False)],
+)  # fmt: skip
+def test_another_autoattack_than_the_standard_one_is_a_limit(complete, english, budget, standard):
+    study, found = complete
+    attack = Attack("autoattack", "autoattack", knobs("attacks", "autoattack")(**budget))
+    suite = Suite("autoattack", None, 64, ["best"], None, (attack,))
+    dataset = replace(found.dataset, suites={"autoattack": suite})
+    said = discussion.limits(study, replace(found, dataset=dataset), english)
+    assert (english("limits.autoattack") in said) != standard
 
 
 def test_no_more_images_are_told_than_there_are(complete, english):

@@ -17,8 +17,8 @@ USED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "milestones": lambda other: other.get("schedule") == "step",
     "decay": lambda other: other.get("schedule") == "step",
     "warmup": lambda other: other.get("schedule") == "onecycle",
-    "confidence": lambda other: other.get("loss", "margin") == "margin",
     "plus_restarts": lambda other: other.get("version") == "plus",
+    "finetune_rate": lambda other: other.get("finetune_epochs") is not None,
     "pretrain": lambda other: other.get("finetune_epochs") is not None,
     "pretrain_beta": lambda other: (
         other.get("finetune_epochs") is not None and other.get("pretrain") == "trades"
@@ -61,6 +61,7 @@ def describe_setting(
     ]
     items += [_suite(suite, results, labels) for suite in dataset.suites.values()]
     transfer, statistics = study.transfer.model_dump(), study.statistics.model_dump()
+    del transfer["batch_size"]  # decides no result
     images = _of_the_test(transfer.pop("images"), results)
     text = labels("setting.transfer_images", images=images, knobs=knob_text(transfer, labels))
     return [
