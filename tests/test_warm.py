@@ -17,20 +17,24 @@ ROOT = Path(__file__).parents[1]
 
 # A stage in small; `own` is a module beside it, as a study's code is.
 SCRIPT = f"""
-import os, sys
+import os, signal, sys, threading, time
 sys.path.insert(0, {str(ROOT / "src")!r})
 from tradeoff.running.warm import VARIABLE, ask
+if VARIABLE in os.environ and sys.argv[1] == "deaf":
+    # The system's call of the main thread does not notice a signal that another one takes.
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
 if VARIABLE in os.environ and (status := ask(os.environ[VARIABLE])) is not None:
     sys.exit(status)
-import time
 import own
 from pathlib import Path
 print(own.VALUE, os.environ.get("COLOUR"), sys.argv[1:], os.getcwd(), flush=True)
 print("torch" in sys.modules, file=sys.stderr)
-if sys.argv[1] == "wait":
-    Path("pid").write_text(str(os.getpid()))
+if sys.argv[1] in ("wait", "deaf"):
     try:
-        time.sleep(30)
+        Path("pid").write_text(str(os.getpid()))
+        for _ in range(600):  # in one call a signal could come too early to end it
+            time.sleep(0.05)
     except KeyboardInterrupt:
         sys.exit("interrupted")
 if sys.argv[1] == "raise":
@@ -93,11 +97,13 @@ def child(folder: Path) -> int:
     raise AssertionError("the stage did not start")
 
 
+@pytest.mark.parametrize("word", ["wait", "deaf"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_stage(
-    server: dict[str, str], folder: Path, number: signal.Signals
+    server: dict[str, str], folder: Path, number: signal.Signals, word: str
 ) -> None:
-    process = start(folder, "wait", server)
+    """Also one that does not interrupt what the stage that asked is waiting in."""
+    process = start(folder, word, server)
     child(folder)
     process.send_signal(number)
     _, err = process.communicate(timeout=10)

@@ -26,6 +26,7 @@ from typing import Any
 
 VARIABLE = "TRADEOFF_WARM"
 PATIENCE = 2.0  # seconds between two looks at who started the server
+HEARING = 1.0  # seconds until a signal is heard that came the moment before waiting began
 LIBRARIES = (
     "torch",
     "torch.optim.swa_utils",
@@ -167,8 +168,13 @@ def ask(path: str) -> int | None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
-    answer = connection.recv(4, socket.MSG_WAITALL)
-    return int.from_bytes(answer, "big") if len(answer) == 4 else 1
+    # Python runs a handler between its own steps: without an end to the waiting, a signal between
+    # the last step and the system's call would be forwarded when the stage has ended.
+    connection.settimeout(HEARING)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            answer = connection.recv(4)
+            return int.from_bytes(answer, "big") if len(answer) == 4 else 1
 
 
 if __name__ == "__main__":
