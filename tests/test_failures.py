@@ -19,7 +19,12 @@ TRAIN = "train@trades-resnet18-digits-0"
 
 @pytest.mark.parametrize(
     ("stage", "setting"),
-    [(TRAIN, "train.micro_batch"), (ATTACK, "suites.minimal.batch_size"), ("x@y", "TRADEOFF_")],
+    [
+        (TRAIN, "train.micro_batch"),
+        (ATTACK, "suites.minimal.batch_size"),
+        ("transfer@digits", "transfer.batch_size"),
+        ("x@y", "TRADEOFF_"),
+    ],
 )
 def test_a_full_gpu_names_the_setting_to_change(stage: str, setting: str) -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
         errno.EFBIG: "the file is larger than the system allows"}  # fmt: skip
 
-# What to change where a GPU's memory does not do. Of suites no result depends on it.
+# What to change where a GPU's memory does not do. Of suites and transfer no result depends on it.
 MEMORY = {
     "train": "set train.micro_batch, or that of the data set, to fewer images at once",
     "attack": "lower suites.{suite}.batch_size, or that of the data set",
+    "transfer": "lower transfer.batch_size",
 }
 
 GPU = re.compile(r"CUDA|cuDNN|CUBLAS|NCCL|HIP error", re.IGNORECASE)
