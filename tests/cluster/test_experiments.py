@@ -1,5 +1,8 @@
 """The short table of experiments, from what DVC prints."""
 
+import subprocess
+import sys
+
 from tradeoff.cluster.experiments import table
 
 AT = "metrics/means/digits/at-vgg16.json"
@@ -38,3 +41,9 @@ def test_of_several_data_sets_the_columns_are_told_apart() -> None:
 def test_a_single_file_of_means_goes_without_its_path_in_dvc() -> None:
     printed = ["Experiment,rev,typ,NA", ",workspace,baseline,97.7"]
     assert table(printed, "dtrades-vgg16").splitlines()[1].split() == ["workspace", "97.7"]
+
+
+def test_where_dvc_fails_nothing_is_added_to_what_it_says() -> None:
+    command = [sys.executable, "-m", "tradeoff.cluster.experiments"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

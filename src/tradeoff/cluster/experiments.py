@@ -44,4 +44,7 @@ def table(lines: Iterable[str], only: str = "") -> str:
 
 
 if __name__ == "__main__":
-    print(table(sys.stdin, os.environ.get("ONLY", "")))
+    printed = sys.stdin.readlines()
+    if not printed:  # DVC failed, and has said why
+        sys.exit(1)
+    print(table(printed, os.environ.get("ONLY", "")))
