@@ -1,4 +1,8 @@
-"""Golden values: what the published code of each defense computes on one network and batch."""
+"""Golden values: what the published code of each defense computes on one network and batch.
+
+An ascent takes signs of gradients. That of a divergence starts where the gradient is nearly 0, and
+in float32 a processor's rounding decides some of them: whole attacks are compared in float64.
+"""
 
 from dataclasses import dataclass
 from functools import cache

@@ -306,28 +306,29 @@ def test_wrong_inputs_are_refused(attack_function: Callable[..., Attempt]) -> No
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_robust_accuracy_is_at_most_that_under_foolboxs_pgd(norm: str) -> None:
-    """The same budget on the same 500 images: 0.5 points of tolerance."""
+    """The same budget on the same 500 images, the mean of four starts: 0.5 points of tolerance."""
     subject, threat = trained(), NORMS[norm]
-    ours = pgd(
-        subject.model,
-        subject.images,
-        subject.labels,
-        threat,
-        keys=subject.keys,
-        steps=20,
-        relative_step_size=0.1,
-    )
     theirs_attack = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm](
         steps=20, rel_stepsize=0.1
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        _, _, theirs = theirs_attack(
-            foolbox.PyTorchModel(subject.model, bounds=(0, 1)),
+    network = foolbox.PyTorchModel(subject.model, bounds=(0, 1))
+    ours, theirs = 0.0, 0.0
+    for start in range(4):
+        attempt = pgd(
+            subject.model,
             subject.images,
             subject.labels,
-            epsilons=threat.epsilon,
+            threat,
+            keys=subject.keys + start,
+            steps=20,
+            relative_step_size=0.1,
         )
-    robust = (~fooled(subject.model, ours, subject.labels)).float().mean()
-    assert robust <= (~theirs).float().mean() + 0.005
-    assert 0.02 < robust < 0.9
+        ours += (~fooled(subject.model, attempt, subject.labels)).float().mean().item() / 4
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(start)
+            _, _, found = theirs_attack(
+                network, subject.images, subject.labels, epsilons=threat.epsilon
+            )
+        theirs += (~found).float().mean().item() / 4
+    assert ours <= theirs + 0.005
+    assert 0.02 < ours < 0.9

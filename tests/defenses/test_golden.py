@@ -29,20 +29,22 @@ WHOLE = {
 
 def adversarial(name: str, model: nn.Module) -> Tensor:
     """What the inner attack of a defense makes of the golden batch."""
-    model, x, y = tiny.calm(model), golden.images(), golden.labels()
-    near = x + 0.001 * golden.tensor("noise")
+    model, x, y = tiny.calm(model), golden.images().double(), golden.labels()
+    near = x + 0.001 * golden.tensor("noise").double()
     if name == "trades":
         return ascend_divergence(model, x, F.log_softmax(model(x), 1), near, golden.search())
     if name == "mart":
         return ascend_cross_entropy(model, x, y, near, golden.search())
     radius = torch.zeros(len(x))
-    start = random_start(x, golden.tensor("uniform"), radius, golden.search().threat)
+    start = random_start(x, golden.tensor("uniform").double(), radius, golden.search().threat)
     return ascend_cross_entropy(model, x, y, start, golden.search())
 
 
 @pytest.mark.parametrize("name", ["trades", "mart", "at"])
 def test_adversarial_examples_equal_those_of_the_authors(name: str) -> None:
-    assert torch.equal(adversarial(name, golden.network()), golden.tensor(f"{name}/x_adv"))
+    found = adversarial(name, golden.network().double())
+    expected = golden.tensor(f"{name}/x_adv").double()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_trades_objective() -> None:
@@ -98,9 +100,9 @@ def test_dtrades_weight_and_objective() -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_training_loss(name: str) -> None:
     defense, knobs = WHOLE[name]
-    model = golden.network()
+    model = golden.network().double()
     step = golden.step(tiny.calm(model))
-    loss = defense.training_loss(model, golden.images(), golden.labels(), step, knobs)
+    loss = defense.training_loss(model, golden.images().double(), golden.labels(), step, knobs)
     golden.assert_loss_and_gradients(name, model, loss.total)
 
 
@@ -122,9 +124,9 @@ def test_whole_training_loss_of_faal() -> None:
         pretrain="at",
         pretrain_beta=6.0,
     )
-    model = golden.network()
+    model = golden.network().double()
     step = golden.step(tiny.calm(model))
-    loss = faal.training_loss(model, golden.images(), golden.labels(), step, knobs)
+    loss = faal.training_loss(model, golden.images().double(), golden.labels(), step, knobs)
     golden.assert_close(loss.total.detach(), golden.tensor("faal/loss"))
     weights = loss.classes["weight"].double()
     torch.testing.assert_close(weights, golden.tensor("faal/weight"), atol=1e-4, rtol=0)
@@ -132,9 +134,9 @@ def test_whole_training_loss_of_faal() -> None:
 
 def test_telemetry_of_dtrades_is_lambda_and_its_parts() -> None:
     defense, knobs = WHOLE["dtrades"]
-    model = golden.network()
+    model = golden.network().double()
     step = golden.step(tiny.calm(model))
-    loss = defense.training_loss(model, golden.images(), golden.labels(), step, knobs)
+    loss = defense.training_loss(model, golden.images().double(), golden.labels(), step, knobs)
     for name in ("lambda", "entropy", "sensitivity"):
         assert not loss.samples[name].requires_grad
         golden.assert_close(loss.samples[name], golden.tensor(f"dtrades/{name}"), relative=1e-4)
