@@ -20,8 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study of two defenses and two seeds on digits, of which nothing is computed."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_server: dict[str, str]) -> Path:
+    """A study of two defenses and two seeds on digits, of which nothing is computed.
+
+    Its stages run in forks of a process that has torch imported.
+    """
+    for name, value in warm_server.items():
+        monkeypatch.setenv(name, value)
     for name in ("stages", "src"):
         (tmp_path / name).symlink_to(ROOT / name)
     yaml = YAML()

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tradeoff.running.warm import VARIABLE, warm
+from tradeoff.running.warm import VARIABLE
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,14 +42,6 @@ sys.exit({{"three": 3, "words": "bad news"}}.get(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "src"))
-        with warm() as environment:
-            yield environment
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "own.py").write_text("VALUE = 'one'\n")
@@ -74,19 +65,19 @@ def start(folder: Path, word: str, server: dict[str, str]) -> subprocess.Popen[s
     [("go", 0, ""), ("three", 3, ""), ("words", 1, "bad news"), ("raise", 1, "ValueError")],
 )
 def test_output_and_status_are_those_of_the_script_itself(
-    server: dict[str, str], folder: Path, word: str, status: int, message: str
+    warm_server: dict[str, str], folder: Path, word: str, status: int, message: str
 ) -> None:
-    for environment, torch_is_there in ((server, "True"), ({}, "False")):
+    for environment, torch_is_there in ((warm_server, "True"), ({}, "False")):
         process = start(folder, word, environment)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (status, f"one red ['{word}'] {folder}\n")
         assert err.splitlines()[0] == torch_is_there and message in err
 
 
-def test_the_code_is_read_when_the_stage_starts(server: dict[str, str], folder: Path) -> None:
+def test_the_code_is_read_when_the_stage_starts(warm_server: dict[str, str], folder: Path) -> None:
     for value in ("one", "another"):
         (folder / "own.py").write_text(f"VALUE = {value!r}\n")
-        assert start(folder, "go", server).communicate(timeout=60)[0].startswith(value)
+        assert start(folder, "go", warm_server).communicate(timeout=60)[0].startswith(value)
 
 
 def child(folder: Path) -> int:
@@ -100,10 +91,10 @@ def child(folder: Path) -> int:
 @pytest.mark.parametrize("word", ["wait", "deaf"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_stage(
-    server: dict[str, str], folder: Path, number: signal.Signals, word: str
+    warm_server: dict[str, str], folder: Path, number: signal.Signals, word: str
 ) -> None:
     """Also one that does not interrupt what the stage that asked is waiting in."""
-    process = start(folder, word, server)
+    process = start(folder, word, warm_server)
     child(folder)
     process.send_signal(number)
     _, err = process.communicate(timeout=10)
@@ -111,8 +102,8 @@ def test_signals_reach_the_stage(
     assert ("interrupted" in err) == (number == signal.SIGINT)
 
 
-def test_a_stage_ends_with_the_one_that_asked(server: dict[str, str], folder: Path) -> None:
-    process = start(folder, "wait", server)
+def test_a_stage_ends_with_the_one_that_asked(warm_server: dict[str, str], folder: Path) -> None:
+    process = start(folder, "wait", warm_server)
     number = child(folder)
     process.kill()
     process.communicate()
