@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.core.threat import Threat
 from tradeoff.datasets import digits
 from tradeoff.evaluation import evaluate
-from tradeoff.evaluation.anymodel import Unusable, _threat
+from tradeoff.evaluation.anymodel import Unusable, _threat, main
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAT = Threat("linf", 0.1)
@@ -276,13 +277,21 @@ def test_an_exported_model_from_the_shell(tmp_path: Path, name: str, write) -> N
     ],
 )
 def test_unusable_input_is_told_in_one_line(
-    tmp_path: Path, model: str, file: str, suite_name: str, message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    file: str,
+    suite_name: str,
+    message: str,
 ) -> None:
     images, labels = data(4)
     np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.numpy())
     np.savez(tmp_path / "wide.npz", images=255 * images.numpy(), labels=labels.numpy())
     torch.jit.trace(foreign().eval(), images).save(str(tmp_path / "model.ts"))
-    done = shell(tmp_path, model, file, "--suite", suite_name, "--epsilon", "0.1")
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRADEOFF_DEVICE", "cpu")
+    arguments = [model, file, "--suite", suite_name, "--epsilon", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["anymodel", *arguments])
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        main()
