@@ -211,10 +211,13 @@ def test_chapters_compile(request, tmp_path, kind, language):
     ("language", "said"),
     [
         ("en", {"tradeoff": "no other is at least as good in both and better in one",
-                "curve": "it is of {images} images, the curve of {norms}",
+                "curve": "begin to count. On the same images that RA could not be below the curve; "
+                         "it is of {images} images, the curve of {norms}",
                 "classes": "is framed, or all that are"}),
         ("es", {"tradeoff": "ninguna otra iguala o supera en ambas y supera en una",
-                "curve": "es de {images} imágenes, y la curva, de {norms}",
+                "curve": "casi todos justo de ese tamaño. En las mismas imágenes la PR no podría "
+                         "quedar por debajo de la curva; es de {images} imágenes, y la curva, de "
+                         "{norms}",
                 "classes": "está enmarcada, o todas las que lo son"}),
     ],
 )  # fmt: skip
@@ -222,6 +225,31 @@ def test_captions_tell_what_their_figure_shows(templates, language, said):
     texts = load_labels(language, templates).texts
     for figure, words in said.items():
         assert words in texts[f"figures.{figure}.caption"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_objectives_are_told_as_they_are_trained(templates, language):
+    """The margin of FAAL is that of the worst wrong class, and x' is what each defense ascends."""
+    text = load_labels(language, templates)("setting.symbols")
+    assert re.search(r"m_c [^;]* max f_j\(x.\) . f_y\(x.\)", text)
+    by = {"divergence": r"TRADES \w+ D-TRADES [^;]*KL\(f\(x\) . f\(x.\)\)",
+          "cross_entropy": r"AT, MART \w+ FAAL,?[ \w]* CE\(f\(x.\), y\)"}  # fmt: skip
+    for said in by.values():
+        assert re.search(said, text)
+    folder = Path(__file__).parents[2] / "src" / "tradeoff" / "defenses"
+    for name, ascended in (("trades", "divergence"), ("dtrades", "divergence"),
+                           ("at", "cross_entropy"), ("mart", "cross_entropy"),
+                           ("faal", "cross_entropy")):  # fmt: skip
+        assert f"adversarial = ascend_{ascended}(" in (folder / f"{name}.py").read_text("utf-8")
+
+
+def test_spanish_tests_are_not_called_proofs(templates):
+    texts = load_labels("es", templates).texts
+    for key, text in texts.items():
+        assert not re.search(r"\b[Pp]rob(ar|aron|ad[oa]s?)\b|\bse prueban?\b|\bprueba t\b", text), (
+            key
+        )
+    assert texts["sentences.untested"] == "La diferencia con {names} no se pudo contrastar."
 
 
 def test_references_agree_in_number(complete_chapter):

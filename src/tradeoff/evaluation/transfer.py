@@ -50,11 +50,12 @@ class Transferred(NamedTuple):
 
 
 def role(sources: Sequence[Identity], target: Identity) -> Role:
-    """What the attacker knows who has these surrogates; all but "gray_box" are black boxes.
+    """What the attacker knows who has these surrogates.
 
     gray_box: same architecture and defense, other seed. natural_source: a naturally trained
     surrogate against a defense, of whatever architecture. other_architecture: of the same or of
-    another defense. other_defense: on the same architecture. ensemble: several surrogates.
+    another defense. other_defense: on the same architecture. ensemble: several surrogates, a gray
+    box too where one of them is of the target's architecture and defense. The rest are black boxes.
 
     Raises:
         ValueError: there is no surrogate, or the target is one.

@@ -11,7 +11,7 @@ from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
 from tradeoff.reporting.panels import drawing
 from tradeoff.reporting.pictures import Picture
-from tradeoff.reporting.results import Results
+from tradeoff.reporting.results import PROPOSAL, Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
 from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
 from tradeoff.reporting.vector import to_pdf
@@ -90,6 +90,7 @@ def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels
             level=labels.number(100 * statistics.level),
             alpha=labels.number(100 * statistics.alpha),
             power=labels.number(100 * statistics.power),
+            proposal=labels.name("defenses", PROPOSAL),
         ),
         "absent": labels("limits.datasets", missing=labels.enumerate(missing)) if missing else "",
     }

@@ -3,8 +3,8 @@
 import numpy as np
 
 from tradeoff.core.study import Cell, Study
-from tradeoff.reporting.cost import cost
-from tradeoff.reporting.estimates import estimate
+from tradeoff.reporting.cost import DRAWN, SCALES, cost
+from tradeoff.reporting.estimates import WEIGHT, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import ENSEMBLE, PROPOSAL, Results
 
@@ -81,8 +81,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> str
         name = labels.name("architectures", architecture)
         if first and last:
             parts.append(labels("figures.lambda.alt_part", architecture=name,
-                                first=labels.number(first.mean),
-                                last=labels.number(last.mean)))  # fmt: skip
+                                first=labels.printed(first.mean, WEIGHT),
+                                last=labels.printed(last.mean, WEIGHT)))  # fmt: skip
         else:
             parts.append(f"{name}: {labels('words.nothing')}.")
     alt = labels("figures.lambda.alt", defense=labels.name("defenses", defense))
@@ -137,17 +137,22 @@ def examples(architecture: str, study: Study, results: Results, labels: Labels) 
 
 
 def costs(study: Study, results: Results, labels: Labels) -> str:
-    """Every mean of seconds per epoch."""
-    values = []
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            seconds = estimate(cost("seconds", defense, architecture, results))
-            if seconds:
-                values.append(labels("figure_alt.cost_value",
-                                     architecture=labels.name("architectures", architecture),
-                                     defense=labels.name("defenses", defense),
-                                     seconds=labels.number(round(seconds.mean, 2))))  # fmt: skip
-    return labels("figure_alt.cost", values="; ".join(values) or labels("words.nothing"))
+    """Every mean of passes and seconds per epoch."""
+    parts = []
+    for kind in DRAWN:
+        values = []
+        for architecture in study.axes.architectures:
+            for defense in study.axes.defenses:
+                one = estimate(cost(kind, defense, architecture, results))
+                if one:
+                    values.append(labels("figure_alt.cost_value",
+                                         architecture=labels.name("architectures", architecture),
+                                         defense=labels.name("defenses", defense),
+                                         cost=labels.printed(one.mean, SCALES[kind])))  # fmt: skip
+        if values:
+            parts.append(labels("figure_alt.cost_part", axis=labels(f"cost.axes.{kind}"),
+                                values="; ".join(values)))  # fmt: skip
+    return " ".join([labels("figure_alt.cost"), *parts])
 
 
 def sweep(labels: Labels) -> str:

@@ -9,7 +9,7 @@ from tradeoff.core.study import Study
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks
-from tradeoff.reporting.results import PROPOSAL, ROLES, Results
+from tradeoff.reporting.results import CONTROL, PROPOSAL, ROLES, Results
 from tradeoff.reporting.tables import (
     Block,
     Column,
@@ -137,7 +137,8 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
 
     measures = [Measure(labels(f"roles.{role}"), of(role), None) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
-    caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
+    caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]),
+                     control=labels.name("defenses", CONTROL))  # fmt: skip
     remarks = seed_remarks(study, results, labels, "transfer")
     return defense_table("transfer", caption, [("", measures)], remarks, study, results, labels)
 

@@ -19,7 +19,8 @@ def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
 
 def rule(study: Study, labels: Labels) -> str:
     """When a difference counts as resolved."""
-    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha))
+    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha),
+                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
 
 
 def _leader(architecture: str, metric: str, study: Study, results: Results, labels: Labels) -> str:
