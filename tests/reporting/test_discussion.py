@@ -11,7 +11,7 @@ from tradeoff.core.study import Attack, Suite
 from tradeoff.reporting import cost, descriptions, discussion
 from tradeoff.reporting.accuracy import fairness_table
 from tradeoff.reporting.labels import load_labels
-from tradeoff.reporting.results import read_evaluated, read_results
+from tradeoff.reporting.results import read_evaluated, read_results, worst
 from tradeoff.reporting.setting import describe_setting, device_name, knob_text, software
 
 pytestmark = pytest.mark.xdist_group("reporting")
@@ -66,6 +66,11 @@ def test_every_class_that_is_worst_counts_and_the_control_does_not(tmp_path, eng
         in text
     )
     assert "AT class 2 and 9, 10.0 %" in descriptions.classes(study, found, english)
+
+
+def test_classes_that_differ_by_rounding_alone_are_all_worst():
+    values = pd.Series({0: 0.1 + 0.2, 1: 0.3, 2: float("nan"), 3: 0.4})
+    assert list(worst(values)) == [True, True, False, False]
 
 
 def test_fairness_table_equals_pandas(complete, english):

@@ -5,7 +5,6 @@ import pytest
 from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
 
 from tradeoff.evaluation import masking as checks
-from tradeoff.evaluation import summary
 from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
@@ -255,7 +254,6 @@ def test_images_per_attack_are_told_where_they_differ(complete, tmp_path, englis
 
 
 def test_labels_and_names_are_those_of_the_evaluation(english):
-    assert results.PROPOSAL == summary.PROPOSAL
     assert evidence.LOW_IS_SUSPICIOUS == checks.LOW_IS_SUSPICIOUS
     assert list(THRESHOLDS) == list(checks.SENTENCES)
     for flag, sentence in checks.SENTENCES.items():

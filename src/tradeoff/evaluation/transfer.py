@@ -19,9 +19,8 @@ from tradeoff.attacks.pgd import Search, ascend, keyed_start
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.attempt import batched_logits, check_inputs, is_fooled
 from tradeoff.core.files import whole
+from tradeoff.core.tables import CONTROL
 from tradeoff.core.threat import Threat
-
-NATURAL = "standard"  # the defense that is none
 
 Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
 
@@ -68,7 +67,7 @@ def role(sources: Sequence[Identity], target: Identity) -> Role:
     architecture, defense, _ = identities[0]
     if (architecture, defense) == (target.architecture, target.defense):
         return "gray_box"
-    if defense == NATURAL != target.defense:
+    if defense == CONTROL != target.defense:
         return "natural_source"
     return "other_architecture" if architecture != target.architecture else "other_defense"
 

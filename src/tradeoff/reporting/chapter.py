@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import PROPOSAL
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
 from tradeoff.reporting.panels import drawing
 from tradeoff.reporting.pictures import Picture
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
 from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
 from tradeoff.reporting.vector import to_pdf

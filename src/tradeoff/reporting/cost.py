@@ -3,10 +3,11 @@
 import pandas as pd
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import PROPOSAL
 from tradeoff.reporting.estimates import Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks, seed_sentence
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import device_name, trained_on
 from tradeoff.reporting.tables import Measure, Table, defense_table
 
@@ -20,9 +21,7 @@ def cost(kind: str, defense: str, architecture: str, results: Results) -> list[f
     hold compilation. Passes are those of a training image, forward and backward together,
     validation excluded. Empty where the histories do not have it."""
     found = []
-    for cell in results.expected:
-        if (cell.defense, cell.architecture) != (defense, architecture):
-            continue
+    for cell in results.cells_of(defense, architecture):
         history = results.histories.get(cell.key)
         values = None if history is None else _of(kind, history, results)
         if values is not None and values.notna().any():

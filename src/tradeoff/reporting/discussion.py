@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import CONTROL, PROPOSAL
 from tradeoff.reporting.estimates import WEIGHT, estimate
 from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.figures import class_columns, histories_of
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_sentence, valued
-from tradeoff.reporting.results import CONTROL, PROPOSAL, Results
+from tradeoff.reporting.results import Results, worst
 from tradeoff.reporting.setting import radius
 
 
@@ -62,7 +63,7 @@ def worst_classes(architecture: str, study: Study, results: Results) -> tuple[Co
             continue
         rows = results.seed_class_accuracies(defense, architecture).dropna(how="all")
         models += len(rows)
-        least = rows.eq(rows.min(axis=1), axis=0)
+        least = rows.apply(worst, axis=1)
         counts.update({int(str(index)): int(count) for index, count in least.sum().items()})
     return counts, models
 

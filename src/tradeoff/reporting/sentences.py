@@ -1,11 +1,12 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
 from tradeoff.core.study import Cell, Study
+from tradeoff.core.tables import HEADLINE, PROPOSAL
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import of_seeds, valued
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 
 
 def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
@@ -13,7 +14,7 @@ def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
     return [
         _leader(architecture, metric, study, results, labels)
         for architecture in study.axes.architectures
-        for metric in ("NA", "RA")
+        for metric in HEADLINE
     ]
 
 
@@ -87,7 +88,7 @@ def differences(study: Study, results: Results, labels: Labels) -> list[str]:
     return [
         _compared(architecture, metric, study, results, labels)
         for architecture in study.axes.architectures
-        for metric in ("NA", "RA")
+        for metric in HEADLINE
     ]
 
 
