@@ -166,6 +166,21 @@ def test_a_missing_label_is_an_error_with_file_and_key(templates, tmp_path):
         Labels("x.yaml", {"a": "{b}"})("a")
 
 
+def test_every_label_is_used(templates):
+    """Named in the templates or the package, where `{...}` or `~` may stand for a part of the
+    name, or as a name of a kind of things, or with the ending of another label."""
+    package = Path(escape.__code__.co_filename).parent
+    code = "".join(path.read_text("utf-8") for path in package.glob("*.py"))
+    code += "".join(path.read_text("utf-8") for path in templates.glob("*.j2"))
+    used = [re.sub(r"\\{[^}]*\\}", "[^.]+", re.escape(name)) + ("[^.]+" if joined else "")
+            for name, joined in re.findall(r'"([a-z]\w*(?:\.[^"]*)?)"(\s*~)?', code)]  # fmt: skip
+    used += re.findall(r"\('([\w.]+)'\)", code)
+    used += [rf"{kind}\..+" for kind in re.findall(r'\.name\("(\w+)", ', code)]
+    pattern = re.compile(rf"(?:{'|'.join(used)})(?:_many|_but)?")
+    for key in load_labels("en", templates).texts:
+        assert pattern.fullmatch(key), key
+
+
 def test_values_are_not_read_as_placeholders():
     assert Labels("x.yaml", {"a": "<{b}>"})("a", b="{c}") == "<{c}>"
 

@@ -116,8 +116,9 @@ def _compared(
     proposal = labels.name("defenses", PROPOSAL)
     for side, names in sides.items():
         if names:
-            section = "sentences" if side in ("open", "untested") else "differences"
-            key = f"{section}.{side}" + ("_many" if len(names) > 1 else "")
+            shared = side in ("open", "untested")
+            key = f"sentences.{side}" if shared else f"differences.{side}"
+            key += "_many" if len(names) > 1 else ""
             text.append(labels(key, proposal=proposal, names=labels.enumerate(names)))
     if not any(sides.values()):
         text.append(labels("differences.alone", proposal=proposal))
