@@ -14,6 +14,7 @@ from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.labels import LANGUAGES, BadLabels, Labels, load_labels
 from tradeoff.reporting.latex import escape
+from tradeoff.reporting.references import BadReferences, load_references
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.style import KNOWN, looks
@@ -265,6 +266,45 @@ def test_spanish_tests_are_not_called_proofs(templates):
             key
         )
     assert texts["sentences.untested"] == "La diferencia con {names} no se pudo contrastar."
+
+
+def test_what_others_proposed_is_cited_and_the_document_lists_it(complete_chapter):
+    chapter = complete_chapter["chapter.es.tex"].decode()
+    for said in (r"\item[TRADES~\cite{zhang2019theoretically}]", r"\item[D-TRADES]",
+                 r"FGSM~\cite{goodfellow2015explaining}", r"PGD y C\&W~\cite{madry2018towards}",
+                 r"FAB-T~\cite{croce2020minimally}", r"método de Holm~\cite{holm1979simple}",
+                 r"VGG16~\cite{simonyan2015very}"):  # fmt: skip
+        assert said in chapter
+    keys = set(re.findall(r"\\cite{([^}]*)}", chapter))
+    document = complete_chapter["standalone.es.tex"].decode()
+    assert set(re.findall(r"\\bibitem{([^}]*)}", document)) == keys
+    assert "Hongyang Zhang, Yaodong Yu, Jiantao Jiao, Eric P. Xing, Laurent El Ghaoui" in document
+
+
+def test_pages_list_what_was_published(complete_report):
+    text = Page(complete_report["report.en.html"].decode()).text
+    assert "FAAL: Yanghao Zhang, Tianle Zhang, Ronghui Mu, Xiaowei Huang, Wenjie Ruan. Towa" in text
+    assert (
+        "Holm's method: Sture Holm. A Simple Sequentially Rejective Multiple Test Procedur" in text
+    )
+
+
+def test_every_defense_attack_network_and_data_set_is_published_but_the_studys_own(templates):
+    of = frozenset().union(*(one.of for one in load_references(templates)))
+    package = Path(escape.__code__.co_filename).parents[1]
+    for kind, folder in (("defenses", "defenses"), ("attacks", "attacks"),
+                         ("architectures", "archs"), ("datasets", "datasets")):  # fmt: skip
+        names = {path.stem for path in (package / folder).glob("[!_]*.py")}
+        ours = {"standard", "dtrades", "apgd", "nearest", "local"}
+        assert {f"{kind}.{name}" for name in names - ours} <= of
+
+
+def test_an_entry_that_lacks_something_is_named(templates, tmp_path):
+    text = (templates / "references.bib").read_text("utf-8")
+    lines = text.replace("  year = {1979},\n", "")
+    (tmp_path / "references.bib").write_text(lines, "utf-8")
+    with pytest.raises(BadReferences, match=r"references\.bib: holm1979simple: has no year"):
+        load_references(tmp_path)
 
 
 def test_references_agree_in_number(complete_chapter):

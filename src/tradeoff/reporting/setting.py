@@ -42,6 +42,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Defense:
+    id: str
     name: str
     equation: Equation | None
     knobs: str
@@ -84,6 +85,7 @@ def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
     """Each defense with its objective, if this package knows it, and its knobs."""
     return [
         Defense(
+            name,
             labels.name("defenses", name),
             EQUATIONS.get(name),
             knob_text(study.knobs[name].model_dump(), labels) or labels("none"),
