@@ -13,6 +13,7 @@ from tradeoff.core.fields import (
     Fraction,
     Number,
     Section,
+    dotted,
     knobs,
     members,
     unknown,
@@ -143,3 +144,10 @@ def test_members_are_the_modules_that_define_what_is_asked_for() -> None:
         members("defenses", "Knobs")
     )
     assert "nearest" not in members("attacks", "Knobs")
+
+
+def test_values_are_named_by_their_place_and_an_empty_section_is_one() -> None:
+    settings = {"train": {"epochs": 3, "attack": {"steps": 10}}, "at": {}, "limit": None}
+    assert dotted(settings) == {
+        "train.epochs": 3, "train.attack.steps": 10, "at": {}, "limit": None,
+    }  # fmt: skip

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from made_up import TRAIN_IMAGES, made_up_study, made_up_tables, write_made_up
+from made_up import EPOCHS, TRAIN_IMAGES, made_up_study, made_up_tables, write_made_up
 
 from tradeoff.core.fields import knobs
 from tradeoff.core.study import Attack, Suite
 from tradeoff.reporting import cost, descriptions, discussion
 from tradeoff.reporting.accuracy import fairness_table
 from tradeoff.reporting.labels import load_labels
-from tradeoff.reporting.results import read_evaluated, read_results
+from tradeoff.reporting.results import read_evaluated, read_results, worst
 from tradeoff.reporting.setting import describe_setting, device_name, knob_text, software
 
 pytestmark = pytest.mark.xdist_group("reporting")
@@ -68,6 +68,11 @@ def test_every_class_that_is_worst_counts_and_the_control_does_not(tmp_path, eng
     assert "AT class 2 and 9, 10.0 %" in descriptions.classes(study, found, english)
 
 
+def test_classes_that_differ_by_rounding_alone_are_all_worst():
+    values = pd.Series({0: 0.1 + 0.2, 1: 0.3, 2: float("nan"), 3: 0.4})
+    assert list(worst(values)) == [True, True, False, False]
+
+
 def test_fairness_table_equals_pandas(complete, english):
     study, found = complete
     table = fairness_table(study, found, english)
@@ -81,18 +86,31 @@ def test_fairness_table_equals_pandas(complete, english):
     assert numbers[4].mean == f"{by_seed.std(axis=1, ddof=0).mean():.1f}"
 
 
-def test_cost_is_the_mean_of_epochs_and_seeds(complete, english):
+def test_cost_is_the_mean_over_seeds_of_each_ones_epochs(complete, english):
     study, found = complete
     table = cost.cost_table(study, found, english)
     histories = [found.histories[f"mart-vgg16-digits-{seed}"] for seed in range(3)]
-    seconds = pd.Series([history["seconds"].mean() for history in histories])
+    seconds = pd.Series([history["seconds"].median() for history in histories])
     numbers = table.blocks[1].rows[study.axes.defenses.index("mart")].numbers
-    assert [column.header for column in table.columns] == ["Seconds per epoch", "Passes per image"]
-    assert numbers[0].mean == f"{seconds.mean():.1f}"
-    assert numbers[1].mean == "23.0"
+    assert [column.header for column in table.columns] == ["Passes per image", "Seconds per epoch"]
+    assert numbers[0].mean == "23.0"
+    assert numbers[1].mean == f"{seconds.mean():.1f}"
     assert found.histories["mart-vgg16-digits-0"]["forward_passes"].iloc[0] == 12 * TRAIN_IMAGES
     first, _ = cost.cost_sentences(study, found, english)
-    assert "The number of network passes is 1.00 times that of Standard, " in first
+    passes, seconds = first.split("The measured time of an epoch")
+    assert "The number of network passes of an epoch of D-TRADES is 1.00 times that of St" in passes
+    assert seconds.endswith("but depends on how many cells trained at once, which is not known.")
+    assert "epoch: ResNet-18 Standard 23.0" in descriptions.costs(study, found, english)
+
+
+def test_a_first_epoch_that_compiles_does_not_count_as_the_cost_of_an_epoch(complete):
+    _, found = complete
+    key = "at-vgg16-digits-0"
+    history = found.histories[key].assign(seconds=2.0, forward_passes=2 * TRAIN_IMAGES)
+    history.loc[0, ["seconds", "forward_passes"]] = 200.0, 14 * TRAIN_IMAGES
+    found = replace(found, histories={key: history})
+    assert cost.cost("seconds", "at", "vgg16", found) == [2.0]
+    assert cost.cost("passes", "at", "vgg16", found) == [pytest.approx(2 + 12 / EPOCHS + 11)]
 
 
 def test_histories_without_passes_are_told_by_seconds_alone(tmp_path, english):
@@ -115,9 +133,18 @@ def test_lambda_is_told_with_the_share_of_its_entropy(complete, english):
         found.histories[f"dtrades-resnet18-digits-{seed}"].iloc[-1] for seed in range(3)
     ]).mean(numeric_only=True)  # fmt: skip
     share = 100 * 2.5 * last["entropy_mean"] / last["lambda_mean"]
-    assert f"to {round(last['lambda_mean'], 2):g} in the last" in text
+    assert f"to {last['lambda_mean']:.2f} in the last" in text
     assert f"the entropy term makes {share:.1f} % of it" in text
     assert "Class 9 has most weight" in text and "class 0 least" in text
+
+
+def test_lambda_has_as_many_decimals_everywhere(complete, english):
+    study, found = complete
+    six = {key: history.assign(lambda_mean=6.0) for key, history in found.histories.items()}
+    found = replace(found, histories=six)
+    said = discussion.weights("dtrades", study, found, english)[0]
+    assert "mean λ goes from 6.00 in the first epoch to 6.00 in the last." in said
+    assert "mean λ is 6.00 in" in descriptions.weights("dtrades", study, found, english)
 
 
 def test_limits_are_stated_from_the_numbers(incomplete, english):
@@ -260,6 +287,13 @@ def test_another_autoattack_than_the_standard_one_is_a_limit(complete, english, 
     dataset = replace(found.dataset, suites={"autoattack": suite})
     said = discussion.limits(study, replace(found, dataset=dataset), english)
     assert (english("limits.autoattack") in said) != standard
+
+
+def test_the_level_of_the_tests_is_not_called_like_a_knob(complete, english):
+    study, found = complete
+    items = describe_setting(study, study.dataset("digits"), found, english)
+    (text,) = (item.text for item in items if item.term == english("setting.statistics"))
+    assert text == "Confidence level 95 %, significance level 5 %, power 80 %."
 
 
 def test_no_more_images_are_told_than_there_are(complete, english):

@@ -5,7 +5,7 @@ import pytest
 from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
 
 from tradeoff.evaluation import masking as checks
-from tradeoff.evaluation import summary
+from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.report import build_report
@@ -167,6 +167,40 @@ def test_transfer_equals_pandas(complete, english):
     assert matrix.loc["at", "mart"] == pytest.approx(pair)
 
 
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_roles_of_transfer_are_defined(complete, templates, language):
+    """An ensemble holds the defense of each target of its own architecture: it is no black box."""
+    study, found = complete
+    labels = load_labels(language, templates)
+    caption = evidence.transfer_table(study, found, labels).caption
+    for name in results.ROLES:
+        assert labels(f"roles.{name}").lower() in caption.lower()
+    control = labels("defenses.standard")
+    assert {"en": f"Natural source: made on {control},", "es": f"natural: con {control},"}[
+        language
+    ] in caption
+    members = [cell for cell in found.expected if cell.architecture == "vgg16" and cell.seed == 0]
+    targets = [cell for cell in found.expected
+               if cell.architecture == "vgg16" and cell not in members]  # fmt: skip
+    assert {role(members, target) for target in targets} == {"ensemble"}
+    assert {target.defense for target in targets} == {member.defense for member in members}
+    ensemble = {
+        "en": "a gray box for targets of that architecture, whose defense is among them.",
+        "es": "caja gris para los atacados de esa arquitectura, cuya defensa está entre",
+    }
+    assert ensemble[language] in caption
+
+
+@pytest.mark.parametrize("key", ["sentences.rule", "chapter.statistics"])
+def test_the_families_of_tests_are_told(templates, key):
+    values = {"alpha": 5, "proposal": "D-TRADES", "level": 95, "power": 80}
+    english, spanish = (load_labels(name, templates)(key, **values) for name in ("en", "es"))
+    assert (
+        "(i) all differences of D-TRADES in NA and RA; (ii) for each metric, all other" in english
+    )
+    assert "(i) todas las diferencias de D-TRADES en PN y PR; (ii) de cada métrica, tod" in spanish
+
+
 def test_flags_are_counted_and_explained(complete, english):
     study, found = complete
     table = evidence.masking_table(study, found, english)
@@ -220,7 +254,6 @@ def test_images_per_attack_are_told_where_they_differ(complete, tmp_path, englis
 
 
 def test_labels_and_names_are_those_of_the_evaluation(english):
-    assert results.PROPOSAL == summary.PROPOSAL
     assert evidence.LOW_IS_SUSPICIOUS == checks.LOW_IS_SUSPICIOUS
     assert list(THRESHOLDS) == list(checks.SENTENCES)
     for flag, sentence in checks.SENTENCES.items():

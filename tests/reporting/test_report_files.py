@@ -14,6 +14,7 @@ from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.labels import LANGUAGES, BadLabels, Labels, load_labels
 from tradeoff.reporting.latex import escape
+from tradeoff.reporting.references import BadReferences, load_references
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.style import KNOWN, looks
@@ -166,6 +167,21 @@ def test_a_missing_label_is_an_error_with_file_and_key(templates, tmp_path):
         Labels("x.yaml", {"a": "{b}"})("a")
 
 
+def test_every_label_is_used(templates):
+    """Named in the templates or the package, where `{...}` or `~` may stand for a part of the
+    name, or as a name of a kind of things, or with the ending of another label."""
+    package = Path(escape.__code__.co_filename).parent
+    code = "".join(path.read_text("utf-8") for path in package.glob("*.py"))
+    code += "".join(path.read_text("utf-8") for path in templates.glob("*.j2"))
+    used = [re.sub(r"\\{[^}]*\\}", "[^.]+", re.escape(name)) + ("[^.]+" if joined else "")
+            for name, joined in re.findall(r'"([a-z]\w*(?:\.[^"]*)?)"(\s*~)?', code)]  # fmt: skip
+    used += re.findall(r"\('([\w.]+)'\)", code)
+    used += [rf"{kind}\..+" for kind in re.findall(r'\.name\("(\w+)", ', code)]
+    pattern = re.compile(rf"(?:{'|'.join(used)})(?:_many|_but)?")
+    for key in load_labels("en", templates).texts:
+        assert pattern.fullmatch(key), key
+
+
 def test_values_are_not_read_as_placeholders():
     assert Labels("x.yaml", {"a": "<{b}>"})("a", b="{c}") == "<{c}>"
 
@@ -211,10 +227,13 @@ def test_chapters_compile(request, tmp_path, kind, language):
     ("language", "said"),
     [
         ("en", {"tradeoff": "no other is at least as good in both and better in one",
-                "curve": "it is of {images} images, the curve of {norms}",
+                "curve": "begin to count. On the same images that RA could not be below the curve; "
+                         "it is of {images} images, the curve of {norms}",
                 "classes": "is framed, or all that are"}),
         ("es", {"tradeoff": "ninguna otra iguala o supera en ambas y supera en una",
-                "curve": "es de {images} imágenes, y la curva, de {norms}",
+                "curve": "casi todos justo de ese tamaño. En las mismas imágenes la PR no podría "
+                         "quedar por debajo de la curva; es de {images} imágenes, y la curva, de "
+                         "{norms}",
                 "classes": "está enmarcada, o todas las que lo son"}),
     ],
 )  # fmt: skip
@@ -222,6 +241,70 @@ def test_captions_tell_what_their_figure_shows(templates, language, said):
     texts = load_labels(language, templates).texts
     for figure, words in said.items():
         assert words in texts[f"figures.{figure}.caption"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_objectives_are_told_as_they_are_trained(templates, language):
+    """The margin of FAAL is that of the worst wrong class, and x' is what each defense ascends."""
+    text = load_labels(language, templates)("setting.symbols")
+    assert re.search(r"m_c [^;]* max f_j\(x.\) . f_y\(x.\)", text)
+    by = {"divergence": r"TRADES \w+ D-TRADES [^;]*KL\(f\(x\) . f\(x.\)\)",
+          "cross_entropy": r"AT, MART \w+ FAAL,?[ \w]* CE\(f\(x.\), y\)"}  # fmt: skip
+    for said in by.values():
+        assert re.search(said, text)
+    folder = Path(__file__).parents[2] / "src" / "tradeoff" / "defenses"
+    for name, ascended in (("trades", "divergence"), ("dtrades", "divergence"),
+                           ("at", "cross_entropy"), ("mart", "cross_entropy"),
+                           ("faal", "cross_entropy")):  # fmt: skip
+        assert f"adversarial = ascend_{ascended}(" in (folder / f"{name}.py").read_text("utf-8")
+
+
+def test_spanish_tests_are_not_called_proofs(templates):
+    texts = load_labels("es", templates).texts
+    for key, text in texts.items():
+        assert not re.search(r"\b[Pp]rob(ar|aron|ad[oa]s?)\b|\bse prueban?\b|\bprueba t\b", text), (
+            key
+        )
+    assert texts["sentences.untested"] == "La diferencia con {names} no se pudo contrastar."
+
+
+def test_what_others_proposed_is_cited_and_the_document_lists_it(complete_chapter):
+    chapter = complete_chapter["chapter.es.tex"].decode()
+    for said in (r"\item[TRADES~\cite{zhang2019theoretically}]", r"\item[D-TRADES]",
+                 r"FGSM~\cite{goodfellow2015explaining}", r"PGD y C\&W~\cite{madry2018towards}",
+                 r"FAB-T~\cite{croce2020minimally}", r"método de Holm~\cite{holm1979simple}",
+                 r"VGG16~\cite{simonyan2015very}"):  # fmt: skip
+        assert said in chapter
+    keys = set(re.findall(r"\\cite{([^}]*)}", chapter))
+    document = complete_chapter["standalone.es.tex"].decode()
+    assert set(re.findall(r"\\bibitem{([^}]*)}", document)) == keys
+    assert "Hongyang Zhang, Yaodong Yu, Jiantao Jiao, Eric P. Xing, Laurent El Ghaoui" in document
+
+
+def test_pages_list_what_was_published(complete_report):
+    text = Page(complete_report["report.en.html"].decode()).text
+    assert "FAAL: Yanghao Zhang, Tianle Zhang, Ronghui Mu, Xiaowei Huang, Wenjie Ruan. Towa" in text
+    assert (
+        "Holm's method: Sture Holm. A Simple Sequentially Rejective Multiple Test Procedur" in text
+    )
+
+
+def test_every_defense_attack_network_and_data_set_is_published_but_the_studys_own(templates):
+    of = frozenset().union(*(one.of for one in load_references(templates)))
+    package = Path(escape.__code__.co_filename).parents[1]
+    for kind, folder in (("defenses", "defenses"), ("attacks", "attacks"),
+                         ("architectures", "archs"), ("datasets", "datasets")):  # fmt: skip
+        names = {path.stem for path in (package / folder).glob("[!_]*.py")}
+        ours = {"standard", "dtrades", "apgd", "nearest", "local"}
+        assert {f"{kind}.{name}" for name in names - ours} <= of
+
+
+def test_an_entry_that_lacks_something_is_named(templates, tmp_path):
+    text = (templates / "references.bib").read_text("utf-8")
+    lines = text.replace("  year = {1979},\n", "")
+    (tmp_path / "references.bib").write_text(lines, "utf-8")
+    with pytest.raises(BadReferences, match=r"references\.bib: holm1979simple: has no year"):
+        load_references(tmp_path)
 
 
 def test_references_agree_in_number(complete_chapter):

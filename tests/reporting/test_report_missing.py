@@ -10,6 +10,7 @@ import pytest
 from made_up import made_up_study, made_up_tables, write_made_up
 from pages import Page
 
+from tradeoff.core.tables import MISSING_COLUMNS
 from tradeoff.evaluation import missing as evaluation
 from tradeoff.reporting import accuracy, cost, discussion, evidence, missing, sentences
 from tradeoff.reporting.chapter import build_chapter
@@ -18,7 +19,7 @@ from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.latex import breakable
 from tradeoff.reporting.pictures import pictures
 from tradeoff.reporting.report import build_report
-from tradeoff.reporting.results import MISSING_COLUMNS, read_results
+from tradeoff.reporting.results import read_results
 
 pytestmark = pytest.mark.xdist_group("reporting")
 
@@ -264,4 +265,3 @@ def test_what_stands_for_no_error_has_words_in_every_language(templates):
         texts = load_labels(language, templates).texts
         for sentence in (evaluation.DID_NOT_RUN, evaluation.DID_NOT_END, "no word of why"):
             assert f"missing.errors.{sentence.replace(' ', '_')}" in texts
-    assert MISSING_COLUMNS == evaluation.COLUMNS

@@ -23,7 +23,7 @@ from tradeoff.reporting.accuracy import (
     main_table,
     overfitting_table,
 )
-from tradeoff.reporting.estimates import Estimate, estimate, percent, rank
+from tradeoff.reporting.estimates import Estimate, Scale, estimate, percent, printed, rank
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
 from tradeoff.reporting.sentences import coverage, leaders
@@ -80,7 +80,7 @@ def test_the_main_table_says_what_ra_is(complete, english):
     assert "every attack of suite bounded and AutoAttack must fail" in caption
     assert "360 for RA, RD, ASR and the worst class" in caption
     assert "360 for NA and ECE; 50 for APN. Means over 3 seeds" in caption
-    assert "an upper bound of the least norm" in caption
+    assert "example that any attack of the suites minimal and bounded or AutoAttack" in caption
     assert f"norm {english('norms.linf')}" in caption
 
 
@@ -279,6 +279,8 @@ def test_estimates():
     assert estimate([float("nan")]) is None
     assert percent(-0.0001, ",") == "0,0"
     assert percent(-0.0123, ",") == "\N{MINUS SIGN}1,2"
+    assert printed(13 / 8, Scale(1, 2), ".") == "1.63"
+    assert printed(-13 / 8, Scale(1, 2), ".") == "\N{MINUS SIGN}1.63"
 
 
 def test_the_page_shows_the_table(complete, complete_report, english):

@@ -3,7 +3,7 @@
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal  # noqa: F401 (Literal: for `knobs`)
@@ -26,6 +26,17 @@ PACKAGE = Path(__file__).parents[1]
 
 class BadParams(Exception):
     """params.yaml cannot be used; the message names the key, the value and what is allowed."""
+
+
+def dotted(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Values by their place, such as train.epochs; a section without any is a value, {}, so that
+    it differs from no section."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        place = f"{before}{name}"
+        inner = isinstance(value, Mapping) and value
+        found |= dotted(value, f"{place}.") if inner else {place: value}
+    return found
 
 
 def _read_quotient(value: object) -> object:

@@ -19,12 +19,8 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import whole
+from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
 from tradeoff.core.threat import Threat
-
-COLUMNS = [
-    "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
-    "prediction", "confidence", "amplification",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,8 @@ def save_sheet(pixels: Array, path: Path) -> None:
 def example_table(
     labels: Tensor, shown: dict[tuple[str, str], Shown], factor: float
 ) -> pd.DataFrame:
-    """One row per model and image, COLUMNS; `row` is that of its perturbations on the sheet."""
+    """EXAMPLE_COLUMNS, one row per model and image; `row` is where on the sheet its perturbations
+    are."""
     rows: list[dict[str, Any]] = []
     for place, ((architecture, defense), one) in enumerate(shown.items()):
         clean, attacked = one.clean.max(1), one.attacked.max(1)
@@ -109,13 +106,13 @@ def example_table(
                     "amplification": factor,
                 }
             )
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=EXAMPLE_COLUMNS)
 
 
 def size_table(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
     """What a data set and its networks measure: (kind, name) such as ("images", "train")."""
     rows = [{"kind": kind, "name": name, "count": count} for (kind, name), count in counts.items()]
-    return pd.DataFrame(rows, columns=["kind", "name", "count"])
+    return pd.DataFrame(rows, columns=SIZE_COLUMNS)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -23,7 +23,9 @@ from tradeoff.attacks.suites.norms import (
     nearest,
     robust_accuracy,
 )
+from tradeoff.core.fields import dotted
 from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
+from tradeoff.core.tables import HEADLINE, PROPOSAL
 from tradeoff.evaluation.calibration import clean_calibration_error
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
 from tradeoff.evaluation.statistics import (
@@ -33,8 +35,6 @@ from tradeoff.evaluation.statistics import (
     t_test,
 )
 
-PROPOSAL = "dtrades"  # the defense that all others are compared with
-HEADLINE = ("NA", "RA")  # in which it is compared with them
 CURVE_POINTS = 41
 CONFUSION_IMAGES = 1000
 
@@ -74,7 +74,7 @@ def _ledger(cell: Cell, suite: str) -> Ledger:
     path = cell.ledger(suite)
     ledger = load_ledger(path, cell.key, suite)
     evaluation = cell.dataset.evaluation(suite)
-    wanted, found = _dotted(evaluation), _dotted({n: ledger.about.get(n) for n in evaluation})
+    wanted, found = dotted(evaluation), dotted({n: ledger.about.get(n) for n in evaluation})
     for name in wanted | found:
         if found.get(name) != wanted.get(name):
             raise BadLedger(
@@ -82,15 +82,6 @@ def _ledger(cell: Cell, suite: str) -> Ledger:
                 f"{wanted.get(name)}; delete it and run: dvc repro attack@{cell.key}-{suite}"
             )
     return ledger
-
-
-def _dotted(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Values by their place, such as threat.epsilon."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        place = f"{before}{name}"
-        found |= _dotted(value, f"{place}.") if isinstance(value, dict) else {place: value}
-    return found
 
 
 def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:

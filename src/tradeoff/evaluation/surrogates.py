@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tradeoff.core.study import Cell
+from tradeoff.core.tables import ENSEMBLE
 from tradeoff.evaluation.transfer import role
 
 
@@ -24,8 +25,8 @@ def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
 def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """The transfer table with the role of each pair and what source and target are.
 
-    Adds columns role, source_defense, source_architecture (both "ensemble" for one),
-    target_defense, target_architecture.
+    Adds columns role, source_defense (ENSEMBLE for one), source_architecture, target_defense,
+    target_architecture.
     """
     groups = {**{key: (key,) for key in cells}, **ensembles(cells)}
     rows = []
@@ -36,7 +37,7 @@ def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
         rows.append(
             {
                 "role": role(members, target),
-                "source_defense": single.defense if single else "ensemble",
+                "source_defense": single.defense if single else ENSEMBLE,
                 "source_architecture": members[0].architecture,
                 "target_defense": target.defense,
                 "target_architecture": target.architecture,

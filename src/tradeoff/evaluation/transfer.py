@@ -19,9 +19,8 @@ from tradeoff.attacks.pgd import Search, ascend, keyed_start
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.attempt import batched_logits, check_inputs, is_fooled
 from tradeoff.core.files import whole
+from tradeoff.core.tables import CONTROL
 from tradeoff.core.threat import Threat
-
-NATURAL = "standard"  # the defense that is none
 
 Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
 
@@ -50,11 +49,12 @@ class Transferred(NamedTuple):
 
 
 def role(sources: Sequence[Identity], target: Identity) -> Role:
-    """What the attacker knows who has these surrogates; all but "gray_box" are black boxes.
+    """What the attacker knows who has these surrogates.
 
     gray_box: same architecture and defense, other seed. natural_source: a naturally trained
     surrogate against a defense, of whatever architecture. other_architecture: of the same or of
-    another defense. other_defense: on the same architecture. ensemble: several surrogates.
+    another defense. other_defense: on the same architecture. ensemble: several surrogates, a gray
+    box too where one of them is of the target's architecture and defense. The rest are black boxes.
 
     Raises:
         ValueError: there is no surrogate, or the target is one.
@@ -67,7 +67,7 @@ def role(sources: Sequence[Identity], target: Identity) -> Role:
     architecture, defense, _ = identities[0]
     if (architecture, defense) == (target.architecture, target.defense):
         return "gray_box"
-    if defense == NATURAL != target.defense:
+    if defense == CONTROL != target.defense:
         return "natural_source"
     return "other_architecture" if architecture != target.architecture else "other_defense"
 

@@ -1,10 +1,11 @@
 """The proposal's knobs as an ablation: the outcome of a sweep of alpha and beta."""
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import HEADLINE, PROPOSAL
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import valued
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 from tradeoff.reporting.tables import (
     Block,
     Column,
@@ -15,8 +16,6 @@ from tradeoff.reporting.tables import (
     Table,
     nth_letter,
 )
-
-METRICS = ("NA", "RA")
 
 
 def swept(results: Results, architecture: str, metric: str) -> dict[tuple[float, float], Estimate]:
@@ -36,7 +35,7 @@ def sweep_table(study: Study, results: Results, labels: Labels) -> Table | None:
         return None
     names = [name for name in study.axes.architectures
              if name in set(results.sweep["architecture"])]  # fmt: skip
-    found = {(name, metric): swept(results, name, metric) for name in names for metric in METRICS}
+    found = {(name, metric): swept(results, name, metric) for name in names for metric in HEADLINE}
     knobs = sorted({pair for values in found.values() for pair in values})
     columns = {}
     for place, values in found.items():
@@ -64,7 +63,7 @@ def sweep_table(study: Study, results: Results, labels: Labels) -> Table | None:
         rows.append(Row(header, numbers, letter))
     groups = tuple(
         Group(labels.name("architectures", name),
-              tuple(Column(labels(f"metrics.{metric}"), spread=True) for metric in METRICS))
+              tuple(Column(labels(f"metrics.{metric}"), spread=True) for metric in HEADLINE))
         for name in names
     )  # fmt: skip
     caption = labels("tables.sweep", proposal=labels.name("defenses", PROPOSAL), seeds=seeds)

@@ -54,7 +54,8 @@ def main_table(study: Study, results: Results, labels: Labels) -> Table:
     )
     seeds = seed_remarks(study, results, labels)
     flags = evidence.flag_remarks(study, results, labels)
-    remarks = {place: [*seeds.get(place, []), *flags.get(place, [])] for place in seeds | flags}
+    places = [*seeds, *flags]
+    remarks = {place: [*seeds.get(place, ()), *flags.get(place, ())] for place in places}
     return defense_table("main", caption, [("", measures)], remarks, study, results, labels)
 
 

@@ -16,7 +16,7 @@ from tradeoff.reporting.style import INK, looks
 from tradeoff.reporting.tables import cells_id
 from tradeoff.reporting.vector import colour_variable
 
-METRICS = ("NA", "RA", "RD", "ASR", "RA_worst_class", "ECE")
+NUMBERS = ("NA", "RA", "RD", "ASR", "RA_worst_class", "ECE")  # of a cell
 WIDTH, HEIGHT = 220, 80  # of a training curve
 
 
@@ -57,7 +57,7 @@ def coverage_grid(study: Study, results: Results, labels: Labels) -> list[GridRo
     rows = []
     for architecture in study.axes.architectures:
         for defense in study.axes.defenses:
-            own = _cells(results, defense, architecture)
+            own = results.cells_of(defense, architecture)
             rows.append(GridRow(_title(defense, architecture, labels),
                                 cells_id(architecture, defense, study),
                                 [cell.key not in absent for cell in own]))  # fmt: skip
@@ -72,7 +72,7 @@ def cell_groups(study: Study, results: Results, labels: Labels) -> list[CellGrou
             _title(defense, architecture, labels),
             knob_text(study.knobs[defense].model_dump(), labels) or labels("none"),
             [_detail(cell, study, results, labels)
-             for cell in _cells(results, defense, architecture)],
+             for cell in results.cells_of(defense, architecture)],
         )
         for architecture in study.axes.architectures
         for defense in study.axes.defenses
@@ -83,16 +83,11 @@ def _title(defense: str, architecture: str, labels: Labels) -> str:
     return f"{labels.name('architectures', architecture)}, {labels.name('defenses', defense)}"
 
 
-def _cells(results: Results, defense: str, architecture: str) -> list[Cell]:
-    return [cell for cell in results.expected
-            if cell.defense == defense and cell.architecture == architecture]  # fmt: skip
-
-
 def _detail(cell: Cell, study: Study, results: Results, labels: Labels) -> Detail:
     rows = results.group(cell.defense, cell.architecture)
     rows = rows[rows["seed"] == cell.seed]
     numbers = []
-    for metric in METRICS if len(rows) else ():
+    for metric in NUMBERS if len(rows) else ():
         numbers.append((labels(f"metrics.{metric}"), labels.percent(float(rows.iloc[0][metric]))))
     return Detail(
         cell.key,

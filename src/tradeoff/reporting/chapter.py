@@ -1,16 +1,26 @@
 """The chapter of a thesis, of all data sets that are evaluated, as a part of a LaTeX document."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import PROPOSAL
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
 from tradeoff.reporting.panels import drawing
 from tradeoff.reporting.pictures import Picture
+from tradeoff.reporting.references import (
+    Cited,
+    Reference,
+    cited,
+    load_references,
+    material,
+    measures,
+)
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
 from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
@@ -40,8 +50,15 @@ def build_chapter(
                 with drawing():
                     files[str(figure_path(dataset, picture.key, language))] = to_pdf(figure)
         parts.append(part)
+    references = load_references(templates)
+    everything = list(evaluated.values())
     values = {
         "t": labels,
+        "cite": partial(cite, references),
+        "sources": {
+            "material": sources(cited(material(study, everything, labels), references), labels),
+            "measures": sources(cited(measures(everything, labels), references), labels),
+        },
         "tex": TeX,
         "see": partial(see, labels),
         "figure_path": lambda dataset, key: figure_path(dataset, key, language),
@@ -52,7 +69,7 @@ def build_chapter(
     }
     chapter = f"chapter.{language}.tex"
     files[chapter] = render_latex("chapter.tex.j2", templates, values).encode()
-    wrapper = standalone(chapter, LANGUAGES[language][1])
+    wrapper = standalone(chapter, LANGUAGES[language][1], bibliography(files[chapter], references))
     files[f"standalone.{language}.tex"] = wrapper.encode()
     return files
 
@@ -74,6 +91,32 @@ def see(labels: Labels, dataset: str, table: str, pictures: Sequence[Picture] = 
     return TeX(f"{escape(verb)} {labels.enumerate(items)}.")
 
 
+def cite(references: Sequence[Reference], subject: str) -> TeX:
+    """The citation behind what is known as "defenses.at" or the like; empty without one."""
+    keys = [one.key for one in references if subject in one.of]
+    return TeX(f"~\\cite{{{','.join(keys)}}}") if keys else TeX("")
+
+
+def sources(found: Sequence[Cited], labels: Labels) -> TeX:
+    """A sentence that says where things were published; empty of none."""
+    items = [
+        f"{escape(labels.enumerate(one.names))}~\\cite{{{one.reference.key}}}" for one in found
+    ]
+    return TeX(f"{escape(labels('chapter.sources'))} {'; '.join(items)}." if items else "")
+
+
+def bibliography(chapter: bytes, references: Sequence[Reference]) -> TeX:
+    """The entries that a chapter cites, for a document without BibTeX; empty without any."""
+    keys = {key for keys in re.findall(r"\\cite{([^}]*)}", chapter.decode())
+            for key in keys.split(",")}  # fmt: skip
+    entries = [f"\\bibitem{{{one.key}}} {escape(one.text)}" for one in references
+               if one.key in keys]  # fmt: skip
+    if not entries:
+        return TeX("")
+    lines = [r"\begin{thebibliography}{99}", r"\raggedright", *entries, r"\end{thebibliography}"]
+    return TeX("\n".join(lines))
+
+
 def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> dict[str, Any]:
     names = [labels.name("datasets", name) for name in evaluated]
     missing = [labels.name("datasets", name) for name in study.axes.datasets
@@ -90,6 +133,7 @@ def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels
             level=labels.number(100 * statistics.level),
             alpha=labels.number(100 * statistics.alpha),
             power=labels.number(100 * statistics.power),
+            proposal=labels.name("defenses", PROPOSAL),
         ),
         "absent": labels("limits.datasets", missing=labels.enumerate(missing)) if missing else "",
     }

@@ -3,28 +3,29 @@
 import pandas as pd
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import PROPOSAL
 from tradeoff.reporting.estimates import Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks, seed_sentence
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import device_name, trained_on
 from tradeoff.reporting.tables import Measure, Table, defense_table
 
-COSTS = ("seconds", "passes", "memory")
-SCALES = {"seconds": Scale(1, 1), "passes": Scale(1, 1), "memory": Scale(1, 0)}
+# Passes first: they alone do not depend on what else the machine did.
+SCALES = {"passes": Scale(1, 1), "seconds": Scale(1, 1), "memory": Scale(1, 0)}
+DRAWN = ("passes", "seconds")
 
 
 def cost(kind: str, defense: str, architecture: str, results: Results) -> list[float]:
-    """One number per seed: the mean of its epochs. Passes are those of a training image, forward
-    and backward together, validation excluded. Empty where the histories do not have it."""
+    """One number per seed: the mean of its epochs, of seconds the median, because a first epoch may
+    hold compilation. Passes are those of a training image, forward and backward together,
+    validation excluded. Empty where the histories do not have it."""
     found = []
-    for cell in results.expected:
-        if (cell.defense, cell.architecture) != (defense, architecture):
-            continue
+    for cell in results.cells_of(defense, architecture):
         history = results.histories.get(cell.key)
         values = None if history is None else _of(kind, history, results)
         if values is not None and values.notna().any():
-            found.append(float(values.mean()))
+            found.append(float(values.median() if kind == "seconds" else values.mean()))
     return found
 
 
@@ -55,7 +56,7 @@ def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
 
         return Measure(labels(f"cost.columns.{kind}"), of, None, scale=SCALES[kind])
 
-    kinds = [kind for kind in COSTS if cost_is_known(kind, study, results)]
+    kinds = [kind for kind in SCALES if cost_is_known(kind, study, results)]
     if not kinds:
         return None
     devices = [device_name(device, labels) for device in trained_on("device", results)]
@@ -68,13 +69,14 @@ def cost_table(study: Study, results: Results, labels: Labels) -> Table | None:
 
 
 def cost_sentences(study: Study, results: Results, labels: Labels) -> list[str]:
-    """For each architecture how many times as long an epoch of the proposal takes as others'."""
+    """For each architecture how many times as many passes an epoch of the proposal takes as others'
+    do, then how many times as long."""
     if PROPOSAL not in study.axes.defenses:
         return []
     text = []
     for architecture in study.axes.architectures:
         parts = []
-        for kind in ("seconds", "passes"):
+        for kind in DRAWN:
             mine = estimate(cost(kind, PROPOSAL, architecture, results))
             ratios = []
             for other in study.axes.defenses:

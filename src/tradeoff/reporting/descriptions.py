@@ -1,12 +1,11 @@
 """The figures for those who do not see them: what each shows, in words and numbers."""
 
-import numpy as np
-
 from tradeoff.core.study import Cell, Study
-from tradeoff.reporting.cost import cost
-from tradeoff.reporting.estimates import estimate
+from tradeoff.core.tables import ENSEMBLE, PROPOSAL
+from tradeoff.reporting.cost import DRAWN, SCALES, cost
+from tradeoff.reporting.estimates import WEIGHT, estimate
 from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.results import ENSEMBLE, PROPOSAL, Results
+from tradeoff.reporting.results import Results, worst
 
 
 def tradeoff(study: Study, results: Results, labels: Labels) -> str:
@@ -42,7 +41,7 @@ def training(architecture: str, study: Study, results: Results, labels: Labels) 
     """For each defense the selected epochs of its seeds."""
     parts = []
     for defense in study.axes.defenses:
-        chosen = [str(epoch) for cell in _of(results, defense, architecture)
+        chosen = [str(epoch) for cell in results.cells_of(defense, architecture)
                   for epoch in selected_epochs(results, cell)]  # fmt: skip
         parts.append(f"{labels.name('defenses', defense)}: "
                      + (labels.enumerate(chosen) or labels("words.nothing")))  # fmt: skip
@@ -58,10 +57,10 @@ def classes(study: Study, results: Results, labels: Labels) -> str:
         for defense in study.axes.defenses:
             accuracies = results.class_accuracies(defense, architecture)
             if len(accuracies):
-                worst = accuracies[np.isclose(accuracies, accuracies.min())].index.map(str)
+                least = accuracies[worst(accuracies)].index.map(str)
                 values.append(labels("figures.classes.alt_value",
                                      defense=labels.name("defenses", defense),
-                                     worst=labels.enumerate(list(worst)),
+                                     worst=labels.enumerate(list(least)),
                                      ra=labels.percent(float(accuracies.min()))))  # fmt: skip
         parts.append(labels("figures.classes.alt_part",
                             architecture=labels.name("architectures", architecture),
@@ -73,7 +72,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> str
     """lambda's mean in the first and in the last epoch, by architecture."""
     parts = []
     for architecture in study.axes.architectures:
-        curves = [history["lambda_mean"].dropna() for cell in _of(results, defense, architecture)
+        cells = results.cells_of(defense, architecture)
+        curves = [history["lambda_mean"].dropna() for cell in cells
                   if (history := results.histories.get(cell.key)) is not None
                   and "lambda_mean" in history]  # fmt: skip
         first = estimate(float(curve.iloc[0]) for curve in curves if len(curve))
@@ -81,8 +81,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> str
         name = labels.name("architectures", architecture)
         if first and last:
             parts.append(labels("figures.lambda.alt_part", architecture=name,
-                                first=labels.number(first.mean),
-                                last=labels.number(last.mean)))  # fmt: skip
+                                first=labels.printed(first.mean, WEIGHT),
+                                last=labels.printed(last.mean, WEIGHT)))  # fmt: skip
         else:
             parts.append(f"{name}: {labels('words.nothing')}.")
     alt = labels("figures.lambda.alt", defense=labels.name("defenses", defense))
@@ -137,17 +137,22 @@ def examples(architecture: str, study: Study, results: Results, labels: Labels) 
 
 
 def costs(study: Study, results: Results, labels: Labels) -> str:
-    """Every mean of seconds per epoch."""
-    values = []
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            seconds = estimate(cost("seconds", defense, architecture, results))
-            if seconds:
-                values.append(labels("figure_alt.cost_value",
-                                     architecture=labels.name("architectures", architecture),
-                                     defense=labels.name("defenses", defense),
-                                     seconds=labels.number(round(seconds.mean, 2))))  # fmt: skip
-    return labels("figure_alt.cost", values="; ".join(values) or labels("words.nothing"))
+    """Every mean of passes and seconds per epoch."""
+    parts = []
+    for kind in DRAWN:
+        values = []
+        for architecture in study.axes.architectures:
+            for defense in study.axes.defenses:
+                one = estimate(cost(kind, defense, architecture, results))
+                if one:
+                    values.append(labels("figure_alt.cost_value",
+                                         architecture=labels.name("architectures", architecture),
+                                         defense=labels.name("defenses", defense),
+                                         cost=labels.printed(one.mean, SCALES[kind])))  # fmt: skip
+        if values:
+            parts.append(labels("figure_alt.cost_part", axis=labels(f"cost.axes.{kind}"),
+                                values="; ".join(values)))  # fmt: skip
+    return " ".join([labels("figure_alt.cost"), *parts])
 
 
 def sweep(labels: Labels) -> str:
@@ -186,8 +191,3 @@ def selected_epochs(results: Results, cell: Cell) -> list[int]:
     if history is None:
         return []
     return [int(epoch) for epoch in history.loc[history["selected"] == 1, "epoch"]]
-
-
-def _of(results: Results, defense: str, architecture: str) -> list[Cell]:
-    return [cell for cell in results.expected
-            if cell.defense == defense and cell.architecture == architecture]  # fmt: skip

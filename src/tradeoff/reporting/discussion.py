@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Study
-from tradeoff.reporting.estimates import estimate
+from tradeoff.core.tables import CONTROL, PROPOSAL
+from tradeoff.reporting.estimates import WEIGHT, estimate
 from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.figures import class_columns, histories_of
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_sentence, valued
-from tradeoff.reporting.results import CONTROL, PROPOSAL, Results
+from tradeoff.reporting.results import Results, worst
 from tradeoff.reporting.setting import radius
 
 
@@ -62,7 +63,7 @@ def worst_classes(architecture: str, study: Study, results: Results) -> tuple[Co
             continue
         rows = results.seed_class_accuracies(defense, architecture).dropna(how="all")
         models += len(rows)
-        least = rows.eq(rows.min(axis=1), axis=0)
+        least = rows.apply(worst, axis=1)
         counts.update({int(str(index)): int(count) for index, count in least.sum().items()})
     return counts, models
 
@@ -82,8 +83,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> lis
         if not histories or last.get("lambda_mean", 0) <= 0:
             continue
         said = labels("lambda.of", architecture=labels.name("architectures", architecture),
-                      first=labels.number(round(first["lambda_mean"], 2)),
-                      last=labels.number(round(last["lambda_mean"], 2)))  # fmt: skip
+                      first=labels.printed(first["lambda_mean"], WEIGHT),
+                      last=labels.printed(last["lambda_mean"], WEIGHT))  # fmt: skip
         if "entropy_mean" in last and "alpha" in knobs:
             share = knobs["alpha"] * last["entropy_mean"] / last["lambda_mean"]
             said += " " + labels("lambda.share", share=labels.percent(share))
@@ -92,8 +93,8 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> lis
             by_class = last[classes]
             ends = [str(name).rpartition("_")[2] for name in (by_class.idxmax(), by_class.idxmin())]
             said += " " + labels("lambda.classes", most=ends[0], least=ends[1],
-                                 high=labels.number(round(float(by_class.max()), 2)),
-                                 low=labels.number(round(float(by_class.min()), 2)))  # fmt: skip
+                                 high=labels.printed(by_class.max(), WEIGHT),
+                                 low=labels.printed(by_class.min(), WEIGHT))  # fmt: skip
         text.append(said)
     fewer = seed_sentence("histories", study, results, labels, [defense])
     return [*text, fewer] if text and fewer else text

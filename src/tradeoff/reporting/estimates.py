@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, stdev
 
 
@@ -26,6 +26,7 @@ class Scale:
 
 
 PERCENT = Scale(100, 1)
+WEIGHT = Scale(1, 2)  # lambda
 
 
 def estimate(values: Iterable[float], left_out: float = 0.0) -> Estimate | None:
@@ -94,4 +95,7 @@ def _tie(
 
 
 def _rounded(value: float, scale: Scale) -> Decimal:
-    return Decimal(f"{scale.factor * value:.{scale.decimals}f}") + 0  # + 0 turns -0.0 into 0.0
+    """A half is rounded away from 0, as a reader does who divides 13 by 8."""
+    digits = Decimal(1).scaleb(-scale.decimals)
+    exact = Decimal(scale.factor * value)
+    return exact.quantize(digits, ROUND_HALF_UP) + 0  # + 0 turns -0.0 into 0.0

@@ -6,10 +6,11 @@ from math import isnan
 import pandas as pd
 
 from tradeoff.core.study import Study
+from tradeoff.core.tables import CONTROL, HEADLINE, PROPOSAL
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import seed_remarks
-from tradeoff.reporting.results import PROPOSAL, ROLES, Results
+from tradeoff.reporting.results import ROLES, Results
 from tradeoff.reporting.tables import (
     Block,
     Column,
@@ -17,6 +18,7 @@ from tradeoff.reporting.tables import (
     Measure,
     Note,
     Number,
+    Remarks,
     Row,
     Table,
     defense_table,
@@ -28,7 +30,6 @@ NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
 # FOSC is in nats and a cosine has no unit; all other flags' numbers are rates.
 FLAG_SCALES = {"fosc": Scale(1, 2), "gradient_cosine": Scale(1, 2)}
 LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
-METRICS = ("NA", "RA")
 
 
 def average_norm(norm: str, results: Results, labels: Labels, named: bool = False) -> Measure:
@@ -99,8 +100,8 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
         for other in study.axes.defenses:
             if other == PROPOSAL:
                 continue
-            numbers = tuple(n for metric in METRICS for n in entries(architecture, other, metric))
-            one = results.difference(architecture, other, METRICS[0])
+            numbers = tuple(n for metric in HEADLINE for n in entries(architecture, other, metric))
+            one = results.difference(architecture, other, HEADLINE[0])
             letter = ""
             if one is not None and one.seeds < len(study.axes.seeds):
                 letter = nth_letter(len(notes))
@@ -120,7 +121,7 @@ def difference_table(study: Study, results: Results, labels: Labels) -> Table | 
         power=labels.number(100 * study.statistics.power),
         alpha=labels.number(100 * study.statistics.alpha),
     )
-    groups = tuple(Group(labels(f"metrics.{metric}"), columns) for metric in METRICS)
+    groups = tuple(Group(labels(f"metrics.{metric}"), columns) for metric in HEADLINE)
     corner = labels("words.less", proposal=labels.name("defenses", PROPOSAL))
     return Table("differences", caption, corner, groups, tuple(blocks), tuple(notes))
 
@@ -137,7 +138,8 @@ def transfer_table(study: Study, results: Results, labels: Labels) -> Table | No
 
     measures = [Measure(labels(f"roles.{role}"), of(role), None) for role in roles]
     counts = sorted({int(count) for count in results.transfer["images"]})
-    caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]))
+    caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]),
+                     control=labels.name("defenses", CONTROL))  # fmt: skip
     remarks = seed_remarks(study, results, labels, "transfer")
     return defense_table("transfer", caption, [("", measures)], remarks, study, results, labels)
 
@@ -219,9 +221,7 @@ def raised_flags(defense: str, architecture: str, results: Results) -> dict[str,
     return found
 
 
-def flag_remarks(
-    study: Study, results: Results, labels: Labels
-) -> dict[tuple[str, str], list[str]]:
+def flag_remarks(study: Study, results: Results, labels: Labels) -> Remarks:
     """For each (defense, architecture) of which a seed raises a flag: which, and how many."""
     remarks = {}
     for architecture in study.axes.architectures:

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tradeoff.core.study import Cell, Study
+from tradeoff.core.study import Study
+from tradeoff.core.tables import CONTROL
 from tradeoff.reporting.descriptions import pareto_front, source_name
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.panels import PANEL_WIDTH, legend, number_axes, panel_grid, say_nothing
-from tradeoff.reporting.results import CONTROL, Results
+from tradeoff.reporting.results import Results, worst
 from tradeoff.reporting.style import INK, PAPER, Look, looks
 
 CLASSES_MAP = LinearSegmentedColormap.from_list("classes", ["#f4e3c3", "#9fc3d6", "#24557a"])
@@ -297,10 +298,10 @@ def _class_field(
         if np.isnan(values).all():
             panel.text(-0.4, row, labels("figures.no_data"), va="center", style="italic")
             continue
-        worst = np.isclose(values, np.nanmin(values))
+        framed = worst(table.iloc[row]).to_numpy()
         for column, value in enumerate(values):
             if not np.isnan(value):
-                _box(panel, column, row, value, bool(worst[column]), labels)
+                _box(panel, column, row, value, bool(framed[column]), labels)
 
 
 def _box(panel: Axes, column: int, row: int, value: float, framed: bool, labels: Labels) -> None:
@@ -317,10 +318,7 @@ def _box(panel: Axes, column: int, row: int, value: float, framed: bool, labels:
 
 
 def histories_of(results: Results, defense: str, architecture: str) -> list[pd.DataFrame]:
-    def belongs(cell: Cell) -> bool:
-        return cell.defense == defense and cell.architecture == architecture
-
-    found = (results.histories.get(cell.key) for cell in results.expected if belongs(cell))
+    found = (results.histories.get(cell.key) for cell in results.cells_of(defense, architecture))
     return [history for history in found if history is not None]
 
 

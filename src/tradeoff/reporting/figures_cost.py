@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tradeoff.core.study import Study
-from tradeoff.reporting.cost import COSTS, cost, cost_is_known
+from tradeoff.reporting.cost import DRAWN, cost, cost_is_known
 from tradeoff.reporting.estimates import estimate, write
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.panels import PANEL_WIDTH, legend, number_axes, say_nothing
@@ -14,9 +14,9 @@ from tradeoff.reporting.style import INK, PAPER, SPARE, looks
 
 
 def costs(study: Study, results: Results, labels: Labels) -> Figure:
-    """RA against seconds and against network passes per epoch, a row for each architecture."""
+    """RA against network passes and against seconds per epoch, a row for each architecture."""
     styles, architectures = looks(study.axes.defenses), study.axes.architectures
-    kinds = [kind for kind in COSTS if kind != "memory" and cost_is_known(kind, study, results)]
+    kinds = [kind for kind in DRAWN if cost_is_known(kind, study, results)]
     figure = Figure(figsize=(PANEL_WIDTH * 2, 2.2 * len(architectures) + 0.5), layout="constrained")
     panels = figure.subplots(len(architectures), len(kinds), squeeze=False, sharex="col",
                              sharey="row")  # fmt: skip

@@ -182,8 +182,8 @@ def with_subscripts(text: str) -> TeX:
     return TeX("".join([*parts, escape(text[end:])]))
 
 
-def standalone(chapter: str, babel: str) -> str:
-    """A document around a chapter that pdflatex compiles as it is."""
+def standalone(chapter: str, babel: str, bibliography: TeX) -> str:
+    """A document around a chapter that pdflatex compiles as it is, with what the chapter cites."""
     return rf"""\documentclass[11pt,a4paper]{{report}}
 \usepackage[T1]{{fontenc}}
 \usepackage[utf8]{{inputenc}}
@@ -209,5 +209,6 @@ def standalone(chapter: str, babel: str) -> str:
 \raggedbottom
 \begin{{document}}
 \input{{{chapter}}}
+{bibliography}
 \end{{document}}
 """

@@ -9,12 +9,10 @@ from tradeoff.core.study import Cell, Study
 from tradeoff.reporting.estimates import Estimate
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
+from tradeoff.reporting.tables import Remarks
 
 Kind = Literal["cells", "norms", "curve", "transfer", "histories"]
 """What means are of: a table of Results, of transfer the attacked models."""
-
-Remarks = dict[tuple[str, str], list[str]]
-"""Texts of notes on a (defense, architecture)."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,7 @@ def seeds_there(kind: Kind, defense: str, architecture: str, results: Results) -
             cell.key for cell in [*results.missing_cells, *results.lacking(getattr(results, kind))]
         }
         there = {cell.key for cell in results.expected} - absent
-    return [cell.seed for cell in results.expected
-            if (cell.defense, cell.architecture) == (defense, architecture)
-            and cell.key in there]  # fmt: skip
+    return [cell.seed for cell in results.cells_of(defense, architecture) if cell.key in there]
 
 
 def seed_remarks(study: Study, results: Results, labels: Labels, kind: Kind = "cells") -> Remarks:

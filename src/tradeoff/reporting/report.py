@@ -11,6 +11,7 @@ from tradeoff.reporting.cells import cell_groups, coverage_grid
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, load_labels
+from tradeoff.reporting.references import cited, defenses, load_references, material, measures
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses
 from tradeoff.reporting.vector import colour_rules
@@ -19,7 +20,7 @@ from tradeoff.reporting.vector import colour_rules
 SECTIONS = (
     "setting", "defenses", "coverage", "results", "differences", "attacks", "classes", "norms",
     "examples", "transfer", "masking", "training", "lambda", "cost", "ablation", "limits",
-    "software", "cells",
+    "software", "references", "cells",
 )  # fmt: skip
 OPTIONAL = {"examples": "examples", "lambda": "lambda", "ablation": "sweep"}
 
@@ -42,6 +43,7 @@ def build_report(
     files = {}
     light, dark = colour_rules()
     languages = list(languages)
+    references = load_references(templates)
     for language in languages:
         labels = load_labels(language, templates)
         found = contents(study, dataset, results, labels)
@@ -53,6 +55,14 @@ def build_report(
             "seeds": study.axes.seeds,
             "sections": [name for name in SECTIONS if shown(name, found)],
             "grid": coverage_grid(study, results, labels),
+            "references": cited(
+                [
+                    *material(study, [results], labels),
+                    *defenses(study, labels),
+                    *measures([results], labels),
+                ],
+                references,
+            ),
             "groups": cell_groups(study, results, labels),
             "light": Markup(light),
             "dark": Markup(dark),

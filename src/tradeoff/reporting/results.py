@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Cell, Dataset, Study
+from tradeoff.core.tables import ENSEMBLE, EXAMPLE_COLUMNS, MISSING_COLUMNS, SIZE_COLUMNS
 
-PROPOSAL = "dtrades"  # the defense that all others are compared with
-CONTROL = "standard"  # trained without any defense
-ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
 ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
 
 KEY = ["defense", "architecture", "seed"]
@@ -28,12 +26,6 @@ DIFFERENCE_COLUMNS = [
 ]  # fmt: skip
 MASKING_COLUMNS = [*KEY, "flag", "number", "threshold", "raised", "suggests"]
 DETECTABLE_COLUMNS = ["architecture", "metric", "one", "other", "detectable", "resolved"]
-EXAMPLE_COLUMNS = [
-    "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
-    "prediction", "confidence", "amplification",
-]  # fmt: skip
-SIZE_COLUMNS = ["kind", "name", "count"]
-MISSING_COLUMNS = ["cell", "stage", "error"]
 PROVENANCE_COLUMNS = ["cell", "stage"]  # and what is known of python, torch, device, ...
 SWEEP_COLUMNS = ["alpha", "beta", "architecture", "seed", "NA", "RA"]
 TRANSFER_COLUMNS = [
@@ -145,6 +137,11 @@ class Results:
         absent = {_key(cell) for cell in self.missing_cells}
         return [cell for cell in self.expected if _key(cell) not in keys | absent]
 
+    def cells_of(self, defense: str, architecture: str) -> list[Cell]:
+        """The expected cells of one defense on one architecture, in the order of their seeds."""
+        return [cell for cell in self.expected
+                if (cell.defense, cell.architecture) == (defense, architecture)]  # fmt: skip
+
     def group(self, defense: str, architecture: str) -> pd.DataFrame:
         """The rows of `cells` of one defense on one architecture, one for each evaluated seed."""
         return _select(self.cells, defense=defense, architecture=architecture)
@@ -233,6 +230,12 @@ class Results:
         pairs = self.transfer.groupby(["source_defense", "target_defense"])["fooled"].mean()
         sources = [*defenses, *([ENSEMBLE] if ENSEMBLE in pairs.index else [])]
         return pairs.unstack().reindex(index=sources, columns=defenses).astype(float)
+
+
+def worst(accuracies: pd.Series) -> pd.Series:
+    """Which of the classes no other is below, bool, by class as `accuracies`: several where they
+    are equal but for rounding, never one without an accuracy (NaN)."""
+    return pd.Series(np.isclose(accuracies, accuracies.min()), accuracies.index)
 
 
 def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:

@@ -1,11 +1,12 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
 from tradeoff.core.study import Cell, Study
+from tradeoff.core.tables import HEADLINE, PROPOSAL
 from tradeoff.reporting.estimates import Estimate, estimate
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.missing import of_seeds, valued
-from tradeoff.reporting.results import PROPOSAL, Results
+from tradeoff.reporting.results import Results
 
 
 def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
@@ -13,13 +14,14 @@ def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
     return [
         _leader(architecture, metric, study, results, labels)
         for architecture in study.axes.architectures
-        for metric in ("NA", "RA")
+        for metric in HEADLINE
     ]
 
 
 def rule(study: Study, labels: Labels) -> str:
     """When a difference counts as resolved."""
-    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha))
+    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha),
+                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
 
 
 def _leader(architecture: str, metric: str, study: Study, results: Results, labels: Labels) -> str:
@@ -86,7 +88,7 @@ def differences(study: Study, results: Results, labels: Labels) -> list[str]:
     return [
         _compared(architecture, metric, study, results, labels)
         for architecture in study.axes.architectures
-        for metric in ("NA", "RA")
+        for metric in HEADLINE
     ]
 
 
@@ -114,8 +116,9 @@ def _compared(
     proposal = labels.name("defenses", PROPOSAL)
     for side, names in sides.items():
         if names:
-            section = "sentences" if side in ("open", "untested") else "differences"
-            key = f"{section}.{side}" + ("_many" if len(names) > 1 else "")
+            shared = side in ("open", "untested")
+            key = f"sentences.{side}" if shared else f"differences.{side}"
+            key += "_many" if len(names) > 1 else ""
             text.append(labels(key, proposal=proposal, names=labels.enumerate(names)))
     if not any(sides.values()):
         text.append(labels("differences.alone", proposal=proposal))

@@ -42,6 +42,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Defense:
+    id: str
     name: str
     equation: Equation | None
     knobs: str
@@ -60,14 +61,23 @@ def describe_setting(
         Item(labels("setting.seeds"), seeds),
     ]
     items += [_suite(suite, results, labels) for suite in dataset.suites.values()]
-    transfer, statistics = study.transfer.model_dump(), study.statistics.model_dump()
+    transfer, statistics = study.transfer.model_dump(), study.statistics
     del transfer["batch_size"]  # decides no result
     images = _of_the_test(transfer.pop("images"), results)
     text = labels("setting.transfer_images", images=images, knobs=knob_text(transfer, labels))
     return [
         *items,
         Item(labels("headings.transfer"), text),
-        Item(labels("setting.statistics"), f"{knob_text(statistics, labels)}."),
+        Item(
+            labels("setting.statistics"),
+            # In words: alpha is also a knob of the proposal.
+            labels(
+                "setting.statistics_text",
+                level=labels.number(100 * statistics.level),
+                alpha=labels.number(100 * statistics.alpha),
+                power=labels.number(100 * statistics.power),
+            ),
+        ),
     ]
 
 
@@ -75,6 +85,7 @@ def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
     """Each defense with its objective, if this package knows it, and its knobs."""
     return [
         Defense(
+            name,
             labels.name("defenses", name),
             EQUATIONS.get(name),
             knob_text(study.knobs[name].model_dump(), labels) or labels("none"),

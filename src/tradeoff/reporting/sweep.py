@@ -20,8 +20,10 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tradeoff.core.fields import dotted
 from tradeoff.core.files import whole
-from tradeoff.reporting.results import PROPOSAL, SWEEP_COLUMNS
+from tradeoff.core.tables import PROPOSAL
+from tradeoff.reporting.results import SWEEP_COLUMNS
 
 PARAMS = "params.yaml"
 KNOBS = ("alpha", "beta")
@@ -114,23 +116,13 @@ def other_changes(experiment: Experiment, own: Experiment) -> list[str]:
     Raises:
         BadSweep: the params.yaml of one of them is not readable.
     """
-    mine, theirs = (_dotted(_params(one)) for one in (own, experiment))
+    mine, theirs = (dotted(_params(one) or {}) for one in (own, experiment))
     return [
         name for name in dict.fromkeys([*mine, *theirs])
         if name.split(".")[0] not in WITHOUT_EFFECT
         and name not in [f"{PROPOSAL}.{knob}" for knob in KNOBS]
         and (name in mine, mine.get(name)) != (name in theirs, theirs.get(name))
     ]  # fmt: skip
-
-
-def _dotted(settings: Any, before: str = "") -> dict[str, Any]:
-    """Values by their place, such as train.epochs."""
-    found: dict[str, Any] = {}
-    for name, value in (settings or {}).items():
-        inner = isinstance(value, dict) and value
-        place = f"{before}{name}"
-        found |= _dotted(value, f"{place}.") if inner else {place: value}
-    return found
 
 
 def collect(dataset: str, folder: Path | None) -> pd.DataFrame:

@@ -1,0 +1,13 @@
+"""What the tables of results are called in: names that evaluation writes and reporting reads."""
+
+PROPOSAL = "dtrades"  # the defense that all others are compared with
+CONTROL = "standard"  # trained without any defense
+ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
+HEADLINE = ("NA", "RA")  # the metrics in which the proposal is compared with the others
+
+EXAMPLE_COLUMNS = [
+    "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
+    "prediction", "confidence", "amplification",
+]  # fmt: skip
+SIZE_COLUMNS = ["kind", "name", "count"]
+MISSING_COLUMNS = ["cell", "stage", "error"]
