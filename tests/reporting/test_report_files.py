@@ -65,6 +65,7 @@ def test_two_builds_are_equal_byte_for_byte(tmp_path, templates):
         "report.es.html", "index.html", "chapter.es.tex", "standalone.es.tex",
         *(f"figures/es/digits-{name}.pdf" for name in figures),
     }  # fmt: skip
+    assert "todas las tablas, figuras y referencias" in one["index.html"].decode()
     for name, content in one.items():
         assert str(tmp_path).encode() not in content, name
         assert b"CreationDate" not in content, name
