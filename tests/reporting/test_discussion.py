@@ -128,7 +128,8 @@ def test_histories_without_passes_are_told_by_seconds_alone(tmp_path, english):
 
 def test_lambda_is_told_with_the_share_of_its_entropy(complete, english):
     study, found = complete
-    text, _ = discussion.weights("dtrades", study, found, english)
+    text, _, control = discussion.weights("dtrades", study, found, english)
+    assert "TRADES weighs all images alike, by 6:" in control
     last = pd.DataFrame([
         found.histories[f"dtrades-resnet18-digits-{seed}"].iloc[-1] for seed in range(3)
     ]).mean(numeric_only=True)  # fmt: skip

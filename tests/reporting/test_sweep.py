@@ -140,6 +140,7 @@ def test_the_sweep_is_an_ablation_of_the_report(tmp_path, monkeypatch, templates
     assert [row.header for row in block.rows] == [
         "α = 0.5, β = 1", "α = 2.5, β = 0", "α = 2.5, β = 1.25 *"
     ]  # fmt: skip
+    assert block.header == "D-TRADES"
     assert [row.numbers[1].mean for row in block.rows] == ["51.0", "41.0", "61.0"]
     # Nothing is tested, and nothing stands out.
     assert not any(number.best for row in block.rows for number in row.numbers)
@@ -149,3 +150,41 @@ def test_the_sweep_is_an_ablation_of_the_report(tmp_path, monkeypatch, templates
     (text,) = ablation.sweep_sentences(study, results, english)
     assert "with α = 0.5 and β = 1" in text
     assert "That is 10.0 points above the RA of the study's own values" in text
+
+
+def test_a_fixed_weight_and_a_gradient_through_lambda_are_swept_too(
+    tmp_path, monkeypatch, templates
+):
+    """TRADES with the mean of lambda is the control of what adapting the weight is worth."""
+    fixed = "trades: {beta: %s}\n"
+    runs = (
+        ("a", params(2.5, 1.25) + fixed % 3.7, 0.5),
+        ("b", "dtrades: {alpha: 2.5, beta: 1.25, differentiable: true}\n" + fixed % 6, 0.6),
+    )
+    for name, settings, robust in runs:
+        table = tmp_path / "runs" / name / "plots" / "cells" / "digits.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text(cells(0.9, robust).replace("\nat,", "\ntrades,"))
+        (tmp_path / "runs" / name / "params.yaml").write_text(settings)
+    study = made_up_study(["trades", "dtrades"], ["vgg16"])  # alpha 2.5, beta 1.25; beta 6
+    (tmp_path / "params.yaml").write_text(params(2.5, 1.25) + fixed % 6)
+    write_made_up(study, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    sweep.collect("digits", tmp_path / "runs")
+    results, english = read_results(study, "digits", tmp_path), load_labels("en", templates)
+    table = ablation.sweep_table(study, results, english)
+    found = {
+        (block.header, row.header): row.numbers[1].mean
+        for block in table.blocks
+        for row in block.rows
+    }
+    assert found == {
+        ("D-TRADES", "α = 2.5, β = 1.25 *"): "51.0",
+        ("D-TRADES", "α = 2.5, β = 1.25, gradient through λ"): "61.0",
+        ("TRADES", "β = 3.7"): "51.0",
+        ("TRADES", "β = 6 *"): "61.0",
+    }
+    # What is said and drawn of alpha and beta is of the proposal as it is.
+    (text,) = ablation.sweep_sentences(study, results, english)
+    assert "51.0" in text and "with α = 2.5 and β = 1.25" in text
+    assert len(results.swept_proposal()) == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Study
-from tradeoff.core.tables import CONTROL, PROPOSAL
+from tradeoff.core.tables import CONTROL, FIXED, PROPOSAL
 from tradeoff.reporting.estimates import WEIGHT, estimate
 from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.figures import class_columns, histories_of
@@ -96,6 +96,9 @@ def weights(defense: str, study: Study, results: Results, labels: Labels) -> lis
                                  high=labels.printed(by_class.max(), WEIGHT),
                                  low=labels.printed(by_class.min(), WEIGHT))  # fmt: skip
         text.append(said)
+    if text and FIXED in study.axes.defenses:
+        beta = labels.number(study.knobs[FIXED].model_dump()["beta"])
+        text.append(labels("lambda.control", fixed=labels.name("defenses", FIXED), beta=beta))
     fewer = seed_sentence("histories", study, results, labels, [defense])
     return [*text, fewer] if text and fewer else text
 

@@ -50,7 +50,7 @@ def costs(study: Study, results: Results, labels: Labels) -> Figure:
 
 def sweep(study: Study, results: Results, labels: Labels) -> Figure:
     """NA and RA of the proposal over alpha, a line for each beta, a column per architecture."""
-    table = results.sweep
+    table = results.swept_proposal()
     names = [name for name in study.axes.architectures if name in set(table["architecture"])]
     betas = sorted(table["beta"].unique())
     figure = Figure(figsize=(PANEL_WIDTH * 2, 3.0), layout="constrained")

@@ -118,7 +118,7 @@ def pictures(study: Study, results: Results, labels: Labels) -> dict[str, list[P
         found["cost"] = [
             picture("cost", partial(figures_cost.costs, *everything), describe.costs(*everything))
         ]
-    if len(results.sweep):
+    if len(results.swept_proposal()):
         found["sweep"] = [
             picture("sweep", partial(figures_cost.sweep, *everything), describe.sweep(labels))
         ]

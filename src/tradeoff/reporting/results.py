@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.core.study import Cell, Dataset, Study
-from tradeoff.core.tables import ENSEMBLE, EXAMPLE_COLUMNS, MISSING_COLUMNS, SIZE_COLUMNS
+from tradeoff.core.tables import (
+    ENSEMBLE,
+    EXAMPLE_COLUMNS,
+    MISSING_COLUMNS,
+    PROPOSAL,
+    SIZE_COLUMNS,
+)
 
 ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
 
@@ -27,7 +33,9 @@ DIFFERENCE_COLUMNS = [
 MASKING_COLUMNS = [*KEY, "flag", "number", "threshold", "raised", "suggests"]
 DETECTABLE_COLUMNS = ["architecture", "metric", "one", "other", "detectable", "resolved"]
 PROVENANCE_COLUMNS = ["cell", "stage"]  # and what is known of python, torch, device, ...
-SWEEP_COLUMNS = ["alpha", "beta", "architecture", "seed", "NA", "RA"]
+SWEEP_COLUMNS = [
+    "defense", "alpha", "beta", "differentiable", "architecture", "seed", "NA", "RA",
+]  # fmt: skip
 TRANSFER_COLUMNS = [
     "role", "source_defense", "source_architecture", "target_defense", "target_architecture",
     "source", "target", "images", "fooled", "RA",
@@ -81,7 +89,8 @@ class Results:
         sizes: images of each split and parameters of each network, SIZE_COLUMNS.
         provenance: where each cell was computed, one row per cell and stage, PROVENANCE_COLUMNS.
         missing: why cells are not evaluated, a row for each stage that failed, MISSING_COLUMNS.
-        sweep: the proposal with other knobs, one row per experiment and cell, SWEEP_COLUMNS.
+        sweep: PROPOSAL and FIXED with other knobs, one row per experiment and cell, SWEEP_COLUMNS;
+            FIXED has no alpha.
         histories: the epochs of each cell whose training CSV exists, by the cell's key.
     """
 
@@ -223,6 +232,11 @@ class Results:
             self.transfer, target_defense=defense, target_architecture=architecture, role=role
         )
         return rows["fooled"]
+
+    def swept_proposal(self) -> pd.DataFrame:
+        """The rows of `sweep` of the proposal as it is, without a gradient through lambda."""
+        mine = (self.sweep["defense"] == PROPOSAL) & ~self.sweep["differentiable"].astype(bool)
+        return self.sweep[mine]
 
     def transfer_matrix(self) -> pd.DataFrame:
         """Mean share fooled; source defenses and ENSEMBLE down, target defenses across."""

@@ -1,14 +1,17 @@
-"""Put the outcome of a sweep of the proposal's knobs into the reports: plots/sweep/DATASET.csv.
+"""Put the outcome of a sweep into the reports: plots/sweep/DATASET.csv.
 
     python -m tradeoff.reporting.sweep digits                  all experiments of this commit
     python -m tradeoff.reporting.sweep digits results/sweep    a folder with one folder for each
 
 An experiment is a params.yaml with the plots/cells/DATASET.csv that belongs to it: a commit that
 `dvc exp run` made, or a folder. Those without a table are named and left out, and so are those
-of which params.yaml differs from the present one in more than alpha and beta.
+of which params.yaml differs from the present one in more than what is swept: the knobs of the
+proposal, and the weight of TRADES. TRADES with the mean of lambda as its weight is the control that
+tells whether adapting the weight matters or only its size.
 """
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,11 +25,11 @@ from ruamel.yaml.error import YAMLError
 
 from tradeoff.core.fields import dotted
 from tradeoff.core.files import whole
-from tradeoff.core.tables import PROPOSAL
+from tradeoff.core.tables import FIXED, PROPOSAL
 from tradeoff.reporting.results import SWEEP_COLUMNS
 
 PARAMS = "params.yaml"
-KNOBS = ("alpha", "beta")
+SWEPT = {PROPOSAL: ("alpha", "beta", "differentiable"), FIXED: ("beta",)}
 # They say what is computed and in which language it is told, not how it comes out.
 WITHOUT_EFFECT = ("study", "report")
 
@@ -72,22 +75,23 @@ def _git(*arguments: str) -> str:
 
 
 def sweep_table(experiments: list[Experiment]) -> pd.DataFrame:
-    """SWEEP_COLUMNS: a row for each cell of the proposal, by alpha, beta, architecture and seed.
+    """SWEEP_COLUMNS: a row for each cell of the swept defenses, by knobs, architecture and seed.
 
     Of two experiments with the same knobs the one that comes last counts.
 
     Raises:
-        BadSweep: an experiment is not readable or lacks the proposal's knobs.
+        BadSweep: an experiment is not readable or lacks the knobs of a defense that it has.
     """
     parts = [pd.DataFrame(columns=SWEEP_COLUMNS)]
     for experiment in experiments:
         if experiment.cells is None:
             continue
-        knobs = _knobs(experiment)
         try:
             cells = pd.read_csv(StringIO(experiment.cells))
-            rows = cells[cells["defense"] == PROPOSAL].assign(**knobs)
-            parts.append(rows[SWEEP_COLUMNS])
+            for defense in SWEPT:
+                rows = cells[cells["defense"] == defense]
+                if len(rows):
+                    parts.append(rows.assign(**_knobs(experiment, defense))[SWEEP_COLUMNS])
         except (ValueError, KeyError) as error:
             raise BadSweep(f"experiment {experiment.name}: its table of cells: {error}") from None
     table = pd.concat([part for part in parts if len(part)] or parts)
@@ -95,10 +99,15 @@ def sweep_table(experiments: list[Experiment]) -> pd.DataFrame:
     return table.drop_duplicates(keys, keep="last").sort_values(keys, ignore_index=True)
 
 
-def _knobs(experiment: Experiment) -> dict[str, float]:
+def _knobs(experiment: Experiment, defense: str) -> dict[str, float | bool]:
+    """The columns of SWEEP_COLUMNS that tell how a defense was trained."""
     try:
-        params = _params(experiment)
-        return {name: float(params[PROPOSAL][name]) for name in KNOBS}
+        section = _params(experiment)[defense]
+        return {
+            "alpha": float(section["alpha"]) if "alpha" in SWEPT[defense] else math.nan,
+            "beta": float(section["beta"]),
+            "differentiable": bool(section.get("differentiable", False)),
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise BadSweep(f"experiment {experiment.name}: {PARAMS}: {error!r}") from None
 
@@ -111,22 +120,23 @@ def _params(experiment: Experiment) -> Any:
 
 
 def other_changes(experiment: Experiment, own: Experiment) -> list[str]:
-    """The settings besides alpha and beta, such as train.epochs, in which an experiment differs.
+    """The settings that are not swept, such as train.epochs, in which an experiment differs.
 
     Raises:
         BadSweep: the params.yaml of one of them is not readable.
     """
     mine, theirs = (dotted(_params(one) or {}) for one in (own, experiment))
+    swept = [f"{defense}.{knob}" for defense, knobs in SWEPT.items() for knob in knobs]
     return [
         name for name in dict.fromkeys([*mine, *theirs])
         if name.split(".")[0] not in WITHOUT_EFFECT
-        and name not in [f"{PROPOSAL}.{knob}" for knob in KNOBS]
+        and name not in swept
         and (name in mine, mine.get(name)) != (name in theirs, theirs.get(name))
     ]  # fmt: skip
 
 
 def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
-    """Write plots/sweep/DATASET.csv from the experiments that change alpha and beta alone.
+    """Write plots/sweep/DATASET.csv from the experiments that change nothing but what is swept.
 
     Raises:
         BadSweep: as `sweep_table`; or there is no experiment with results, or no params.yaml to
@@ -151,7 +161,7 @@ def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
     table = sweep_table(swept)
     if table.empty:
         where = "of this commit" if folder is None else f"in {folder}"
-        raise BadSweep(f"no experiment {where} has results of {PROPOSAL} on {dataset}")
+        raise BadSweep(f"no experiment {where} has results of {' or '.join(SWEPT)} on {dataset}")
     path = Path("plots", "sweep", f"{dataset}.csv")
     with whole(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
@@ -169,7 +179,7 @@ def main() -> None:
         table = collect(given.dataset, given.folder)
     except BadSweep as error:
         sys.exit(str(error))
-    groups = table.groupby(["architecture", "alpha", "beta"])
+    groups = table.groupby(SWEEP_COLUMNS[:5], dropna=False)
     means = (100 * groups[["NA", "RA"]].mean()).round(1).assign(seeds=groups.size())
     print(means.reset_index().to_string(index=False))
 
