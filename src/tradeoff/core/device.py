@@ -18,6 +18,13 @@ MATRIX_BACKENDS: tuple[Any, ...] = (
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
 )
 
+# RuntimeErrors that are no fault of what was computed: a GPU's memory is full, a GPU is lost.
+DEVICE_FAULTS: tuple[type[Exception], ...] = tuple(
+    getattr(torch, name)
+    for name in ("OutOfMemoryError", "AcceleratorError")
+    if hasattr(torch, name)
+)
+
 Model = TypeVar("Model", bound=nn.Module)
 
 # Of glibc's mallopt: from which size on free memory at the heap's end goes back to the system, and
