@@ -4,7 +4,7 @@ import importlib
 
 import _environment
 
-from tradeoff.core.device import describe, pick_device, place
+from tradeoff.core.device import describe, pick_device, place, training_layout
 from tradeoff.core.models import Blueprint, build_model, save_model
 from tradeoff.core.prepared import load_prepared
 from tradeoff.core.provenance import provenance
@@ -33,7 +33,7 @@ def main(cell: str) -> None:
     model = build_model(blueprint, data.mean, data.std, chosen.seed)
     if chosen.settings.pretrained is not None:
         progress.say(load_pretrained(model[1], chosen.architecture, dataset.name))
-    place(model, device)
+    place(model, device, training_layout(device, dataset.train.precision))
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.device import training_layout
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
@@ -79,7 +80,7 @@ def fit(
     if (state := checkpoint.load()) is not None:
         run.load_state_dict(state)
     networks, compilation = _networks(run, train)
-    validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
+    validated = EvalTwin(run.evaluated, torch.contiguous_format)  # for float32
     steps = batches_per_epoch(len(train), settings.batch_size)
     at_once = settings.micro_batch or settings.batch_size
     while run.epoch < settings.epochs:
@@ -175,6 +176,8 @@ def accumulate_gradient(
 ) -> None:
     """Forward and backward of one step, in one go or in micro-batches."""
     plan, settings = run.plan, run.plan.settings
+    layout = training_layout(images.device, settings.precision)
+    images = images.contiguous(memory_format=layout)
     step = Step(
         networks.attacked,
         search(plan.threat, settings.attack),

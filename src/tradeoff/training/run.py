@@ -91,6 +91,10 @@ class Run:
         """Go on where `state` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, averages in self.optimizer.state.items():
+            for name, value in averages.items():
+                if value.shape == parameter.shape:  # kept, perhaps, in another card's layout
+                    averages[name] = torch.empty_like(parameter).copy_(value)
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.best, self.best_score = state["best"], state["best_score"]
