@@ -12,6 +12,7 @@ from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.running.progress import Progress
 from tradeoff.running.words import duration
+from tradeoff.training.acceleration import emulates
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.history import write_history
@@ -34,6 +35,11 @@ def main(cell: str) -> None:
     if chosen.settings.pretrained is not None:
         progress.say(load_pretrained(model[1], chosen.architecture, dataset.name))
     place(model, device, training_layout(device, dataset.train.precision))
+    if emulates(dataset.train.precision, device):
+        progress.say(
+            f"train.precision is bf16, which {describe(device)} lacks: it is emulated there, "
+            "slowly and without compiling; float32 will be faster"
+        )
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
