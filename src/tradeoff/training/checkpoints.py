@@ -75,14 +75,15 @@ def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) ->
     Args:
         model: as it is before the first step.
     """
+    device = next(model.parameters()).device.type
     about = {
         "cell": cell.key,
         "knobs": plan.knobs.model_dump(),
         "settings": plan.settings.model_dump(),
         "threat": asdict(plan.threat),
         "seed": plan.seed,
-        "device": next(model.parameters()).device.type,
-        "threads": torch.get_num_threads(),
+        "device": device,
+        "threads": torch.get_num_threads() if device == "cpu" else None,
     }
     tensors = [*model.state_dict().values()]
     for subset in (data.train, data.validation):
