@@ -15,9 +15,9 @@ from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.plan import Plan, batches_per_epoch, micro_batches, search
+from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, micro_batches, search
 from tradeoff.training.run import Run, State, snapshot
-from tradeoff.training.validation import accuracies
+from tradeoff.training.validation import accuracies, validated_at_once
 
 Report = Callable[[int, int, int, int, Row | None], None]
 
@@ -82,7 +82,8 @@ def fit(
     networks, compilation = _networks(run, train)
     validated = EvalTwin(run.evaluated, torch.contiguous_format)  # for float32
     steps = batches_per_epoch(len(train), settings.batch_size)
-    at_once = settings.micro_batch or settings.batch_size
+    at_once = validated_at_once(settings, device)
+    run.start_clock()
     while run.epoch < settings.epochs:
         with one_batch_size():
             row = _epoch(run, networks, train, report, checkpoint)
@@ -208,12 +209,13 @@ def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
     device = train.labels.device
 
     def probe(model: nn.Module, attacked: nn.Module) -> None:
-        count = min(settings.batch_size, len(train))
-        images, labels = train.floats(train.pixels[:count]), train.labels[:count]
-        draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
-        accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
+        for count in batch_sizes(len(train), settings.batch_size):
+            images, labels = train.floats(train.pixels[:count]), train.labels[:count]
+            draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
+            accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
 
     steps = settings.epochs * batches_per_epoch(len(train), settings.batch_size)
-    model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
+    with one_batch_size():
+        model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
     counted = Networks(run.passes.watch(model), run.passes.watch(attacked), twin)
     return counted, how

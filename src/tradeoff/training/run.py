@@ -63,7 +63,16 @@ class Run:
         # The defense is not among the seeds: all defenses see the same batches and start points.
         self.draws = generator("train", self.plan.seed, self.epoch, device=device)
         self.passes.forward = self.passes.backward = 0
-        self._seconds, self._since = 0.0, time.perf_counter()
+        self._seconds = 0.0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """From now on time counts: what came before, such as compiling, is not the epoch's."""
+        self._since = time.perf_counter()
+
+    def is_finite(self) -> bool:
+        """Whether the model's weights and statistics are finite. Waits for the device."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
 
     @property
     def seconds(self) -> float:
