@@ -21,7 +21,11 @@ from tradeoff.training.validation import accuracies, validated_at_once
 
 Report = Callable[[int, int, int, int, Row | None], None]
 
-ADVICE = "No model was written. A lower train.learning_rate or train.clip_gradient may help."
+ADVICE = (
+    "No model was written. A lower train.learning_rate or train.clip_gradient may help; on a GPU, "
+    "which rounds a little differently each time, perhaps the same command, which goes on from "
+    "the last state that was in order."
+)
 
 
 class TrainingFailed(Exception):
@@ -69,7 +73,8 @@ def fit(
             epoch's row in place of None after each epoch.
 
     Raises:
-        TrainingFailed: the loss was not finite; names epoch and step.
+        TrainingFailed: loss or weights were not finite; names epoch and step. Of the checkpoint
+            the last state before that is left.
         Interrupted: the checkpoint was asked to stop.
     """
     settings = plan.settings
@@ -92,7 +97,7 @@ def fit(
             natural, robust = accuracies(
                 validated.module, validation, plan.threat, settings.selection, at_once
             )
-        except ValueError as error:  # the last step's loss was finite, but its gradient was not
+        except ValueError as error:  # finite weights, and logits that are not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
         row |= {
             "validation_natural_accuracy": natural,
@@ -143,19 +148,16 @@ def _epoch(
             run.averaged.update_parameters(run.model)
         run.step += 1
         report(run.epoch, settings.epochs, run.step - 1, steps, None)
-        if checkpoint.interrupted():
+        interrupted = checkpoint.interrupted()
+        if interrupted or checkpoint.due:
+            _check(run, steps)
             checkpoint.save(run.state_dict())
+        if interrupted:
             raise Interrupted(
                 f"stopped in epoch {run.epoch + 1}, step {run.step} of {steps}; "
                 "the same command goes on from there"
             )
-        if checkpoint.due:
-            checkpoint.save(run.state_dict())
-    # Asked once an epoch, because asking waits for the device.
-    if (bad := run.record.first_bad_step()) is not None:
-        raise TrainingFailed(
-            f"the loss was not finite in epoch {run.epoch + 1}, step {bad + 1} of {steps}. {ADVICE}"
-        )
+    _check(run, steps)
     row = {"epoch": float(run.epoch + 1)} | run.record.row()
     row |= {
         "learning_rate": run.optimizer.param_groups[0]["lr"],
@@ -165,6 +167,17 @@ def _epoch(
     if device.type == "cuda":
         row["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return row
+
+
+def _check(run: Run, steps: int) -> None:
+    """Fail if the epoch went wrong so far. Asked seldom, because asking waits for the device."""
+    what, number = "loss was not finite in", run.record.first_bad_step()
+    if number is None and not run.is_finite():  # the last step's gradient was not
+        what, number = "weights were not finite after", run.step - 1
+    if number is not None:
+        raise TrainingFailed(
+            f"the {what} epoch {run.epoch + 1}, step {number + 1} of {steps}. {ADVICE}"
+        )
 
 
 def accumulate_gradient(
