@@ -32,7 +32,7 @@ INDEXING = {
     aten._index_put_impl_.default,
 }
 
-# On a GPU they are channels-last whatever their width, which the CPU's do not survive
+# On a GPU they may be channels-last whatever their width, which the CPU's do not survive
 # (`core.device.place`).
 CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 
