@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tradeoff.core.device import place  # noqa: E402
+from tradeoff.core.device import place, training_layout  # noqa: E402
 from tradeoff.core.models import Blueprint, build_model  # noqa: E402
 from tradeoff.core.prepared import Prepared, Subset  # noqa: E402
 from tradeoff.core.randomness import generator  # noqa: E402
@@ -82,7 +82,8 @@ def epoch(options: argparse.Namespace) -> tuple[float, float]:
     knobs = defense.Knobs.model_validate(params[options.defense])
     plan = Plan(defense, knobs, settings, Threat("linf", 0.1), seed=0)
     blueprint = Blueprint.of("resnet18", options.width, data)
-    model = place(build_model(blueprint, data.mean, data.std, 0), device)
+    layout = training_layout(device, options.precision)
+    model = place(build_model(blueprint, data.mean, data.std, 0), device, layout)
     steps = -(-options.images // options.batch)
     epochs: list[float] = []
 

@@ -4,7 +4,8 @@
 
 CIFAR-10 sizes, ResNet-18 at full width, bf16, compiled, batches of 128 and 512: the ratio to the
 eager float32 reference and the share of the card's own bf16 matrix rate, with the profile of a
-step; then the packing of small cells; then AutoAttack, if data for it and pyautoattack are there.
+step; a step in either layout, in every precision; then the packing of small cells; then AutoAttack,
+if data for it and pyautoattack are there.
 """
 
 import argparse
@@ -30,16 +31,14 @@ def main() -> None:
     print(f"{datetime.date.today()}, torch {torch.__version__}")
     for batch in (128, 512):
         steps(options, batch)
+    for precision in ("float32", "tf32", "bf16"):
+        layouts(options, precision)
     packing(options)
     attack(options)
 
 
 def steps(options: argparse.Namespace, batch: int) -> None:
-    sizes = ["--size=32", "--channels=3", "--width=1", f"--batch={batch}", "--epsilon=0.03137"]
-    sizes += ["--precision=bf16", "--compile=on", "--rounds=5"]
-    if options.quick:
-        sizes = ["--size=8", "--width=0.125", f"--batch={batch // 16}", "--steps=1", "--rounds=1"]
-    settings = step.arguments().parse_args([f"--device={options.device}", *sizes])
+    settings = sizes(options, batch, "--precision=bf16", "--compile=on")
     print(step.heading(settings), flush=True)
     rows = step.measure(settings)
     step.print_rows(rows, options.device)
@@ -47,6 +46,22 @@ def steps(options: argparse.Namespace, batch: int) -> None:
     if shares:
         print(f"matrix rate: {min(shares):.1%} to {max(shares):.1%}, target {step.GPU_SHARE:.0%}")
     print(step.profiled(settings), flush=True)
+
+
+def layouts(options: argparse.Namespace, precision: str) -> None:
+    """Which of two layouts of the features is faster: core.device.training_layout chooses."""
+    settings = sizes(options, 128, f"--precision={precision}", "--compile=on")
+    print(step.heading(settings), flush=True)
+    step.print_layouts(settings)
+
+
+def sizes(options: argparse.Namespace, batch: int, *more: str) -> argparse.Namespace:
+    """CIFAR-10's, or trivial ones."""
+    given = ["--size=32", "--channels=3", "--width=1", f"--batch={batch}", "--epsilon=0.03137"]
+    given += ["--rounds=5", *more]
+    if options.quick:
+        given = ["--size=8", "--width=0.125", f"--batch={batch // 16}", "--steps=1", "--rounds=1"]
+    return step.arguments().parse_args([f"--device={options.device}", *given])
 
 
 def packing(options: argparse.Namespace) -> None:

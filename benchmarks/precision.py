@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from tradeoff.core.device import describe, pick_device, place
+from tradeoff.core.device import describe, pick_device, place, training_layout
 from tradeoff.core.models import Blueprint, build_model
 from tradeoff.core.prepared import Prepared, load_prepared
 from tradeoff.core.study import AscentSettings, Cell, Study
@@ -57,7 +57,8 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
     threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
     settings = cell.dataset.train.model_copy(update={"precision": precision})
     blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-    model = place(build_model(blueprint, data.mean, data.std, cell.seed), device)
+    model = build_model(blueprint, data.mean, data.std, cell.seed)
+    place(model, device, training_layout(device, precision))
     defense = importlib.import_module(f"tradeoff.defenses.{cell.defense}")
     plan = Plan(defense, cell.knobs, settings, threat, cell.seed)
     with RoundedProducts() if device.type == "cpu" else nullcontext():

@@ -3,6 +3,8 @@
     python benchmarks/step.py [--device cuda --size 32 --channels 3 --width 1 --precision bf16
                                --compile on --batch 512] [--profile]
 
+On a GPU it also says what a TRADES step of ours takes in either layout of the features.
+
 The reference (benchmarks/reference.py) takes its batch from a data loader, ours from uint8 pixels
 on the device. Rounds alternate; medians count. Weights, images and starting points are the same,
 so the losses agree, up to pixels whose gradient is so near 0 that rounding decides its sign: from
@@ -28,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tradeoff.archs import resnet18
 from tradeoff.attacks.pgd import Search
-from tradeoff.core.device import place
+from tradeoff.core.device import place, training_layout
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.preprocess import Preprocess
 from tradeoff.core.threat import Threat
@@ -60,6 +62,7 @@ OURS: dict[str, tuple[Any, Any]] = {
 PASSES = {"at": 3, "trades": 7, "dtrades": 9, "mart": 6, "faal": 3}
 CPU_TARGETS = {"at": 1.5, "trades": 2.5}
 GPU_TARGET, GPU_SHARE = 5.0, 0.3
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
 class Row(NamedTuple):
@@ -112,6 +115,8 @@ def main() -> None:
     print(heading(options))
     rows = measure(options)
     print_rows(rows, options.device)
+    if options.device.startswith("cuda"):
+        print_layouts(options)
     if options.profile:
         print(profiled(options))
 
@@ -203,11 +208,20 @@ def reference_steps(
 
 
 def our_steps(
-    model: nn.Module, pixels: Tensor, labels: Tensor, options: argparse.Namespace
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    options: argparse.Namespace,
+    layout: torch.memory_format | None = None,
 ) -> tuple[dict[str, Callable[[], Tensor]], str]:
-    """The steps of training/loop.py without its bookkeeping, and whether they are compiled."""
+    """The steps of training/loop.py without its bookkeeping, and whether they are compiled.
+
+    Args:
+        layout: None: the one that training has.
+    """
     device = labels.device
-    model = place(copy.deepcopy(model), device)
+    layout = layout or training_layout(device, options.precision)
+    model = place(copy.deepcopy(model), device, layout)
     twin = EvalTwin(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
     search = Search(Threat("linf", options.epsilon), options.steps, options.epsilon / 4)
@@ -216,7 +230,7 @@ def our_steps(
         torch.backends.cudnn.benchmark = True
 
     def run(defense: Any, knobs: Any, fit: bool = True) -> Tensor:
-        images = pixels.to(kind_of(options)) / 255
+        images = (pixels.to(kind_of(options)) / 255).contiguous(memory_format=layout)
         twin.refresh()
         optimizer.zero_grad(set_to_none=True)
         step = Step(networks["attacked"], search, draws(device), 0, 1)
@@ -231,10 +245,21 @@ def our_steps(
         networks.update(model=quick, attacked=attacked)
         run(*OURS["trades"], fit=False)
 
-    settings: Any = SimpleNamespace(compile=options.compile)
+    settings: Any = SimpleNamespace(compile=options.compile, precision=options.precision)
     quick, attacked, how = compiled(model.train(), twin.module, settings, 1, probe)
     networks.update(model=quick, attacked=attacked)
     return {name: lambda name=name: run(*OURS[name]) for name in OURS}, how
+
+
+def print_layouts(options: argparse.Namespace) -> None:
+    """What a TRADES step takes in either layout, and which of them training has."""
+    model, pixels, labels = prepare(options)
+    own = training_layout(labels.device, options.precision)
+    for name, layout in LAYOUTS.items():
+        run = our_steps(model, pixels, labels, options, layout)[0]["trades"]
+        run()
+        took = statistics.median(seconds(run, labels.device) for _ in range(options.rounds))
+        print(f"trades, {name}{' (ours)' if layout == own else ''}: {took:.4f} s")
 
 
 def kind_of(options: argparse.Namespace) -> torch.dtype:

@@ -4,7 +4,7 @@ import importlib
 
 import _environment
 
-from tradeoff.core.device import describe, pick_device, place
+from tradeoff.core.device import describe, pick_device, place, training_layout
 from tradeoff.core.models import Blueprint, build_model, save_model
 from tradeoff.core.prepared import load_prepared
 from tradeoff.core.provenance import provenance
@@ -12,6 +12,7 @@ from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.running.progress import Progress
 from tradeoff.running.words import duration
+from tradeoff.training.acceleration import emulates
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.history import write_history
@@ -33,7 +34,12 @@ def main(cell: str) -> None:
     model = build_model(blueprint, data.mean, data.std, chosen.seed)
     if chosen.settings.pretrained is not None:
         progress.say(load_pretrained(model[1], chosen.architecture, dataset.name))
-    place(model, device)
+    place(model, device, training_layout(device, dataset.train.precision))
+    if emulates(dataset.train.precision, device):
+        progress.say(
+            f"train.precision is bf16, which {describe(device)} lacks: it is emulated there, "
+            "slowly and without compiling; float32 will be faster"
+        )
 
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)

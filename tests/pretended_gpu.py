@@ -32,7 +32,7 @@ INDEXING = {
     aten._index_put_impl_.default,
 }
 
-# On a GPU they are channels-last whatever their width, which the CPU's do not survive
+# On a GPU they may be channels-last whatever their width, which the CPU's do not survive
 # (`core.device.place`).
 CONVOLUTIONS = {aten.convolution.default, aten.convolution_backward.default}
 
@@ -232,6 +232,7 @@ def pretended_gpu() -> Iterator[torch.device]:
     replaced = {
         "_lazy_init": lambda: None,
         "get_device_name": lambda *_: "a pretended GPU",
+        "get_device_capability": lambda *_: (8, 0),
         "synchronize": lambda *_: None,
         "reset_peak_memory_stats": lambda *_: None,
         "max_memory_allocated": lambda *_: 0,

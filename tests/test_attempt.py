@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.core.attempt import ROUNDING, Best, check_inputs, improvements, is_fooled, verdict
+from tradeoff.core.device import DEVICE_FAULTS
 
 
 def images_of(values: list[float]) -> Tensor:
@@ -153,3 +154,13 @@ def test_wrong_inputs_are_refused_with_what_they_are(case: str) -> None:
     spoil, says = WRONG[case]
     with pytest.raises(ValueError, match=says):
         check_inputs(*spoil(*ordinary()))
+
+
+@pytest.mark.parametrize("fault", DEVICE_FAULTS)
+def test_a_fault_of_the_device_is_not_taken_for_one_of_the_images(fault: type[Exception]) -> None:
+    def fail(images: Tensor) -> Tensor:
+        raise fault("CUDA")
+
+    _, images, labels = ordinary()
+    with pytest.raises(fault):
+        check_inputs(Returns(fail).eval(), images, labels)

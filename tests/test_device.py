@@ -9,7 +9,13 @@ from torch import nn
 
 from tests import tiny
 from tradeoff.core import device
-from tradeoff.core.device import MATRIX_BACKENDS, NoSuchDevice, pick_device, place
+from tradeoff.core.device import (
+    MATRIX_BACKENDS,
+    NoSuchDevice,
+    pick_device,
+    place,
+    training_layout,
+)
 from tradeoff.core.folding import fold
 from tradeoff.core.grey import GreyConvolution
 from tradeoff.core.models import Blueprint, build_model
@@ -60,6 +66,28 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     with pytest.raises(NoSuchDevice) as caught:
         pick_device()
     assert f"TRADEOFF_DEVICE is {asked!r}; allowed here: {known}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "channels_last"),
+    [
+        ((7, 0), "bf16", False),
+        ((7, 5), "tf32", False),
+        ((8, 0), "float32", False),
+        ((8, 0), "tf32", True),
+        ((8, 6), "bf16", True),
+        ((12, 0), "tf32", True),
+    ],
+)
+def test_on_a_gpu_training_is_channels_last_on_tensor_cores_alone(
+    capability: tuple[int, int],
+    precision: str,
+    channels_last: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    found = training_layout(torch.device("cuda"), precision)
+    assert found == (torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def network(name: str, width: float, channels: int = 1) -> nn.Sequential:

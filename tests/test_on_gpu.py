@@ -26,16 +26,20 @@ from tradeoff.attacks.square import square
 from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.attempt import is_fooled
-from tradeoff.core.device import place
+from tradeoff.core.device import place, training_layout
 from tradeoff.core.fields import Section
+from tradeoff.core.prepared import Subset
 from tradeoff.core.randomness import generator
 from tradeoff.core.study import Study
 from tradeoff.core.threat import Threat
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.transfer import transfer
-from tradeoff.training.checkpoints import Checkpoint
+from tradeoff.training import loop
+from tradeoff.training.acceleration import emulates
+from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
+from tradeoff.training.contract import Loss
 from tradeoff.training.estimate import estimated_seconds
-from tradeoff.training.loop import Interrupted, Trained
+from tradeoff.training.loop import Interrupted, Trained, fit
 from tradeoff.training.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +140,7 @@ def test_the_estimate_waits_for_the_device_and_counts_no_image_as_slow_as_a_few(
     plan = Plan(watched, None, tiny.settings(), tiny.THREAT, 0)
     estimated_seconds(place(tiny.network(), gpu), tiny.made_up(), plan)
     assert [len(labels) for labels in watched.labels] == [16, 16]
-    assert waited == [gpu, gpu]
+    assert waited == [gpu] * 4, "two steps, and two passes of validation"
 
 
 def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> None:
@@ -150,6 +154,75 @@ def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> N
     resumed = cell(checkpoint=Checkpoint(path))
     for name, tensor in whole.last.items():
         torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((8, 0), "bf16"), ((8, 0), "float32"), ((7, 5), "bf16")]
+)
+def test_training_has_the_layout_of_its_precision_and_validation_that_of_float32(
+    gpu: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    precision: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    last = capability == (8, 0) and precision == "bf16"
+    layout = training_layout(gpu, precision)
+    validated: list[tuple[bool, int]] = []
+
+    class Noted(Watched):
+        def training_loss(self, model: nn.Module, images: Tensor, *given: Any) -> Loss:
+            attacked = given[1].attacked
+            for tensor in (images, kernel(model), kernel(attacked), given[1].random_start(images)):
+                assert tensor.is_contiguous(memory_format=layout)
+                assert tensor.is_contiguous() is not last
+            return super().training_loss(model, images, *given)
+
+    def kernel(model: nn.Module) -> Tensor:
+        return next(weight for weight in model.state_dict().values() if weight.dim() == 4)
+
+    def noted(model: nn.Module, *given: Any) -> tuple[float, float]:
+        validated.append((kernel(model).is_contiguous(), given[-1]))
+        return 0.5, 0.5
+
+    monkeypatch.setattr(loop, "accuracies", noted)
+    model = place(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 4)), gpu, layout)
+    settings = tiny.settings(precision=precision, epochs=1)
+    data = tiny.made_up()
+    data = replace(data, train=coloured(data.train), validation=coloured(data.validation))
+    fit(model, data, Plan(Noted(), None, settings, tiny.THREAT, 0), lambda *told: None)
+    assert validated == [(True, 512)], "and more images at once than training takes"
+
+
+def coloured(subset: Subset) -> Subset:
+    return replace(subset, pixels=subset.pixels.repeat(1, 3, 1, 1))
+
+
+def test_where_bf16_is_emulated_nothing_is_compiled(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's compiler would leave the networks as they are without an error."""
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    for capability, expected in (
+        ((7, 5), "not compiled: this GPU has no bf16"),
+        ((8, 0), "compiled"),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, is_=capability: is_)
+        assert emulates("bf16", gpu) is (capability < (8, 0)) and not emulates("tf32", gpu)
+        assert fitted(gpu, "at", compile="on", precision="bf16").compilation == expected
+
+
+def test_a_checkpoint_is_found_whatever_the_processor_beside_the_gpu(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Study.load(ROOT / "params.yaml").cells("digits")[0]
+    plan = Plan(*KNOBS["at"], tiny.settings(), tiny.THREAT, 0)
+    places = set()
+    for threads in (2, 8):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        model = place(tiny.network(), gpu)
+        places.add(checkpoint_path(cell, model, tiny.made_up(), plan))
+    assert len(places) == 1
 
 
 # --- evaluation --------------------------------------------------------------------------------
@@ -232,7 +305,9 @@ def test_the_benchmarks_of_a_gpu(
     rows = step.measure(step.arguments().parse_args(["--device=cuda", "--precision=bf16", *sizes]))
     assert all(row.share > 0 for row in rows)
     step.print_rows(rows, "cuda")
+    step.print_layouts(step.arguments().parse_args(["--device=cuda", *sizes]))
     small = ["--scale=0.02", "--samples=4", "--batches=2", "--threads=1"]
     ours = autoattack.compare(autoattack.arguments().parse_args(["--device=cuda", *small]))[-1]
     assert ours.seconds > 0
-    assert "ratio" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ratio" in printed and "trades, contiguous (ours): " in printed

@@ -1,6 +1,7 @@
 """FAAL: the closed form against a general solver, its properties, and the phases of training."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import tiny
 from tradeoff.defenses import faal
@@ -130,6 +132,24 @@ def test_half_precision_logits_are_treated_as_the_numbers_they_are() -> None:
         assert found.dtype == torch.float32
         assert torch.equal(found, expected)
     assert low[1].sum().item() == pytest.approx(1, abs=1e-6)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what a GPU has to be waited for: the host asks it for a number or a size."""
+
+    def __torch_dispatch__(
+        self, operator: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        aten = torch.ops.aten
+        waits = {aten._local_scalar_dense, aten.bincount, aten.nonzero, aten.unique_dim}
+        assert operator.overloadpacket not in waits, operator
+        return operator(*args, **(kwargs or {}))
+
+
+def test_nothing_waits_for_the_device() -> None:
+    logits, labels = torch.randn(12, 4).requires_grad_(), torch.arange(12) % 4
+    with NoWaiting():
+        faal.objective(logits, labels, RADIUS)[0].backward()
 
 
 def knobs(finetune_epochs: int | None, pretrain: str) -> faal.Knobs:

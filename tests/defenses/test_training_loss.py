@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -185,6 +186,19 @@ def test_dtrades_without_weight_is_standard_training() -> None:
     knobs = dtrades.Knobs(alpha=0.0, beta=0.0, differentiable=False)
     loss = dtrades.training_loss(model, images, labels, tiny.step(model), knobs).total
     torch.testing.assert_close(loss, F.cross_entropy(model(images), labels))
+
+
+@pytest.mark.parametrize("batch", [None, 8])
+def test_starts_do_not_depend_on_how_images_lie_in_memory(batch: int | None) -> None:
+    images = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    turned = images.contiguous(memory_format=torch.channels_last)
+    for start in ("random_start", "near_start"):
+        plain, other = (
+            getattr(replace(tiny.step(tiny.network()), batch=batch), start)(given)
+            for given in (images, turned)
+        )
+        assert torch.equal(plain, other)
+        assert other.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from tests import tiny
-from tests.training.test_loop import Watched, train, watch
+from tests.training.test_loop import KNOBS, Watched, train, watch
 from tradeoff.core.device import MATRIX_BACKENDS
 from tradeoff.training import acceleration, loop
-from tradeoff.training.plan import micro_batches
+from tradeoff.training.loop import fit
+from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, micro_batches
 from tradeoff.training.run import State
+from tradeoff.training.validation import accuracies
 
 
 def without_norm() -> nn.Module:
@@ -56,6 +58,13 @@ def test_micro_batches_are_small_and_none_is_a_single_image() -> None:
             assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
 
 
+def test_the_sizes_of_an_epochs_batches() -> None:
+    expected = {2: [2], 15: [15], 16: [16], 17: [16], 18: [16, 2], 64: [16], 71: [16, 7]}
+    for images, sizes in expected.items():
+        assert batch_sizes(images, 16) == sizes
+        assert batches_per_epoch(images, 16) >= len(sizes)
+
+
 def test_the_defense_sees_no_more_images_than_a_micro_batch() -> None:
     watched, _ = watch(micro_batch=4, epochs=1)
     assert [len(labels) for labels in watched.labels] == [4] * 16
@@ -75,6 +84,15 @@ def test_validation_takes_no_more_images_at_once_than_training(
     monkeypatch.setattr(loop, "accuracies", noted)
     train("standard", micro_batch=micro_batch, epochs=1)
     assert sizes == [expected]
+
+
+def test_no_accuracy_depends_on_how_many_images_validation_takes_at_once() -> None:
+    """Each has its own random start; on a GPU more at once are faster."""
+    model, subset = tiny.network(), tiny.made_up(validation=60).validation
+    model.load_state_dict(train("at").last)
+    budget, calm = tiny.settings().selection, tiny.calm(model)
+    found = {accuracies(calm, subset, tiny.THREAT, budget, size) for size in (7, 16, 512)}
+    assert len(found) == 1 and 0 < found.pop()[1] < 1
 
 
 @pytest.mark.parametrize("name", ["standard", "at", "trades", "dtrades", "mart", "faal"])
@@ -131,14 +149,20 @@ def test_all_variants_of_the_networks_are_compiled(monkeypatch: pytest.MonkeyPat
     def trivial(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
         return graph.forward
 
+    def reported(*_: Any) -> None:
+        frames.append(counters["frames"]["total"])
+
+    frames: list[int] = []
     compile_with = partial(torch.compile, backend=trivial)
     monkeypatch.setattr(torch, "compile", lambda network, **_: compile_with(network, dynamic=False))
     monkeypatch.setattr(_dynamo.config, "recompile_limit", 8)
     _dynamo.reset()
     counters.clear()
-    data = tiny.made_up(train=71)
-    trained = train("trades", data=data, compile="on", micro_batch=6, epochs=1)
+    settings = tiny.settings(compile="on", micro_batch=6, epochs=1)
+    plan = Plan(*KNOBS["trades"], settings, tiny.THREAT, 0)
+    trained = fit(tiny.network(), tiny.made_up(train=71), plan, reported)
     assert trained.compilation == "compiled"
+    assert frames[0] == frames[-1], "all before the first step, whose seconds count"
     assert counters["frames"]["ok"] == counters["frames"]["total"] > 8
 
 

@@ -69,7 +69,7 @@ def test_the_probe_takes_no_more_at_once_than_training_and_in_its_precision() ->
 def test_of_a_resumed_cell_it_is_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a clock that tells a second for each step: 3 epochs of 4 steps."""
+    """With a clock that tells a second for each step and pass: 3 epochs of 4 steps."""
     path = tmp_path / "state.pt"
     assert Checkpoint(path).reached() == (0, 0)
     with pytest.raises(Interrupted):
@@ -80,8 +80,9 @@ def test_of_a_resumed_cell_it_is_what_is_left(
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     short = Plan(at, at.Knobs(), tiny.settings(), tiny.THREAT, seed=0)
     model, data = tiny.network(), tiny.made_up()
-    assert estimated_seconds(model, data, short) == 12
-    assert estimated_seconds(model, data, short, reached) == 6
+    validation = 2 * (2 + 1.5)  # 2 batches; 2 steps and 3 forward passes
+    assert estimated_seconds(model, data, short) == 12 + 3 * validation
+    assert estimated_seconds(model, data, short, reached) == 6 + 2 * validation
     assert estimated_seconds(model, data, short, (3, 0)) == 0
 
 

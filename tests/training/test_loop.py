@@ -4,6 +4,7 @@ import copy
 import hashlib
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
 from tradeoff.training import loop
 from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Loss, Step
-from tradeoff.training.loop import Trained, TrainingFailed, fit
+from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan, batches_per_epoch, search
 from tradeoff.training.run import make_optimizer
 
@@ -315,8 +316,43 @@ def test_a_gradient_that_is_not_finite_in_the_last_step_names_the_epoch() -> Non
                 loss = Loss(loss.total + (loss.total - loss.total.detach()).sqrt())
             return loss
 
-    with pytest.raises(TrainingFailed, match=r"after epoch 2: .*NaN logits.*No model"):
+    with pytest.raises(TrainingFailed, match=r"weights .* after epoch 2, step 4 of 4. No model"):
         watch(Spoiled())
+
+
+def test_a_fault_of_the_device_in_validation_is_no_failure_of_the_training() -> None:
+    class Full(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = tiny.network()
+
+        def forward(self, images: Tensor) -> Tensor:
+            if not self.training:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.network(images)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        watch(model=Full())
+
+
+def test_making_the_networks_is_not_counted_among_an_epochs_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at the beginning nor when a cell goes on, by a clock that only compiling moves."""
+    now = [0.0]
+    original = loop.compiled
+
+    def slow(*given: Any) -> Any:
+        now[0] += 1000
+        return original(*given)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "compiled", slow)
+    stops = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted):
+        train("at", checkpoint=Checkpoint(tmp_path / "state.pt", lambda: next(stops)))
+    rows = train("at", checkpoint=Checkpoint(tmp_path / "state.pt")).history
+    assert now == [2000.0] and [row["seconds"] for row in rows] == [0.0] * 3
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests import tiny
-from tests.training.test_loop import KNOBS, digest, train
+from tests.training.test_loop import KNOBS, Watched, digest, train, watch
 from tradeoff.core.study import Study
 from tradeoff.training import checkpoints, loop
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
+from tradeoff.training.contract import Loss
 from tradeoff.training.interruption import interruptions
-from tradeoff.training.loop import Interrupted, Trained
+from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan
 
 CHANGES: list[tuple[str, dict[str, Any]]] = [
@@ -82,6 +84,76 @@ def test_a_state_is_also_kept_between_interruptions(
     assert state is not None and (state["epoch"], state["step"]) == (0, 4)
 
 
+@pytest.mark.parametrize("spoil", ["loss", "gradient"])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_state_that_is_not_finite_is_never_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, stop: bool
+) -> None:
+    """After a failure, which a GPU need not repeat, the cell goes on from before it."""
+
+    class Spoiled(Watched):
+        def training_loss(self, *given: Any) -> Loss:
+            loss = super().training_loss(*given)
+            if len(self.labels) == 6:
+                zero = loss.total - loss.total.detach()
+                added = zero / 0 if spoil == "loss" else zero.sqrt()  # the root's slope is infinite
+                loss = Loss(loss.total + added)
+            return loss
+
+    def fitted(watched: Watched, asked: Any = lambda: False) -> Trained:
+        plan = Plan(watched, None, tiny.settings(), tiny.THREAT, seed=0)
+        data, state = tiny.made_up(), Checkpoint(path, asked)
+        return fit(tiny.network(), data, plan, lambda *told: None, state)
+
+    monkeypatch.setattr(checkpoints, "INTERVAL", 1e9 if stop else -1.0)
+    path = tmp_path / "state.pt"
+    with pytest.raises(TrainingFailed, match=r"epoch 2, step 2 of 4\. .* same command"):
+        fitted(Spoiled(), After(6) if stop else lambda: False)
+    state = Checkpoint(path).load()
+    assert state is not None and (state["epoch"], state["step"]) == (1, 0 if stop else 1)
+    assert digest(fitted(Watched())) == digest(watch()[1])
+
+
+def test_a_state_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Adam's averages it is four times as large as the model, on a slow disk perhaps."""
+    path, original, read = tmp_path / "state.pt", torch.load, []
+    with pytest.raises(Interrupted):
+        attempt("at", Checkpoint(path, After(6)))
+
+    def load(*given: Any, **options: Any) -> Any:
+        read.append(given)
+        return original(*given, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    checkpoint = Checkpoint(path)
+    assert checkpoint.reached() == checkpoint.reached() == (1, 2)
+    assert digest(attempt("at", checkpoint)) == digest(train("at"))
+    assert len(read) == 1
+    assert checkpoint.reached() == (3, 0)
+    checkpoint.save({"epoch": 5, "step": 0})
+    assert checkpoint.load() == {"epoch": 5, "step": 0}, "what was saved since"
+
+
+def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
+    """As of a card of another generation; there Adam's averages must lie as the weights do."""
+
+    def trained(layout: torch.memory_format, checkpoint: Checkpoint) -> Trained:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = nn.Sequential(
+                nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 4)
+            )
+        return train("at", model=model.to(memory_format=layout), checkpoint=checkpoint)
+
+    path = tmp_path / "state.pt"
+    with pytest.raises(Interrupted):
+        trained(torch.contiguous_format, Checkpoint(path, After(6)))
+    resumed = trained(torch.channels_last, Checkpoint(path))
+    whole = trained(torch.contiguous_format, Checkpoint())
+    for name, tensor in whole.last.items():
+        torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5])
 def test_a_torn_state_is_no_state(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "state.pt"
@@ -124,7 +196,10 @@ def test_the_place_depends_on_everything_that_determines_the_result(
     reference = place()
     assert reference == place() and reference.parent.parent == tmp_path
     others = [place(cell=1), place(weights=1), place(data=1), place(beta=5.0), place(epochs=9)]
-    assert len({reference, *others}) == 6
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "get_num_threads", lambda: 99)
+        others.append(place())
+    assert len({reference, *others}) == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.device import DEVICE_FAULTS
 from tradeoff.core.losses import margin
 
 # Logits of one image differ in their last bits from batch to batch and from a network to its
@@ -129,6 +130,7 @@ def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
     Raises:
         ValueError: says which of model, images and labels is wrong, what it is, what is allowed.
+            A fault of the device, such as a full memory, is left as it is.
     """
     if in_training(model):
         raise ValueError("the model is in train mode; call model.eval() before an attack")
@@ -146,6 +148,8 @@ def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         )
     try:
         logits = model(images[:1])
+    except DEVICE_FAULTS:
+        raise
     except RuntimeError as error:
         raise ValueError(
             f"the model does not take images of shape {tuple(images.shape[1:])}: {error}"

@@ -18,6 +18,13 @@ MATRIX_BACKENDS: tuple[Any, ...] = (
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
 )
 
+# RuntimeErrors that are no fault of what was computed: a GPU's memory is full, a GPU is lost.
+DEVICE_FAULTS: tuple[type[Exception], ...] = tuple(
+    getattr(torch, name)
+    for name in ("OutOfMemoryError", "AcceleratorError")
+    if hasattr(torch, name)
+)
+
 Model = TypeVar("Model", bound=nn.Module)
 
 # Of glibc's mallopt: from which size on free memory at the heap's end goes back to the system, and
@@ -28,6 +35,9 @@ MMAP_THRESHOLD = (-3, 2**25)
 # Floats in the widest vector of a CPU. With channels that do not fill such vectors, torch 2.14's
 # channels-last convolutions were seen to corrupt memory.
 WHOLE_VECTOR = 16
+
+# The compute capability from which NVIDIA's cards multiply TF32 and bf16 on tensor cores.
+SHORT_FLOATS = (8, 0)
 
 
 class NoSuchDevice(Exception):
@@ -84,6 +94,22 @@ def matrix_precision(name: Literal["ieee", "tf32"]) -> Iterator[None]:
             backend.fp32_precision = value
 
 
+def takes_short_floats(device: torch.device) -> bool:
+    """Whether it is a GPU made for TF32 and bf16; others ignore the one and emulate the other."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= SHORT_FLOATS
+
+
+def training_layout(device: torch.device, precision: str) -> torch.memory_format:
+    """In which layout images and networks are trained with a `train.precision`.
+
+    Channels-last where a GPU multiplies on tensor cores. Of float32, cuDNN has its fast kernels of
+    3x3 (Winograd's) for contiguous maps. On a CPU `place` looks after the layout.
+    """
+    if precision != "float32" and takes_short_floats(device):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed; where there is another allocator, nothing happens.
 
@@ -96,14 +122,18 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def place(model: Model, device: torch.device) -> Model:
-    """The model on the device, in the channels-last layout that convolutions prefer.
+def place(model: Model, device: torch.device, layout: torch.memory_format | None = None) -> Model:
+    """The model on the device, in the layout that its convolutions prefer there.
 
-    On a CPU only if all of its convolutions fill whole vectors, the first one's images apart.
+    On a CPU that is channels-last, but only if all of its convolutions fill whole vectors, the
+    first one's images apart.
+
+    Args:
+        layout: on a GPU, see `training_layout`; None: as it is.
     """
     model.to(device)
     if device.type == "cuda":
-        return model.to(memory_format=torch.channels_last)
+        return model if layout is None else model.to(memory_format=layout)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if convolutions and _fill_vectors(convolutions):
         first, *others = convolutions

@@ -21,13 +21,17 @@ Pair = tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]
 
 
 class EvalTwin:
-    """The twin of a model that is being trained: `module` is brought up to date by `refresh`."""
+    """The twin of a model that is being trained: `module` is brought up to date by `refresh`.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        layout: of the twin on a GPU; None: the model's.
+    """
+
+    def __init__(self, model: nn.Module, layout: torch.memory_format | None = None) -> None:
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
         _rectify_in_place(self.module)
         self._pairs = _fold_structure(model, self.module)
-        place(self.module, next(model.parameters()).device)
+        place(self.module, next(model.parameters()).device, layout)
         state = model.state_dict(keep_vars=True)
         mine = self.module.state_dict(keep_vars=True)
         folded_tensors = {id(t) for _, _, folded in self._pairs for t in folded.parameters()}

@@ -35,8 +35,10 @@ class Knobs(Section):
 def class_margins(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of max_{j != y} p_j - p_y per class, -1 where a class is absent, and counts, (C,)."""
     classes = probabilities.shape[1]
-    counts = torch.bincount(labels, minlength=classes).to(probabilities.dtype)
-    sums = torch.zeros_like(counts).index_add_(0, labels, -margin(probabilities, labels))
+    margins = margin(probabilities, labels)
+    # Not `bincount`: on a GPU that would wait, for the largest label.
+    counts = margins.new_zeros(classes).index_add_(0, labels, torch.ones_like(margins))
+    sums = torch.zeros_like(counts).index_add_(0, labels, -margins)
     return torch.where(counts > 0, sums / counts.clamp_min(1), -1.0), counts
 
 

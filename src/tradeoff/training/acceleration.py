@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tradeoff.core.device import matrix_precision
+from tradeoff.core.device import matrix_precision, takes_short_floats
 from tradeoff.core.study import TrainSettings
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
@@ -30,6 +30,11 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
     else:
         with torch.autocast(device.type, torch.bfloat16):
             yield
+
+
+def emulates(name: str, device: torch.device) -> bool:
+    """Whether it is a GPU that has no bf16 of its own, such as a T4, and is to train in it."""
+    return name == "bf16" and device.type == "cuda" and not takes_short_floats(device)
 
 
 @contextmanager
@@ -66,9 +71,13 @@ def compiled(
     """
     if settings.compile == "off":
         return model, attacked, "not compiled"
-    on_gpu = next(model.parameters()).device.type == "cuda"
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
     if settings.compile == "auto" and not (on_gpu and steps >= PAYS_FROM):
         return model, attacked, "not compiled: too short, or no GPU"
+    if emulates(settings.precision, device):
+        # There the compiler leaves networks as they are, and says so in a warning only.
+        return model, attacked, "not compiled: this GPU has no bf16"
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     fast: list[nn.Module] = []
     try:

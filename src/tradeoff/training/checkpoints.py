@@ -35,6 +35,7 @@ class Checkpoint:
         self.interrupted = interrupted
         self._path = path
         self._saved = time.monotonic()
+        self._read: dict[str, Any] | None = None
 
     @property
     def due(self) -> bool:
@@ -43,6 +44,10 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """The last state, on the CPU; None if there is none that can be read."""
+        state, self._read = self._read, None
+        return self._load() if state is None else state
+
+    def _load(self) -> dict[str, Any] | None:
         if self._path is None:
             return None
         try:
@@ -52,12 +57,13 @@ class Checkpoint:
             return None
 
     def reached(self) -> tuple[int, int]:
-        """Epoch and step, from 0, at which the last state goes on."""
-        state = self.load() or {"epoch": 0, "step": 0}
-        return state["epoch"], state["step"]
+        """Epoch and step, from 0, at which the last state goes on. It is kept for `load`."""
+        self._read = self.load()
+        return (0, 0) if self._read is None else (self._read["epoch"], self._read["step"])
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the last state, whole or not at all."""
+        self._read = None
         if self._path is not None:
             with whole(self._path) as partial:
                 torch.save(state, partial)
@@ -75,14 +81,15 @@ def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) ->
     Args:
         model: as it is before the first step.
     """
+    device = next(model.parameters()).device.type
     about = {
         "cell": cell.key,
         "knobs": plan.knobs.model_dump(),
         "settings": plan.settings.model_dump(),
         "threat": asdict(plan.threat),
         "seed": plan.seed,
-        "device": next(model.parameters()).device.type,
-        "threads": torch.get_num_threads(),
+        "device": device,
+        "threads": torch.get_num_threads() if device == "cpu" else None,
     }
     tensors = [*model.state_dict().values()]
     for subset in (data.train, data.validation):

@@ -68,9 +68,8 @@ class Step:
 
     def _empty(self, images: Tensor) -> Tensor:
         """Room for a number for each pixel of the whole batch."""
-        if self.batch is None:
-            return torch.empty_like(images)
-        return images.new_empty(self.batch, *images.shape[1:])
+        # Not `empty_like`: numbers are drawn in the order of memory, whatever the images' layout.
+        return images.new_empty(self.batch or len(images), *images.shape[1:])
 
 
 class Finetuning(NamedTuple):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tradeoff.core.device import training_layout
 from tradeoff.core.folding import EvalTwin
 from tradeoff.core.prepared import Prepared, Subset
 from tradeoff.core.randomness import generator
@@ -14,13 +15,17 @@ from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.plan import Plan, batches_per_epoch, micro_batches, search
+from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, micro_batches, search
 from tradeoff.training.run import Run, State, snapshot
-from tradeoff.training.validation import accuracies
+from tradeoff.training.validation import accuracies, validated_at_once
 
 Report = Callable[[int, int, int, int, Row | None], None]
 
-ADVICE = "No model was written. A lower train.learning_rate or train.clip_gradient may help."
+ADVICE = (
+    "No model was written. A lower train.learning_rate or train.clip_gradient may help; on a GPU, "
+    "which rounds a little differently each time, perhaps the same command, which goes on from "
+    "the last state that was in order."
+)
 
 
 class TrainingFailed(Exception):
@@ -68,7 +73,8 @@ def fit(
             epoch's row in place of None after each epoch.
 
     Raises:
-        TrainingFailed: the loss was not finite; names epoch and step.
+        TrainingFailed: loss or weights were not finite; names epoch and step. Of the checkpoint
+            the last state before that is left.
         Interrupted: the checkpoint was asked to stop.
     """
     settings = plan.settings
@@ -79,9 +85,10 @@ def fit(
     if (state := checkpoint.load()) is not None:
         run.load_state_dict(state)
     networks, compilation = _networks(run, train)
-    validated = networks.twin if run.averaged is None else EvalTwin(run.evaluated)
+    validated = EvalTwin(run.evaluated, torch.contiguous_format)  # for float32
     steps = batches_per_epoch(len(train), settings.batch_size)
-    at_once = settings.micro_batch or settings.batch_size
+    at_once = validated_at_once(settings, device)
+    run.start_clock()
     while run.epoch < settings.epochs:
         with one_batch_size():
             row = _epoch(run, networks, train, report, checkpoint)
@@ -90,7 +97,7 @@ def fit(
             natural, robust = accuracies(
                 validated.module, validation, plan.threat, settings.selection, at_once
             )
-        except ValueError as error:  # the last step's loss was finite, but its gradient was not
+        except ValueError as error:  # finite weights, and logits that are not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
         row |= {
             "validation_natural_accuracy": natural,
@@ -141,19 +148,16 @@ def _epoch(
             run.averaged.update_parameters(run.model)
         run.step += 1
         report(run.epoch, settings.epochs, run.step - 1, steps, None)
-        if checkpoint.interrupted():
+        interrupted = checkpoint.interrupted()
+        if interrupted or checkpoint.due:
+            _check(run, steps)
             checkpoint.save(run.state_dict())
+        if interrupted:
             raise Interrupted(
                 f"stopped in epoch {run.epoch + 1}, step {run.step} of {steps}; "
                 "the same command goes on from there"
             )
-        if checkpoint.due:
-            checkpoint.save(run.state_dict())
-    # Asked once an epoch, because asking waits for the device.
-    if (bad := run.record.first_bad_step()) is not None:
-        raise TrainingFailed(
-            f"the loss was not finite in epoch {run.epoch + 1}, step {bad + 1} of {steps}. {ADVICE}"
-        )
+    _check(run, steps)
     row = {"epoch": float(run.epoch + 1)} | run.record.row()
     row |= {
         "learning_rate": run.optimizer.param_groups[0]["lr"],
@@ -163,6 +167,17 @@ def _epoch(
     if device.type == "cuda":
         row["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return row
+
+
+def _check(run: Run, steps: int) -> None:
+    """Fail if the epoch went wrong so far. Asked seldom, because asking waits for the device."""
+    what, number = "loss was not finite in", run.record.first_bad_step()
+    if number is None and not run.is_finite():  # the last step's gradient was not
+        what, number = "weights were not finite after", run.step - 1
+    if number is not None:
+        raise TrainingFailed(
+            f"the {what} epoch {run.epoch + 1}, step {number + 1} of {steps}. {ADVICE}"
+        )
 
 
 def accumulate_gradient(
@@ -175,6 +190,8 @@ def accumulate_gradient(
 ) -> None:
     """Forward and backward of one step, in one go or in micro-batches."""
     plan, settings = run.plan, run.plan.settings
+    layout = training_layout(images.device, settings.precision)
+    images = images.contiguous(memory_format=layout)
     step = Step(
         networks.attacked,
         search(plan.threat, settings.attack),
@@ -205,12 +222,13 @@ def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
     device = train.labels.device
 
     def probe(model: nn.Module, attacked: nn.Module) -> None:
-        count = min(settings.batch_size, len(train))
-        images, labels = train.floats(train.pixels[:count]), train.labels[:count]
-        draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
-        accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
+        for count in batch_sizes(len(train), settings.batch_size):
+            images, labels = train.floats(train.pixels[:count]), train.labels[:count]
+            draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
+            accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
 
     steps = settings.epochs * batches_per_epoch(len(train), settings.batch_size)
-    model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
+    with one_batch_size():
+        model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
     counted = Networks(run.passes.watch(model), run.passes.watch(attacked), twin)
     return counted, how

@@ -50,6 +50,12 @@ def batches_per_epoch(images: int, batch_size: int) -> int:
     return images // batch_size + (images % batch_size > 1)
 
 
+def batch_sizes(images: int, batch_size: int) -> list[int]:
+    """Those of an epoch, each once: the usual one, and that of the last batch if it differs."""
+    last = images % batch_size
+    return [size for size in (batch_size, last) if 1 < size <= images]
+
+
 def micro_batches(images: int, size: int | None) -> list[slice]:
     """A batch in parts of about `size` images, none of a single one if it can be helped."""
     if size is None or images <= size:

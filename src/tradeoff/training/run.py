@@ -63,7 +63,16 @@ class Run:
         # The defense is not among the seeds: all defenses see the same batches and start points.
         self.draws = generator("train", self.plan.seed, self.epoch, device=device)
         self.passes.forward = self.passes.backward = 0
-        self._seconds, self._since = 0.0, time.perf_counter()
+        self._seconds = 0.0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """From now on time counts: what came before, such as compiling, is not the epoch's."""
+        self._since = time.perf_counter()
+
+    def is_finite(self) -> bool:
+        """Whether the model's weights and statistics are finite. Waits for the device."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
 
     @property
     def seconds(self) -> float:
@@ -91,6 +100,10 @@ class Run:
         """Go on where `state` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, averages in self.optimizer.state.items():
+            for name, value in averages.items():
+                if value.shape == parameter.shape:  # kept, perhaps, in another card's layout
+                    averages[name] = torch.empty_like(parameter).copy_(value)
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.best, self.best_score = state["best"], state["best_score"]

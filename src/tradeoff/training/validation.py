@@ -7,8 +7,20 @@ from tradeoff.attacks.pgd import pgd
 from tradeoff.core.attempt import is_fooled
 from tradeoff.core.prepared import Subset
 from tradeoff.core.randomness import sample_keys
-from tradeoff.core.study import AscentSettings
+from tradeoff.core.study import AscentSettings, TrainSettings
 from tradeoff.core.threat import Threat
+
+AT_ONCE = 512  # images that a GPU has enough to do with
+
+
+def validated_at_once(settings: TrainSettings, device: torch.device) -> int:
+    """How many images validation takes at once: each is attacked alike in any batch.
+
+    On a CPU as many as training; there more at once gain nothing.
+    """
+    if settings.micro_batch is not None:
+        return settings.micro_batch
+    return settings.batch_size if device.type == "cpu" else max(AT_ONCE, settings.batch_size)
 
 
 def accuracies(
