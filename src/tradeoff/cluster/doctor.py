@@ -100,9 +100,14 @@ def torch(root: Path) -> Iterator[Finding]:
         return
     version, cuda = words
     yield Finding("torch", True, version)
-    cards = gpus()
+    try:
+        cards = gpus()
+    except CannotStart as error:
+        yield Finding("CUDA", False, str(error), "set TRADEOFF_DEVICE to one of these, or unset it")
+        return
     if cuda == "True":
-        yield Finding("CUDA", True, f"usable, GPUs {', '.join(cards)}")
+        names = f", GPUs {', '.join(cards)}" if cards else ", and left alone"
+        yield Finding("CUDA", True, f"usable{names}")
     elif cards:
         yield Finding(
             "CUDA",
