@@ -11,7 +11,9 @@ from toys import Toy
 
 from tradeoff.cluster import engines
 from tradeoff.cluster.engines import Local, Ray, Submitit, gpus
+from tradeoff.cluster.reproduce import reproduce
 from tradeoff.cluster.worktrees import CannotStart
+from tradeoff.core.files import BadInterval
 
 ORDER = ("folder", ("train@cell",), "log")
 
@@ -136,6 +138,15 @@ def test_a_gpus_number_is_refused_where_others_choose_gpus(
     monkeypatch.setenv("TRADEOFF_DEVICE", "cuda:1")
     with pytest.raises(CannotStart, match="'cuda:1': that is a GPU of this machine"):
         engine()
+
+
+def test_a_wrong_interval_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else by each cell."""
+    monkeypatch.setenv("TRADEOFF_SAVE_MINUTES", "often")
+    with pytest.raises(BadInterval, match="'often'"):
+        reproduce(tmp_path / "nowhere", [], lambda: Local(1, 1), print)
 
 
 def test_an_address_without_a_cluster_is_told_before_any_work(toy: Callable[..., Toy]) -> None:
