@@ -5,6 +5,7 @@ import importlib
 import _environment
 
 from tradeoff.core.device import describe, pick_device, place, training_layout
+from tradeoff.core.files import save_interval
 from tradeoff.core.models import Blueprint, build_model, save_model
 from tradeoff.core.prepared import load_prepared
 from tradeoff.core.provenance import provenance
@@ -23,7 +24,7 @@ from tradeoff.training.pretrained import load_pretrained
 
 
 def main(cell: str) -> None:
-    study = Study.load()
+    study, interval = Study.load(), save_interval()
     chosen = study.cell(cell)
     dataset = chosen.dataset
     device = pick_device(dataset.threads)
@@ -45,7 +46,8 @@ def main(cell: str) -> None:
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     plan = Plan(defense, chosen.knobs, dataset.train, threat, chosen.seed)
     with interruptions() as interrupted:
-        checkpoint = Checkpoint(checkpoint_path(chosen, model, data, plan), interrupted)
+        path = checkpoint_path(chosen, model, data, plan)
+        checkpoint = Checkpoint(path, interrupted, interval)
         reached = checkpoint.reached()
         left = duration(estimated_seconds(model, data, plan, reached))
         goes_on = f"goes on in epoch {reached[0] + 1} and " if any(reached) else ""

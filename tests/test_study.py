@@ -242,6 +242,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("train", "atack"), {}, "train", "did you mean attack?"),
     (("datasets", "cifar10", "threat", "epsilon"), "8/0", "datasets.cifar10.threat.epsilon", "8/2"),
     (("datasets", "cifar10", "threat", "epsilon"), -0.1, "datasets.cifar10.threat.epsilon", "0"),
+    (("datasets", "digits", "threat", "epsilon"), 0, "datasets.digits.threat.epsilon", "than 0"),
     (
         ("datasets", "digits", "threat", "epsilon"),
         8,
@@ -367,6 +368,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("masking", "gradient_cosine"), -2, "masking.gradient_cosine", "greater than or equal to -1"),
     (("statistics", "power"), 0.4, "statistics.power", "greater than or equal to 0.5"),
     (("transfer",), MISSING, "transfer", "is missing"),
+    (("report", "languages"), [], "report.languages", "is []; it should have at least 1 item"),
     (("suites", "bounded", "image"), 3, "suites.bounded", "did you mean images?"),
 ]
 
@@ -378,6 +380,8 @@ def test_wrong_values_are_told_in_one_line(
     (line,) = complaint(changed(place, value), tmp_path).splitlines()
     assert line.startswith(f"params.yaml: {key}")
     assert says in line
+    assert "; it " not in line or "; it should " in line
+    assert "after validation" not in line
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,16 @@ def _reproduce(given: argparse.Namespace) -> int:
     if given.slurm is not None and given.per_gpu > 1:
         raise CannotStart("--per-gpu is for this machine and Ray; on Slurm ask for shards of GPUs")
 
+    address = None if given.ray == "local" else given.ray
+    if address is not None:
+        _refuse_a_target(root, address, given.targets)
+        cluster = Ray(address, given.jobs, given.per_gpu)  # before any work: is there one?
+
     def engine() -> Engine:
+        if address is not None:
+            return cluster
         if given.ray:
-            address = None if given.ray == "local" else given.ray
-            return Ray(address, given.jobs, given.per_gpu)
+            return Ray(None, given.jobs, given.per_gpu)
         if given.slurm is not None:
             return Submitit(root, given.slurm, given.jobs)
         return Local(given.jobs, given.per_gpu)
@@ -107,6 +113,24 @@ def _reproduce(given: argparse.Namespace) -> int:
         print(f"\r\033[K{message}" if sys.stderr.isatty() else message, flush=True)
 
     return reproduce(root, given.targets, engine, say)
+
+
+def _refuse_a_target(root: Path, address: str, targets: list[str]) -> None:
+    """`--ray digits` would look for a cluster named digits, to compute the whole study there."""
+    from tradeoff.cluster.plan import stage_targets
+    from tradeoff.cluster.worktrees import CannotStart
+    from tradeoff.core.fields import BadParams
+    from tradeoff.core.study import Study
+
+    study = Study.load(root / "params.yaml")
+    try:
+        stage_targets(study, [address])
+    except BadParams:
+        return  # it is none
+    raise CannotStart(
+        f"--ray takes {address!r} for the address of a cluster, and it is a target. Targets come "
+        f"first: tradeoff reproduce {' '.join([address, *targets])} --ray"
+    )
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -114,6 +114,16 @@ def test_a_disk_is_full_only_where_digits_does_not_fit(
     assert ("make room" in finding.way_out) is (good is not True)
 
 
+@pytest.mark.parametrize(("version", "good"), [("2.9.1+cu126", False), ("2.14.1+cpu", True)])
+def test_a_torch_older_than_the_study_needs_is_told(
+    version: str, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ASK_TORCH", f"print({version!r}, False)")
+    finding, _ = doctor.torch(ROOT)
+    assert finding.good is good
+    assert ("the study needs >=2." in finding.says) is ("pip" in finding.way_out) is not good
+
+
 IN_USE = Path(".dvc", "tmp", "rwlock")
 HALF = '{"write": {"/some/where/models/digits/at-resnet18-digits-0": {"pid": 12'
 STALE = "trades-resnet18-digits-0"

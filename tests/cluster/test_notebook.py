@@ -74,6 +74,19 @@ def cut(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def test_the_notebook_refuses_a_torch_that_is_too_old(tmp_path: Path) -> None:
+    project = '[project]\ndependencies = ["torch>=99", "torchvision>=0.26"]\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    given = {"KEEP": str(tmp_path / "keep"), "CLONE": str(tmp_path)}
+    script = code_of(ROOT / "notebooks" / "colab.ipynb", **given)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "and the study needs >=99. Choose a newer runtime" in done.stderr
+    assert "pip install 'torch>=99'" in done.stderr
+
+
 def test_the_notebook_goes_on_after_a_cut(tmp_path: Path, own_server: None) -> None:
     keep, study = tmp_path / "keep", tmp_path / "study"
     small_study(study)

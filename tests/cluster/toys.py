@@ -48,6 +48,7 @@ NAMES = (
     "dvc.yaml",
     "params.yaml",
     "plots/sweep/README.md",
+    "pyproject.toml",
     "requirements.lock",
 )
 

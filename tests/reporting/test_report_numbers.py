@@ -312,7 +312,7 @@ def test_spanish_has_decimal_commas(complete_report, complete_chapter):
     ("change", "said"),
     [
         (lambda table: table.drop(columns="ASR"), "no column 'ASR'"),
-        (lambda table: pd.concat([table, table.head(1)]), "more than one row"),
+        (lambda table: pd.concat([table, table.head(1)]), "more than one row for at, vgg16, 0$"),
         (lambda table: table.assign(RA=61.0), "RA is 61.0"),
     ],
 )

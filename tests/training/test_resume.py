@@ -12,6 +12,7 @@ from torch import nn
 
 from tests import tiny
 from tests.training.test_loop import KNOBS, Watched, digest, train, watch
+from tradeoff.core.files import BadInterval, save_interval
 from tradeoff.core.study import Study
 from tradeoff.training import checkpoints, loop
 from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
@@ -170,6 +171,29 @@ def test_something_else_is_no_state(tmp_path: Path) -> None:
     for content in (b"a line of text\n", b"\x00" * 100, b"[1, 2]"):
         path.write_bytes(content)
         assert Checkpoint(path).load() is None
+
+
+@pytest.mark.parametrize(("minutes", "states"), [(None, 3), ("60", 0), ("1e-9", 15)])
+def test_how_often_a_state_is_kept_may_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str | None, states: int
+) -> None:
+    """Of three epochs of four steps."""
+    monkeypatch.delenv("TRADEOFF_SAVE_MINUTES", raising=False)
+    if minutes is not None:
+        monkeypatch.setenv("TRADEOFF_SAVE_MINUTES", minutes)
+    kept: list[int] = []
+    checkpoint = Checkpoint(tmp_path / "state.pt", interval=save_interval())
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda state: (kept.append(state["step"]), save(state)))
+    assert digest(attempt("at", checkpoint)) == digest(train("at"))
+    assert len(kept) == states
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3", "often", "nan", "inf", "3 min"])
+def test_an_interval_that_is_none_is_refused(minutes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADEOFF_SAVE_MINUTES", minutes)
+    with pytest.raises(BadInterval, match=f"is '{minutes}'; it should be a positive number"):
+        save_interval()
 
 
 def test_nothing_is_left_when_it_is_done(tmp_path: Path) -> None:

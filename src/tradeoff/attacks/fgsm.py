@@ -10,7 +10,7 @@ from tradeoff.core.threat import Threat
 
 
 class Knobs(Section):
-    """None."""
+    """FGSM has no knobs: one step, of length epsilon."""
 
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, threat: Threat) -> Attempt:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tradeoff.core.study import Study
 
 # GB: two models of a cell (about 50 MB each at full width), each a second time in DVC's cache.
 ROOM_FOR_DIGITS, ROOM_FOR_ALL = 0.5, 15.0
+# By counted operations (README.md) and 82 GFLOP/s a core, the most that was reached.
+WITHOUT_GPU = "digits takes minutes; mnist and cifar10 over a year on two cores (estimated)"
 ASK_TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
 
 
@@ -86,6 +89,12 @@ def _pins(root: Path) -> Iterator[Requirement]:
                 yield pin
 
 
+def _needed(root: Path) -> Iterator[Requirement]:
+    """What pyproject.toml asks for; the study may run without being installed."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    yield from map(Requirement, project["dependencies"])
+
+
 def torch(root: Path) -> Iterator[Finding]:
     command = [sys.executable, "-c", ASK_TORCH]
     try:
@@ -99,10 +108,20 @@ def torch(root: Path) -> Iterator[Finding]:
         yield Finding("torch", False, says, "pip install -r requirements.lock")
         return
     version, cuda = words
-    yield Finding("torch", True, version)
-    cards = gpus()
+    need = next(need for need in _needed(root) if need.name == "torch")
+    if need.specifier.contains(version, prereleases=True):
+        yield Finding("torch", True, version)
+    else:
+        says = f"{version}; the study needs {need.specifier}"
+        yield Finding("torch", False, says, "pip install -r requirements.lock")
+    try:
+        cards = gpus()
+    except CannotStart as error:
+        yield Finding("CUDA", False, str(error), "set TRADEOFF_DEVICE to one of these, or unset it")
+        return
     if cuda == "True":
-        yield Finding("CUDA", True, f"usable, GPUs {', '.join(cards)}")
+        names = f", GPUs {', '.join(cards)}" if cards else ", and left alone"
+        yield Finding("CUDA", True, f"usable{names}")
     elif cards:
         yield Finding(
             "CUDA",
@@ -111,7 +130,7 @@ def torch(root: Path) -> Iterator[Finding]:
             "nvidia-smi shows the driver; install the torch built for it, see pytorch.org",
         )
     else:
-        yield Finding("CUDA", None, "no GPU: digits takes minutes; mnist and cifar10 take weeks")
+        yield Finding("CUDA", None, f"no GPU: {WITHOUT_GPU}")
 
 
 def disk(root: Path) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ An engine starts cells and says which have ended. It neither orders nor retries 
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -35,13 +36,50 @@ class Engine(Protocol):
 
 
 def gpus() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; torch is not asked."""
+    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; torch is not asked.
+
+    TRADEOFF_DEVICE=cpu leaves none, cuda:1 the second alone.
+
+    Raises:
+        CannotStart: TRADEOFF_DEVICE names one beyond the last.
+    """
+    if (asked := _asked()) == "cpu":
+        return []
+    visible = _visible()
+    if not visible or (number := _number(asked)) is None:
+        return visible
+    if number >= len(visible):
+        known = ", ".join(f"cuda:{n}" for n in range(len(visible)))
+        raise CannotStart(f"TRADEOFF_DEVICE is {asked!r}; allowed here: cpu, cuda, {known}")
+    return [visible[number]]
+
+
+def _visible() -> list[str]:
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in visible.split(",") if name and name != "-1"]
-    if os.environ.get("TRADEOFF_DEVICE", "").startswith("cpu") or not shutil.which("nvidia-smi"):
+    if not shutil.which("nvidia-smi"):
         return []
     done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return [str(n) for n, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU")]
+
+
+def _asked() -> str:
+    return os.environ.get("TRADEOFF_DEVICE", "")
+
+
+def _number(asked: str) -> int | None:
+    """Which of this machine's GPUs is asked for, from 0; None if any will do."""
+    match = re.fullmatch(r"cuda:(\d+)", asked)
+    return int(match[1]) if match else None
+
+
+def _refuse_a_number(engine: str) -> None:
+    """Elsewhere a cell sees the GPUs that it was given, under other numbers than here."""
+    if _number(asked := _asked()) is not None:
+        raise CannotStart(
+            f"TRADEOFF_DEVICE is {asked!r}: that is a GPU of this machine, and {engine} chooses "
+            "GPUs itself. Unset it, or set CUDA_VISIBLE_DEVICES where the workers start"
+        )
 
 
 class Local:
@@ -52,7 +90,9 @@ class Local:
         self._server = ExitStack()
         self._environment: dict[str, str] = {}
         if VARIABLE not in os.environ:  # set and empty, it means that no server is wanted
-            self._environment = self._server.enter_context(warm())
+            self._environment |= self._server.enter_context(warm())
+        if self._gpus and _number(_asked()) is not None:
+            self._environment["TRADEOFF_DEVICE"] = "cuda"  # a cell sees only the one it is given
         self.slots = jobs or len(self._gpus) * per_gpu or os.cpu_count() or 1
         self._running: dict[str, tuple[int, subprocess.Popen[bytes], str]] = {}
 
@@ -81,9 +121,14 @@ class Local:
 
 
 class Ray:
-    """Tasks on a Ray cluster; `address` None starts one on this machine."""
+    """Tasks on a Ray cluster; `address` None starts one on this machine.
+
+    Raises:
+        CannotStart: there is no Ray, no such cluster, or TRADEOFF_DEVICE is a GPU's number.
+    """
 
     def __init__(self, address: str | None, jobs: int | None, per_gpu: int) -> None:
+        _refuse_a_number("Ray")
         try:
             import ray
         except ImportError:
@@ -92,16 +137,21 @@ class Ray:
             ) from None
         self._ray = ray
         source = Path(__file__).resolve().parents[2]
-        ray.init(
-            address=address,
-            num_cpus=jobs if address is None else None,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(source)}},
-        )
+        device = {"TRADEOFF_DEVICE": _asked()} if _asked() else {}
+        try:
+            ray.init(
+                address=address,
+                num_cpus=jobs if address is None else None,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(source), **device}},
+            )
+        except Exception as error:  # of a dozen kinds, for what is all one here
+            where = "on this machine" if address is None else f"at {address!r}"
+            raise CannotStart(f"no Ray {where}: {error}") from None
         there: dict[str, float] = ray.cluster_resources()
-        with_gpus = bool(there.get("GPU"))
+        with_gpus = bool(there.get("GPU")) and _asked() != "cpu"
         room = there["GPU"] * per_gpu if with_gpus else there["CPU"]
         self.slots = min(jobs, int(room)) if jobs else max(1, int(room))
         # The head retries, in a new worktree: a retry by Ray could meet what a dead worker left.
@@ -138,6 +188,7 @@ class Submitit:
     """Jobs of Slurm; `options` go to submitit, such as slurm_partition=gpu or timeout_min=600."""
 
     def __init__(self, root: Path, options: Sequence[str], jobs: int | None) -> None:
+        _refuse_a_number("Slurm")
         try:
             import submitit
         except ImportError:

@@ -23,7 +23,7 @@ from tradeoff.cluster.partial import damage, discard, left_to_do, report_what_is
 from tradeoff.cluster.plan import Job, Plan, make_plan, sources_of, stage_targets
 from tradeoff.cluster.repro import dvc_repro
 from tradeoff.cluster.states import State, read_states
-from tradeoff.core.files import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder, save_interval
 from tradeoff.core.study import Study
 from tradeoff.running.words import duration
 
@@ -79,8 +79,9 @@ def reproduce(
         start_engine: called when there is something for it to do.
 
     Raises:
-        CannotStart, BadParams, DamagedLock: before anything has run.
+        CannotStart, BadParams, BadInterval, DamagedLock: before anything has run.
     """
+    save_interval()  # the cells' own: better told now than by each of them
     with only_one(root):
         study = Study.load(root / "params.yaml")
         targets = stage_targets(study, names)

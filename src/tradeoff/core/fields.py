@@ -107,7 +107,8 @@ def _sentence(item: Any, file: str, at: str) -> str:
         return f"{file}: {place}: {item['msg']}"
     if item["type"] == "missing":
         return f"{file}: {place}: is missing"
-    rule = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    # pydantic's own are "Input should ..." and "List should ... after validation, not 0".
+    rule = re.sub(r"^[A-Z]\w+ (?=should )| after validation, not \d+$", "", item["msg"])
     return f"{file}: {place}: is {item['input']!r}; it {rule}"
 
 

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,28 @@ from typing import Any
 def checkpoints_folder() -> Path:
     """Where unfinished work is kept: TRADEOFF_CHECKPOINTS, else checkpoints/ in this folder."""
     return Path(os.environ.get("TRADEOFF_CHECKPOINTS") or "checkpoints")
+
+
+class BadInterval(Exception):
+    """TRADEOFF_SAVE_MINUTES is no positive number."""
+
+
+def save_interval() -> float | None:
+    """Seconds between two saves of unfinished work by TRADEOFF_SAVE_MINUTES; None: not set.
+
+    Raises:
+        BadInterval: it is no positive number.
+    """
+    text = os.environ.get("TRADEOFF_SAVE_MINUTES")
+    if not text:
+        return None
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise BadInterval(f"TRADEOFF_SAVE_MINUTES is {text!r}; it should be a positive number")
+    return 60 * minutes
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class ModelSettings(Section):
 
 class ThreatSettings(Section):
     norm: Literal["linf", "l2"]
-    epsilon: NonNegative
+    epsilon: Positive
 
     @field_validator("epsilon")
     @classmethod

@@ -377,7 +377,8 @@ def _check_rates(table: pd.DataFrame, columns: list[str], path: Path) -> None:
 def _check_distinct(table: pd.DataFrame, columns: list[str], path: Path) -> None:
     twice = table[table.duplicated(columns)]
     if len(twice):
-        raise BadResults(f"{path}: has more than one row for {list(twice[columns].iloc[0])}")
+        key = ", ".join(map(str, twice[columns].iloc[0]))
+        raise BadResults(f"{path}: has more than one row for {key}")
 
 
 def _select(table: pd.DataFrame, **values: str) -> pd.DataFrame:

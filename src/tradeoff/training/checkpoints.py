@@ -27,20 +27,30 @@ class Checkpoint:
     Args:
         path: None keeps nothing.
         interrupted: whether the process was asked to stop.
+        interval: seconds between two states; None: INTERVAL within an epoch, and at its end.
     """
 
     def __init__(
-        self, path: Path | None = None, interrupted: Callable[[], bool] = lambda: False
+        self,
+        path: Path | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+        interval: float | None = None,
     ) -> None:
         self.interrupted = interrupted
         self._path = path
+        self._interval = interval
         self._saved = time.monotonic()
         self._read: dict[str, Any] | None = None
 
     @property
     def due(self) -> bool:
         """Whether the last state is old enough for another."""
-        return time.monotonic() - self._saved > INTERVAL
+        return time.monotonic() - self._saved > (self._interval or INTERVAL)
+
+    @property
+    def due_after_epoch(self) -> bool:
+        """The same at the end of an epoch, which counts as old enough where nothing is said."""
+        return self._interval is None or self.due
 
     def load(self) -> dict[str, Any] | None:
         """The last state, on the CPU; None if there is none that can be read."""

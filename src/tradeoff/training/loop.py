@@ -116,7 +116,8 @@ def fit(
         report(run.epoch, settings.epochs, steps, steps, row)
         run.epoch += 1
         run.begin_epoch()
-        checkpoint.save(run.state_dict())
+        if checkpoint.due_after_epoch:
+            checkpoint.save(run.state_dict())
     return Trained(run.best, snapshot(run.evaluated), run.history, compilation)
 
 
