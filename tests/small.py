@@ -13,11 +13,17 @@ def shrink(params: Any) -> None:
     digits = params["datasets"]["digits"]
     digits["split"].update(validation=40, test=60, limit=200)
     digits["train"].update(epochs=2)
-    digits["suites"]["bounded"].update(images=20)
+    digits["suites"]["bounded"].update(images=20, attacks={})
     digits["suites"]["autoattack"].update(images=10)
     digits["suites"]["minimal"] = {"images": 5}
-    fmn = params["suites"]["minimal"]["attacks"]["fmn_linf"]
-    params["suites"]["minimal"]["attacks"] = {"fmn_linf": fmn}
+    keep_few_attacks(params)
     params["datasets"] = {"digits": digits}  # DVC reads all of it anew for every stage
     params["transfer"].update(images=20, steps=2)
     params["report"]["languages"] = ["en"]
+
+
+def keep_few_attacks(params: Any) -> None:
+    """Leave of the suites' attacks what a report needs."""
+    for suite, names in {"bounded": ("fgsm", "pgd"), "minimal": ("fmn_linf",)}.items():
+        attacks = params["suites"][suite]["attacks"]
+        params["suites"][suite]["attacks"] = {name: attacks[name] for name in names}
