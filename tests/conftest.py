@@ -24,4 +24,5 @@ def warm_server() -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "src"))
         with warm() as environment:
+            patch.undo()  # it was for the server alone
             yield environment

@@ -43,7 +43,8 @@ sys.exit({{"three": 3, "words": "bad news"}}.get(sys.argv[1]))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(VARIABLE, raising=False)  # tests of tests/cluster leave theirs
     (tmp_path / "own.py").write_text("VALUE = 'one'\n")
     (tmp_path / "stage.py").write_text(SCRIPT)
     return tmp_path

@@ -5,21 +5,18 @@ from pathlib import Path
 
 import pytest
 from real import Done, do_once
-from toys import ROOT, SMALL, Toy
+from toys import SMALL, Toy
 
-from tradeoff.running.warm import VARIABLE, warm
+from tradeoff.running.warm import VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
-def server() -> Iterator[None]:
+def server(warm_server: dict[str, str]) -> Iterator[None]:
     """One server for the stages of all toys: each `tradeoff reproduce` would start its own, and
     each stage import by itself what it has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "src"))
-        with warm() as environment:
-            patch.undo()
-            patch.setenv(VARIABLE, environment[VARIABLE])
-            yield
+        patch.setenv(VARIABLE, warm_server[VARIABLE])
+        yield
 
 
 @pytest.fixture
