@@ -50,7 +50,7 @@ def belong() -> None:
             sys.exit(
                 "The committed results are stale: run make quickstart and commit what it changes."
             )
-    missing = pd.read_csv(f"plots/missing/{DATASET}.csv")
+    missing = pd.read_csv(f"plots/summary/{DATASET}/missing.csv")
     if len(missing):
         print(missing.to_string(index=False))
         sys.exit("The committed results lack these cells: mend them and run make quickstart.")
@@ -66,7 +66,7 @@ def compare() -> None:
         print("Same kind of processor, same results.")
         return
     print(f"Another kind of processor: means over seeds within {MEAN_TOLERANCE}.")
-    path = f"plots/cells/{DATASET}.csv"
+    path = f"plots/summary/{DATASET}/cells.csv"
     keys, metrics = ["architecture", "defense"], ["NA", "RA"]
     now = pd.read_csv(path).groupby(keys)[metrics].mean()
     then = pd.read_csv(committed(path)).groupby(keys)[metrics].mean()

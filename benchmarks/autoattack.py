@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.autoattack import PAPER, Knobs, autoattack
-from tradeoff.core.device import keep_freed_memory
-from tradeoff.core.folding import fold
-from tradeoff.core.randomness import generator, sample_keys
-from tradeoff.core.threat import Threat, project
+from tradeoff.networks.device import keep_freed_memory
+from tradeoff.networks.folding import fold
+from tradeoff.networks.randomness import generator, sample_keys
+from tradeoff.networks.threat import Threat, project
 
 try:
     from pyautoattack import AutoAttack

@@ -22,12 +22,12 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tradeoff.core.device import place, training_layout  # noqa: E402
-from tradeoff.core.models import Blueprint, build_model  # noqa: E402
-from tradeoff.core.prepared import Prepared, Subset  # noqa: E402
-from tradeoff.core.randomness import generator  # noqa: E402
 from tradeoff.core.study import TrainSettings  # noqa: E402
-from tradeoff.core.threat import Threat  # noqa: E402
+from tradeoff.datasets.prepared import Prepared, Subset  # noqa: E402
+from tradeoff.networks.layouts import place, training_layout  # noqa: E402
+from tradeoff.networks.models import Blueprint, build_model  # noqa: E402
+from tradeoff.networks.randomness import generator  # noqa: E402
+from tradeoff.networks.threat import Threat  # noqa: E402
 from tradeoff.training import loop  # noqa: E402
 from tradeoff.training.history import EpochRecord, Row  # noqa: E402
 from tradeoff.training.plan import Plan  # noqa: E402

@@ -49,7 +49,7 @@ def steps(options: argparse.Namespace, batch: int) -> None:
 
 
 def layouts(options: argparse.Namespace, precision: str) -> None:
-    """Which of two layouts of the features is faster: core.device.training_layout chooses."""
+    """Which of two layouts of the features is faster: networks.layouts.training_layout chooses."""
     settings = sizes(options, 128, f"--precision={precision}", "--compile=on")
     print(step.heading(settings), flush=True)
     step.print_layouts(settings)

@@ -24,11 +24,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from tradeoff.core.device import describe, pick_device, place, training_layout
-from tradeoff.core.models import Blueprint, build_model
-from tradeoff.core.prepared import Prepared, load_prepared
 from tradeoff.core.study import AscentSettings, Cell, Study
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import Prepared, load_prepared
+from tradeoff.networks.device import describe, pick_device
+from tradeoff.networks.layouts import place, training_layout
+from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.threat import Threat
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
 from tradeoff.training.validation import accuracies

@@ -29,12 +29,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
 from tradeoff.archs import resnet18
-from tradeoff.attacks.pgd import Search
-from tradeoff.core.device import place, training_layout
-from tradeoff.core.folding import EvalTwin
-from tradeoff.core.preprocess import Preprocess
-from tradeoff.core.threat import Threat
 from tradeoff.defenses import at, dtrades, faal, mart, trades
+from tradeoff.networks.ascent import InnerAttack
+from tradeoff.networks.folding import EvalTwin
+from tradeoff.networks.layouts import place, training_layout
+from tradeoff.networks.preprocess import Preprocess
+from tradeoff.networks.threat import Threat
 from tradeoff.training.acceleration import compiled, precision
 from tradeoff.training.contract import Step
 
@@ -224,7 +224,7 @@ def our_steps(
     model = place(copy.deepcopy(model), device, layout)
     twin = EvalTwin(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
-    search = Search(Threat("linf", options.epsilon), options.steps, options.epsilon / 4)
+    search = InnerAttack(Threat("linf", options.epsilon), options.steps, options.epsilon / 4)
     networks = {"model": model, "attacked": twin.module}
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True

@@ -1,21 +1,17 @@
-"""Attack one cell's models with one suite: the ledger and the cell's metrics."""
-
-import time
+"""Attack one cell's models with one suite: the ledger of what became of every image."""
 
 import _environment
 
-from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.ledger import save_ledger
-from tradeoff.attacks.suites.metrics import suite_metrics
-from tradeoff.attacks.suites.norms import NORMS, norm_metrics
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.device import describe, pick_device
-from tradeoff.core.files import checkpoints_folder, write_json
-from tradeoff.core.models import Blueprint, load_model, read_origin
-from tradeoff.core.prepared import load_prepared
-from tradeoff.core.provenance import provenance
+from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.networks.device import describe, pick_device
+from tradeoff.networks.models import Blueprint, load_model, read_origin
+from tradeoff.networks.provenance import provenance
+from tradeoff.networks.threat import Threat
+from tradeoff.running.attack_checkpoints import Checkpoints
 from tradeoff.running.progress import Progress
 
 
@@ -44,7 +40,6 @@ def main(cell: str, suite: str) -> None:
         "trained_with": read_origin(chosen.model(attacks.versions[0])),
         "attacked_with": provenance(device),
     }
-    began = time.perf_counter()
     ledger = run_suite(
         models,
         test.images,
@@ -56,13 +51,10 @@ def main(cell: str, suite: str) -> None:
         report=progress.attacking,
     )
     save_ledger(ledger, chosen.ledger(suite))
-    if suite == "minimal":
-        norms = norm_metrics(ledger, "best")
-        metrics = {f"APN_{norm}": norms[norm]["APN"] for norm in NORMS}
-    else:
-        metrics = suite_metrics(ledger)
-    write_json(metrics | {"seconds": time.perf_counter() - began}, chosen.metrics(suite))
-    progress.say(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+    for v, version in enumerate(ledger.versions):
+        correct = ledger["clean_prediction"][v] == ledger["labels"]
+        robust = correct & ~ledger["fooled"][v].any(0)
+        progress.say(f"{version}: {correct.mean():.1%} correct, {robust.mean():.1%} also attacked")
 
 
 if __name__ == "__main__":

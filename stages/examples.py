@@ -3,16 +3,16 @@
 import _environment
 import torch
 
-from tradeoff.core.device import describe, pick_device
-from tradeoff.core.folding import fold
-from tradeoff.core.models import Blueprint, load_model
-from tradeoff.core.prepared import load_prepared
-from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import Study
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation import examples
 from tradeoff.evaluation.missing import trained
 from tradeoff.evaluation.tables import write_table
+from tradeoff.networks.device import describe, pick_device
+from tradeoff.networks.folding import fold
+from tradeoff.networks.models import Blueprint, load_model
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat
 
 
 def main(dataset: str) -> None:

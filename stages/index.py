@@ -4,7 +4,7 @@ from pathlib import Path
 
 import _environment
 
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 from tradeoff.core.study import Study
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.results import read_evaluated
@@ -16,7 +16,7 @@ def main() -> None:
     study = Study.load()
     evaluated = read_evaluated(study)
     page = Path("reports", "index.html")
-    with whole(page) as partial:
+    with atomic_write(page) as partial:
         partial.write_bytes(build_index(study, evaluated, TEMPLATES, study.report.languages))
     print(f"[index] {', '.join(evaluated) or 'no data set'}: {page}", flush=True)
 

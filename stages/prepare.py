@@ -5,8 +5,8 @@ from pathlib import Path
 
 import _environment
 
-from tradeoff.core.prepared import save_prepared, split
 from tradeoff.core.study import Study
+from tradeoff.datasets.prepared import save_prepared, split
 
 DOWNLOADS = Path("data", "raw")
 

@@ -1,4 +1,4 @@
-"""Turn the ledgers of a data set's cells into tables, plots/*/DATASET.csv, and means."""
+"""Turn the ledgers of a data set's cells into tables, plots/summary/DATASET, and means."""
 
 import shutil
 
@@ -32,10 +32,11 @@ def main(dataset: str) -> None:
         "provenance": summary.provenance_table(evaluated),
         "missing": missing,
     }
+    # Both folders are this stage's outputs: a dropped defense's means must not stay.
+    for folder in (chosen.table("cells").parent, chosen.summary):
+        shutil.rmtree(folder, ignore_errors=True)
     for name, table in tables.items():
         write_table(table, chosen.table(name))
-    # The whole folder is this stage's output: a dropped defense's means must not stay.
-    shutil.rmtree(chosen.summary, ignore_errors=True)
     for name, means in summary.means(tables["cells"], seeds).items():
         write_json(means, chosen.summary / f"{name}.json")
 

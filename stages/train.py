@@ -4,20 +4,21 @@ import importlib
 
 import _environment
 
-from tradeoff.core.device import describe, pick_device, place, training_layout
 from tradeoff.core.files import save_interval
-from tradeoff.core.models import Blueprint, build_model, save_model
-from tradeoff.core.prepared import load_prepared
-from tradeoff.core.provenance import provenance
 from tradeoff.core.study import Study
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.networks.device import describe, pick_device
+from tradeoff.networks.layouts import place, training_layout
+from tradeoff.networks.models import Blueprint, build_model, save_model
+from tradeoff.networks.provenance import provenance
+from tradeoff.networks.threat import Threat
+from tradeoff.running.estimate import estimated_seconds
+from tradeoff.running.interruption import interruptions
 from tradeoff.running.progress import Progress
+from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
 from tradeoff.running.words import duration
 from tradeoff.training.acceleration import emulates
-from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
-from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.history import write_history
-from tradeoff.training.interruption import interruptions
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
 from tradeoff.training.pretrained import load_pretrained

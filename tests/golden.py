@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search
-from tradeoff.core.threat import Threat, random_start
+from tradeoff.networks.ascent import InnerAttack
+from tradeoff.networks.threat import Threat, random_start
 from tradeoff.training.contract import Step
 
 
@@ -56,24 +56,24 @@ def network() -> nn.Module:
     return model
 
 
-def search() -> Search:
-    return Search(Threat("linf", number("eps")), int(number("steps")), number("step"))
+def inner_attack() -> InnerAttack:
+    return InnerAttack(Threat("linf", number("eps")), int(number("steps")), number("step"))
 
 
 @dataclass(frozen=True)
 class GoldenStep(Step):
     """A step whose start points are the golden ones."""
 
-    def near_start(self, images: Tensor) -> Tensor:
+    def gaussian_start(self, images: Tensor) -> Tensor:
         return images + 0.001 * tensor("noise").to(images.dtype)
 
     def random_start(self, images: Tensor) -> Tensor:
         noise = tensor("uniform").to(images.dtype)
-        return random_start(images, noise, torch.zeros(len(images)), self.search.threat)
+        return random_start(images, noise, torch.zeros(len(images)), self.inner.threat)
 
 
-def step(attacked: nn.Module) -> Step:
-    return GoldenStep(attacked, search(), torch.Generator(), epoch=0, epochs=1)
+def step(frozen: nn.Module) -> Step:
+    return GoldenStep(frozen, inner_attack(), torch.Generator(), epoch=0, epochs=1)
 
 
 def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-5) -> None:

@@ -10,12 +10,12 @@ def outputs(stage, names):
     return {
         "prepare": [f"data/{dataset}.safetensors"],
         "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
-        "attack": [f"ledgers/{dataset}/{key}.npz", f"metrics/{dataset}/{key}.json"],
+        "attack": [f"ledgers/{dataset}/{key}.npz"],
         "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
         "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
                     + [f"plots/sizes/{dataset}.csv"],
         "summarize": [f"metrics/means/{dataset}/{name}.json" for name in ("at", "trades")]
-                     + [f"plots/{table}/{dataset}.csv" for table in tables.split()],
+                     + [f"plots/summary/{dataset}/{table}.csv" for table in tables.split()],
         "report": [f"reports/{dataset}/report.html"],
         "chapter": [f"reports/{kind}.{name}.tex" for kind in ("chapter", "standalone")]
                    + [f"reports/figures/{name}/figure.pdf"],

@@ -22,23 +22,23 @@ from tests.attacks.trained import LINF, trained
 from tests.pretended_gpu import OnGpu, any_gpu
 from tests.training.test_loop import KNOBS, Watched, train
 from tests.training.test_resume import After
+from tradeoff.attacks.outcome import is_fooled
 from tradeoff.attacks.square import square
 from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.attempt import is_fooled
-from tradeoff.core.device import place, training_layout
-from tradeoff.core.fields import Section
-from tradeoff.core.prepared import Subset
-from tradeoff.core.randomness import generator
+from tradeoff.core.schema import Section
 from tradeoff.core.study import Study
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import Subset
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.transfer import transfer
+from tradeoff.networks.layouts import place, training_layout
+from tradeoff.networks.randomness import generator
+from tradeoff.networks.threat import Threat
+from tradeoff.running.estimate import estimated_seconds
+from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training import loop
 from tradeoff.training.acceleration import emulates
-from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
 from tradeoff.training.contract import Loss
-from tradeoff.training.estimate import estimated_seconds
 from tradeoff.training.loop import Interrupted, Trained, fit
 from tradeoff.training.plan import Plan
 

@@ -12,9 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.evaluation.ledgers import write_ledger
-from tradeoff.core.models import Blueprint, build_model, save_model
-from tradeoff.core.prepared import load_prepared
 from tradeoff.core.study import Cell, Study
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.networks.models import Blueprint, build_model, save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,14 +71,14 @@ def failed(stage: str, error: str) -> None:
 
 
 def table(name: str) -> pd.DataFrame:
-    return pd.read_csv(Path("plots", name, "digits.csv"))
+    return pd.read_csv(Path("plots", "summary", "digits", f"{name}.csv"))
 
 
 def test_the_summary_is_of_the_cells_that_are_there(folder: Path) -> None:
     for cell in cells():
         attacked(cell)
     assert "4 of 4 cells" in run("summarize")
-    assert Path("plots", "missing", "digits.csv").read_text() == "cell,stage,error\n"
+    assert Path("plots", "summary", "digits", "missing.csv").read_text() == "cell,stage,error\n"
     assert "seeds" not in json.loads(Path("metrics/means/digits/at-resnet18.json").read_text())
 
     gone, stage = "at-resnet18-digits-1", "attack@at-resnet18-digits-1-minimal"

@@ -160,7 +160,7 @@ def test_a_cell_goes_through_all_stages(
 
     assert "160 images for training, 40 for validation, 60 for the test" in said
     assert "training will take about" in said
-    row = pd.read_csv(folder / "plots" / "cells" / f"{dataset}.csv").iloc[0]
+    row = pd.read_csv(folder / "plots" / "summary" / dataset / "cells.csv").iloc[0]
     assert row["images"] == 20
     assert 0 <= row["RA"] <= row["NA"] <= 1
     assert row["RD"] == pytest.approx(row["NA"] - row["RA"], abs=1e-6)

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search
-from tradeoff.core.prepared import Prepared, Subset
-from tradeoff.core.randomness import generator
 from tradeoff.core.study import TrainSettings
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import Prepared, Subset
+from tradeoff.networks.ascent import InnerAttack
+from tradeoff.networks.randomness import generator
+from tradeoff.networks.threat import Threat
 from tradeoff.training.contract import Step
 
 CLASSES = 4
@@ -87,5 +87,5 @@ def step(
     model: nn.Module, threat: Threat = THREAT, steps: int = 3, epoch: int = 0, epochs: int = 4
 ) -> Step:
     """What the loop hands to a defense; always with the same random numbers."""
-    search = Search(threat, steps, threat.epsilon / 2)
-    return Step(calm(model), search, generator("step"), epoch, epochs)
+    inner = InnerAttack(threat, steps, threat.epsilon / 2)
+    return Step(calm(model), inner, generator("step"), epoch, epochs)

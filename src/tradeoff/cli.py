@@ -119,7 +119,7 @@ def _refuse_a_target(root: Path, address: str, targets: list[str]) -> None:
     """`--ray digits` would look for a cluster named digits, to compute the whole study there."""
     from tradeoff.cluster.plan import stage_targets
     from tradeoff.cluster.worktrees import CannotStart
-    from tradeoff.core.fields import BadParams
+    from tradeoff.core.schema import BadParams
     from tradeoff.core.study import Study
 
     study = Study.load(root / "params.yaml")

@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 
 from tradeoff.archs import resnet18, vgg16
-from tradeoff.core.models import Blueprint, build_model
-from tradeoff.core.preprocess import Preprocess, scaled
+from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.preprocess import Preprocess, scaled
 
 ARCHITECTURES = [resnet18, vgg16]
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import Attempt
-from tradeoff.core.threat import Norm, Threat, perturbation_norm
+from tradeoff.attacks.outcome import Attempt
+from tradeoff.networks.threat import Norm, Threat, perturbation_norm
 
 TRAINED_ON = 1297
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.apgd import apgd, apgd_targeted, checkpoints
-from tradeoff.core.losses import likeliest_others
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.networks.losses import likeliest_others
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat, perturbation_norm
 
 REFERENCE_NORM = {"linf": "Linf", "l2": "L2"}
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)

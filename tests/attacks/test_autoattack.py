@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks.apgd import apgd, apgd_targeted
 from tradeoff.attacks.autoattack import Knobs, attacks, autoattack, components
+from tradeoff.attacks.outcome import ROUNDING
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.square import square
-from tradeoff.core.attempt import ROUNDING
-from tradeoff.core.losses import margin
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.networks.losses import margin
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat, perturbation_norm
 
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)
 SMALL = Knobs(apgd_steps=15, fab_steps=10, square_queries=100, plus_restarts=2)

@@ -13,7 +13,7 @@ from small_networks import (
 )
 
 from tradeoff.attacks.carlini_wagner import carlini_wagner
-from tradeoff.core.losses import margin
+from tradeoff.networks.losses import margin
 
 QUICK = {"steps": 100, "binary_search_steps": 3, "initial_constant": 1.0}
 

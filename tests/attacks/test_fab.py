@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tests.attacks.trained import linear, trained
 from tradeoff.attacks.fab import fab, fab_targeted, onto_plane
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import perturbation_norm
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import perturbation_norm
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])
 

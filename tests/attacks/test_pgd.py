@@ -12,18 +12,12 @@ from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.bim import bim
 from tradeoff.attacks.fgsm import fgsm
 from tradeoff.attacks.mifgsm import mifgsm
-from tradeoff.attacks.pgd import (
-    Search,
-    _logits_and_gradient,
-    ascend,
-    ascend_divergence,
-    keyed_start,
-    pgd,
-)
-from tradeoff.core.attempt import Attempt
-from tradeoff.core.losses import margin
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import BallNorm, Threat, perturbation_norm
+from tradeoff.attacks.outcome import Attempt
+from tradeoff.attacks.pgd import _logits_and_gradient, keyed_start, pgd
+from tradeoff.networks.ascent import InnerAttack, ascend, ascend_divergence
+from tradeoff.networks.losses import margin
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import BallNorm, Threat, perturbation_norm
 
 NORMS = {"linf": LINF, "l2": L2}
 
@@ -127,11 +121,11 @@ def test_momentum_sums_gradients_of_unit_l1_length() -> None:
 def test_the_ascent_reaches_the_corner_of_a_linear_objective() -> None:
     images = mid_grey(3)
     slope = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
-    search = Search(Threat("linf", 0.1), steps=10, step_size=0.03)
+    search = InnerAttack(Threat("linf", 0.1), steps=10, step_size=0.03)
     found = ascend(lambda x: (x * slope).flatten(1).sum(1), images, images, search)
     torch.testing.assert_close(found, images + 0.1 * slope.sign())
     assert not found.requires_grad
-    none = Search(Threat("linf", 0.1), steps=0, step_size=0.03)
+    none = InnerAttack(Threat("linf", 0.1), steps=0, step_size=0.03)
     assert torch.equal(ascend(lambda x: x.flatten(1).sum(1), images, images, none), images)
 
 
@@ -140,7 +134,7 @@ def test_the_divergence_grows_along_its_ascent() -> None:
     clean = model(images).log_softmax(1)
     start = images + 1e-3
     ends = [
-        ascend_divergence(model, images, clean, start, Search(LINF, steps, 0.02))
+        ascend_divergence(model, images, clean, start, InnerAttack(LINF, steps, 0.02))
         for steps in (1, 3, 9)
     ]
     values = [

@@ -11,8 +11,8 @@ from pyautoattack.square import SquareAttack
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks import square as module
 from tradeoff.attacks.square import square, square_share
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat, perturbation_norm
 
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=lambda threat: threat.norm)
 

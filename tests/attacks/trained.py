@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.core.randomness import generator, sample_keys
-from tradeoff.core.threat import Threat, project
+from tradeoff.networks.randomness import generator, sample_keys
+from tradeoff.networks.threat import Threat, project
 
 LINF = Threat("linf", 0.15)
 L2 = Threat("l2", 0.8)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from tests import tiny
-from tradeoff.core.randomness import generator
+from tradeoff.networks.randomness import generator
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = """

@@ -241,7 +241,7 @@ def test_a_killed_process_is_struck_off_by_dvc_itself(study: Toy) -> None:
 
 def test_what_was_half_copied_is_no_part_of_a_result(study: Toy) -> None:
     """Killed while it copies, DVC leaves a file with a name of its own in a folder of results."""
-    for folder in ("ledgers/digits", "models/digits/at-resnet18-digits-0", "plots/cells"):
+    for folder in ("ledgers/digits", "models/digits/at-resnet18-digits-0", "plots/summary"):
         (study.folder / folder / ".Jb5mGx2sV8qk0Q.tmp").write_text("half")
         (study.folder / folder / ".table.csv.partial").write_text("half")
     assert "up to date" in study.run("dvc", "status")
@@ -250,7 +250,7 @@ def test_what_was_half_copied_is_no_part_of_a_result(study: Toy) -> None:
 
 
 def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
-    edited = "metrics/digits/trades-resnet18-digits-0-bounded.json"
+    edited = "plots/training/digits/trades-resnet18-digits-0.csv"
     (study.folder / edited).write_text('{"value": "better"}\n')
     models = study.folder / "models" / "digits"
     shutil.rmtree(models / "trades-resnet18-digits-0")
@@ -261,7 +261,7 @@ def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
     )
     said = study.tradeoff("doctor", ok=False)
     for out, stage in {
-        edited: "attack@trades-resnet18-digits-0-bounded",
+        edited: "train@trades-resnet18-digits-0",
         "models/digits/trades-resnet18-digits-0": "train@trades-resnet18-digits-0",
         "ledgers/digits/at-resnet18-digits-0-bounded.npz": "attack@at-resnet18-digits-0-bounded",
     }.items():
@@ -296,7 +296,7 @@ def test_verify_confirms_the_same_bytes(study: Toy) -> None:
 
 
 def test_verify_sees_a_result_edited_by_hand(study: Toy) -> None:
-    name = "metrics/digits/trades-resnet18-digits-0-bounded.json"
+    name = "plots/training/digits/trades-resnet18-digits-0.csv"
     (study.folder / name).write_text('{"value": "better"}\n')
     study.commit()
     said = study.tradeoff("verify", "trades-resnet18-digits-0", ok=False)

@@ -34,7 +34,6 @@ SCRIPTS = {
         from tests.evaluation.ledgers import write_ledger
         from tradeoff.core.study import Study
         write_ledger(Study.load().cell(cell), suite)
-        write(f"metrics/digits/{cell}-{suite}.json", "{}")
     """,
     "transfer": """
         write("ledgers/transfer/digits.npz", " ".join(sorted(os.listdir("models/digits"))))
@@ -107,12 +106,12 @@ def documented() -> list[list[str]]:
 
 
 def missing(study: Toy) -> list[dict[str, str]]:
-    with (study.folder / "plots" / "missing" / "digits.csv").open() as file:
+    with (study.folder / "plots" / "summary" / "digits" / "missing.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def cells(study: Toy) -> list[str]:
-    with (study.folder / "plots" / "cells" / "digits.csv").open() as file:
+    with (study.folder / "plots" / "summary" / "digits" / "cells.csv").open() as file:
         return [row["defense"] for row in csv.DictReader(file)]
 
 

@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tradeoff.cluster.plan import sources_of, stage_targets
-from tradeoff.core.fields import BadParams
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]

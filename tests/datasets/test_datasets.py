@@ -15,8 +15,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from tradeoff.core.source import DataMissing, Source
 from tradeoff.datasets import cifar10, digits, mnist
+from tradeoff.datasets.published import DataMissing, PublishedData
 
 TRAIN, TEST = 30, 20
 
@@ -257,7 +257,7 @@ def test_the_real_files_hold_what_was_published(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("TRADEOFF_DATA", FOLDER)
-    source: Source = module.read(tmp_path)
+    source: PublishedData = module.read(tmp_path)
     assert source.test_images is not None and source.test_labels is not None
     assert tuple(source.images.shape[1:]) == tuple(source.test_images.shape[1:]) == shape
     assert torch.bincount(source.labels).tolist() == train_counts

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.attacks.pgd import ascend_divergence
-from tradeoff.core.losses import trades_objective
 from tradeoff.defenses import dtrades
+from tradeoff.networks.ascent import ascend_divergence
+from tradeoff.networks.losses import trades_objective
 
 ALPHA, BETA = 2.0, 3.0
 
@@ -96,8 +96,8 @@ def test_the_knob_decides_whether_a_gradient_flows_through_lambda(differentiable
     loss = dtrades.training_loss(model, images, labels, step, knobs)
     # The same loss, with the lambda that it reports as a constant.
     step = tiny.step(tiny.network().double())
-    start, clean = step.near_start(images), step.attacked(images).log_softmax(1)
-    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    start, clean = step.gaussian_start(images), step.frozen(images).log_softmax(1)
+    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
     constant, _, _ = trades_objective(
         model(images), model(adversarial), labels, loss.samples["lambda"]
     )

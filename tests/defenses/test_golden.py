@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import golden, tiny
-from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
-from tradeoff.core.folding import fold
-from tradeoff.core.losses import trades_objective
-from tradeoff.core.threat import random_start
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
+from tradeoff.networks.folding import fold
+from tradeoff.networks.losses import trades_objective
+from tradeoff.networks.threat import random_start
 
 WHOLE = {
     "at": (at, at.Knobs()),
@@ -32,12 +32,12 @@ def adversarial(name: str, model: nn.Module) -> Tensor:
     model, x, y = tiny.calm(model), golden.images().double(), golden.labels()
     near = x + 0.001 * golden.tensor("noise").double()
     if name == "trades":
-        return ascend_divergence(model, x, F.log_softmax(model(x), 1), near, golden.search())
+        return ascend_divergence(model, x, F.log_softmax(model(x), 1), near, golden.inner_attack())
     if name == "mart":
-        return ascend_cross_entropy(model, x, y, near, golden.search())
+        return ascend_cross_entropy(model, x, y, near, golden.inner_attack())
     radius = torch.zeros(len(x))
-    start = random_start(x, golden.tensor("uniform").double(), radius, golden.search().threat)
-    return ascend_cross_entropy(model, x, y, start, golden.search())
+    start = random_start(x, golden.tensor("uniform").double(), radius, golden.inner_attack().threat)
+    return ascend_cross_entropy(model, x, y, start, golden.inner_attack())
 
 
 @pytest.mark.parametrize("name", ["trades", "mart", "at"])

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
-from tradeoff.core.fields import Section
-from tradeoff.core.losses import trades_objective
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.core.schema import Section
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
+from tradeoff.networks.losses import trades_objective
+from tradeoff.networks.threat import Threat, perturbation_norm
 from tradeoff.training.contract import Step
 
 
@@ -53,16 +53,16 @@ def composed(
     name: str, model: nn.Module, images: Tensor, labels: Tensor, step: Step
 ) -> tuple[Tensor, Tensor]:
     """The loss written out from its parts, and the adversarial examples it is taken at."""
-    calm_logits = step.attacked(images)
+    eval_logits = step.frozen(images)
     if name == "standard":
         return F.cross_entropy(model(images), labels), images
     if name.startswith(("trades", "dtrades")) or name.endswith("with trades"):
-        start = step.near_start(images)
-        clean = calm_logits.log_softmax(1)
-        attacked = ascend_divergence(step.attacked, images, clean, start, step.search)
+        start = step.gaussian_start(images)
+        clean = eval_logits.log_softmax(1)
+        attacked = ascend_divergence(step.frozen, images, clean, start, step.inner)
     else:
-        start = step.near_start(images) if name == "mart" else step.random_start(images)
-        attacked = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+        start = step.gaussian_start(images) if name == "mart" else step.random_start(images)
+        attacked = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
     if name == "at" or name.endswith("with at"):
         return F.cross_entropy(model(attacked), labels), attacked
     if name == "faal":
@@ -73,8 +73,8 @@ def composed(
     if name.startswith("dtrades"):
         through = name.endswith("differentiable")
         weight = dtrades.adaptive_weight(
-            model if through else step.attacked,
-            clean_logits if through else calm_logits,
+            model if through else step.frozen,
+            clean_logits if through else eval_logits,
             attacked,
             alpha=2.0,
             beta=0.5,
@@ -122,10 +122,10 @@ def test_the_attack_sees_the_eval_mode_twin_only(name: str) -> None:
     images, labels = tiny.batch()
     model = tiny.network()
     step = tiny.step(model)
-    before = copy.deepcopy(step.attacked.state_dict())
+    before = copy.deepcopy(step.frozen.state_dict())
     defense.training_loss(model, images, labels, step, knobs)
-    assert not step.attacked.training
-    torch.testing.assert_close(step.attacked.state_dict(), before, rtol=0, atol=0)
+    assert not step.frozen.training
+    torch.testing.assert_close(step.frozen.state_dict(), before, rtol=0, atol=0)
     if name == "standard":
         return
     mine = defense.training_loss(model, images, labels, tiny.step(model), knobs).total
@@ -192,7 +192,7 @@ def test_dtrades_without_weight_is_standard_training() -> None:
 def test_starts_do_not_depend_on_how_images_lie_in_memory(batch: int | None) -> None:
     images = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     turned = images.contiguous(memory_format=torch.channels_last)
-    for start in ("random_start", "near_start"):
+    for start in ("random_start", "gaussian_start"):
         plain, other = (
             getattr(replace(tiny.step(tiny.network()), batch=batch), start)(given)
             for given in (images, turned)
@@ -210,5 +210,5 @@ def test_start_points(norm: str) -> None:
     distance = perturbation_norm(start - images, norm)  # type: ignore[arg-type]
     assert distance.max() <= 0.3 + 1e-6 and distance.min() > 0.05
     assert start.min() >= 0 and start.max() <= 1
-    noise = (step.near_start(images) - images) / 0.001
+    noise = (step.gaussian_start(images) - images) / 0.001
     assert abs(noise.mean().item()) < 0.05 and abs(noise.std().item() - 1) < 0.05

@@ -14,16 +14,16 @@ import torch
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.ledger import CHECKS, Ledger
-from tradeoff.core.fields import knobs
-from tradeoff.core.models import Blueprint, build_model, save_model
-from tradeoff.core.prepared import save_prepared, split
+from tradeoff.core.schema import knobs_class
 from tradeoff.core.study import Attack, Study, Suite
-from tradeoff.core.threat import Threat
 from tradeoff.datasets import digits
+from tradeoff.datasets.prepared import save_prepared, split
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.anymodel import Unusable, _threat, main
+from tradeoff.networks.models import Blueprint, build_model, save_model
+from tradeoff.networks.threat import Threat
+from tradeoff.running.attack_checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAT = Threat("linf", 0.1)
@@ -52,7 +52,7 @@ def suite(batch_size: int = 8) -> Suite:
         "fmn": ("fmn", {"norm": "linf", "steps": 10, "step_size": 1.0, "gamma": 0.05}),
     }
     attacks = tuple(
-        Attack(name, module, knobs("attacks", module)(**values))
+        Attack(name, module, knobs_class("attacks", module)(**values))
         for name, (module, values) in entries.items()
     )
     return Suite("mine", None, batch_size, ["best"], None, attacks)

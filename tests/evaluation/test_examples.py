@@ -5,7 +5,6 @@ import torch
 from PIL import Image
 
 from tests.tiny import THREAT, batch, network
-from tradeoff.core.randomness import sample_keys
 from tradeoff.core.tables import EXAMPLE_COLUMNS
 from tradeoff.evaluation.examples import (
     amplification,
@@ -15,6 +14,7 @@ from tradeoff.evaluation.examples import (
     save_sheet,
     sheet,
 )
+from tradeoff.networks.randomness import sample_keys
 
 
 def shown(seed: int = 0):

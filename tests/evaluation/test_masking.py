@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tests.attacks.trained import LINF, trained
 from tradeoff.attacks.autoattack import Knobs, autoattack
 from tradeoff.attacks.fgsm import fgsm
+from tradeoff.attacks.outcome import Attempt, is_fooled
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.square import square
 from tradeoff.attacks.suites.gradients import gradient_checks
-from tradeoff.core.attempt import Attempt, is_fooled
 from tradeoff.evaluation.masking import SENTENCES, attack_numbers, flags, gradient_numbers
 
 THRESHOLDS = {

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search, ascend_cross_entropy, pgd
-from tradeoff.core.randomness import generator, sample_keys
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.attacks.pgd import pgd
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,
@@ -22,6 +20,9 @@ from tradeoff.evaluation.transfer import (
     transfer_examples,
     transfer_table,
 )
+from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy
+from tradeoff.networks.randomness import generator, sample_keys
+from tradeoff.networks.threat import Threat, perturbation_norm
 
 LINF = Threat("linf", 0.15)
 BUDGET = {"steps": 10, "relative_step_size": 0.2}
@@ -138,7 +139,7 @@ def network(seed: int, epsilon: float) -> nn.Module:
             nn.Linear(256, 10),
         )
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    search = Search(Threat("linf", epsilon), 3, epsilon / 2)
+    search = InnerAttack(Threat("linf", epsilon), 3, epsilon / 2)
     shuffle = generator("shuffle", seed)
     for _ in range(8):
         for batch in torch.randperm(len(labels), generator=shuffle).split(128):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tradeoff.core.fields import Section, knobs
+from tradeoff.core.schema import Section, knobs_class
 from tradeoff.core.study import (
     Attack,
     Axes,
@@ -109,7 +109,9 @@ def made_up_study(
         },
     )
     sections = {
-        name: knobs("defenses", name).model_validate(KNOBS[name]) if name in KNOBS else NoKnobs()
+        name: knobs_class("defenses", name).model_validate(KNOBS[name])
+        if name in KNOBS
+        else NoKnobs()
         for name in defenses
     }
     return Study(
@@ -127,10 +129,10 @@ def made_up_study(
 
 def _attack(name: str) -> Attack:
     if name == "fgsm":
-        return Attack(name, "fgsm", knobs("attacks", "fgsm")())
+        return Attack(name, "fgsm", knobs_class("attacks", "fgsm")())
     loss = "margin" if name == "cw" else "cross_entropy"
     budget = {"loss": loss, "steps": 20, "relative_step_size": 0.1, "restarts": 2}
-    return Attack(name, "pgd", knobs("attacks", "pgd").model_validate(budget))
+    return Attack(name, "pgd", knobs_class("attacks", "pgd").model_validate(budget))
 
 
 @dataclass
@@ -429,7 +431,7 @@ def write_made_up(
             table = table[~keys.isin(without)]
         if "source" in table:
             table = table[~table["source"].isin(without) & ~table["target"].isin(without)]
-        path = root / "plots" / field.name / "digits.csv"
+        path = root / study.dataset("digits").table(field.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False)
     tiles = np.random.default_rng(0).integers(

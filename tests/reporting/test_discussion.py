@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up import EPOCHS, TRAIN_IMAGES, made_up_study, made_up_tables, write_made_up
 
-from tradeoff.core.fields import knobs
+from tradeoff.core.schema import knobs_class
 from tradeoff.core.study import Attack, Suite
 from tradeoff.reporting import cost, descriptions, discussion
 from tradeoff.reporting.accuracy import fairness_table
@@ -184,7 +184,7 @@ def test_software_is_told_or_said_to_be_unknown(complete, tmp_path, english):
         "The same computation gives the same bytes there."
     )
     write_made_up(study, tmp_path)
-    (tmp_path / "plots" / "provenance" / "digits.csv").write_text("cell,stage\n")
+    (tmp_path / "plots" / "summary" / "digits" / "provenance.csv").write_text("cell,stage\n")
     assert "do not tell" in software(read_results(study, "digits", tmp_path), english)[0]
 
 
@@ -283,7 +283,7 @@ def test_settings_that_nothing_uses_are_not_shown(complete, english):
 )  # fmt: skip
 def test_another_autoattack_than_the_standard_one_is_a_limit(complete, english, budget, standard):
     study, found = complete
-    attack = Attack("autoattack", "autoattack", knobs("attacks", "autoattack")(**budget))
+    attack = Attack("autoattack", "autoattack", knobs_class("attacks", "autoattack")(**budget))
     suite = Suite("autoattack", None, 64, ["best"], None, (attack,))
     dataset = replace(found.dataset, suites={"autoattack": suite})
     said = discussion.limits(study, replace(found, dataset=dataset), english)

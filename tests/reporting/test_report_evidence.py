@@ -99,7 +99,7 @@ def test_a_study_without_the_proposal_or_its_evidence(tmp_path, templates, conte
     study = made_up_study(["at"], ["vgg16"], [0])
     write_made_up(study, tmp_path, without_history=frozenset({"at-vgg16-digits-0"}))
     for name in OPTIONAL:
-        path = tmp_path / "plots" / name / "digits.csv"
+        path = tmp_path / study.dataset("digits").table(name)
         if content is None:
             path.unlink()
         elif content == "header":

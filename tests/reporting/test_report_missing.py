@@ -49,10 +49,9 @@ def partly(tmp_path_factory):
     root = tmp_path_factory.mktemp("partly")
     study = study_of()
     write_made_up(study, root, GONE)
-    (root / "plots" / "missing").mkdir()
     table = rows(*((f"mart-resnet18-digits-{seed}", f"train@mart-resnet18-digits-{seed}",
                     "did not run") for seed in (0, 1)))  # fmt: skip
-    table.to_csv(root / "plots" / "missing" / "digits.csv", index=False)
+    table.to_csv(root / "plots" / "summary" / "digits" / "missing.csv", index=False)
     return study, read_results(study, "digits", root)
 
 
@@ -137,8 +136,9 @@ def test_a_complete_matrix_has_no_note(tmp_path, templates):
     study = made_up_study(["at"], ["resnet18"], [0])
     write_made_up(study, tmp_path)
     before = read_results(study, "digits", tmp_path)
-    (tmp_path / "plots" / "missing").mkdir()
-    (tmp_path / "plots" / "missing" / "digits.csv").write_text(",".join(MISSING_COLUMNS) + "\n")
+    (tmp_path / "plots" / "summary" / "digits" / "missing.csv").write_text(
+        ",".join(MISSING_COLUMNS) + "\n"
+    )
     after = read_results(study, "digits", tmp_path)
     pages = [build_report(study, "digits", found, templates, ["es"]) for found in (before, after)]
     assert pages[0] == pages[1]
@@ -150,7 +150,6 @@ def test_a_dropped_cell_leaves_the_note(tmp_path, english):
     """What the table says of cells that the study does not ask for any more is not shown."""
     study = study_of(["at", "dtrades"])
     write_made_up(study, tmp_path, frozenset({LOST}))
-    (tmp_path / "plots" / "missing").mkdir()
     table = rows(("mart-resnet18-digits-0", "train@mart-resnet18-digits-0", "gone"))
     table.to_csv(tmp_path / "plots" / "missing" / "digits.csv", index=False)
     note = missing.missing(read_results(study, "digits", tmp_path), english)

@@ -79,7 +79,7 @@ def test_a_folder_of_experiments_becomes_a_table(tmp_path, monkeypatch, capsys):
     write_folder(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     table = sweep.collect("digits", tmp_path / "runs")
-    assert "without plots/cells/digits.csv: without" in capsys.readouterr().out
+    assert "without plots/summary/digits/cells.csv: without" in capsys.readouterr().out
     written = pd.read_csv(tmp_path / "plots" / "sweep" / "digits.csv")
     expected = [
         (0.5, 1.0, 0, 0.5), (0.5, 1.0, 1, 0.52), (2.5, 0.0, 0, 0.4), (2.5, 0.0, 1, 0.42),

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests import tiny
 from tests.training.test_loop import KNOBS, Watched, train, watch
-from tradeoff.core.device import MATRIX_BACKENDS
+from tradeoff.networks.device import MATRIX_BACKENDS
 from tradeoff.training import acceleration, loop
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, micro_batches

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from tradeoff.core.randomness import generator
+from tradeoff.networks.randomness import generator
 from tradeoff.training.augment import crop_and_flip
 
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.attacks.pgd import pgd
-from tradeoff.core.prepared import Prepared
-from tradeoff.core.randomness import sample_keys
+from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.running.training_checkpoints import Checkpoint
 from tradeoff.training import loop
-from tradeoff.training.checkpoints import Checkpoint
 from tradeoff.training.contract import Loss, Step
 from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
-from tradeoff.training.plan import Plan, batches_per_epoch, search
+from tradeoff.training.plan import Plan, batches_per_epoch, inner_attack
 from tradeoff.training.run import make_optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def digest(trained: Trained) -> str:
 class Watched:
     """A defense that notes what the loop hands to it, and trains as `standard` does."""
 
-    ROBUST: bool = True
+    SELECT_BY: str = "robust"
     labels: list[Tensor] = field(default_factory=list)
     images: list[Tensor] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -230,7 +230,7 @@ def test_the_attack_sees_the_model_as_it_is_at_each_step() -> None:
             self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
         ) -> Loss:
             torch.testing.assert_close(
-                step.attacked(images), tiny.calm(model)(images), rtol=1e-4, atol=1e-5
+                step.frozen(images), tiny.calm(model)(images), rtol=1e-4, atol=1e-5
             )
             return super().training_loss(model, images, labels, step, knobs)
 
@@ -475,6 +475,6 @@ def test_progress_is_reported_after_each_step_and_epoch() -> None:
 
 def test_the_inner_attack_has_the_budget_of_the_settings() -> None:
     watched, _ = watch(epochs=1)
-    assert watched.steps[0].search == search(tiny.THREAT, tiny.settings().attack)
-    assert watched.steps[0].search.steps == 2
-    assert watched.steps[0].search.step_size == pytest.approx(0.5 * tiny.THREAT.epsilon)
+    assert watched.steps[0].inner == inner_attack(tiny.THREAT, tiny.settings().attack)
+    assert watched.steps[0].inner.steps == 2
+    assert watched.steps[0].inner.step_size == pytest.approx(0.5 * tiny.THREAT.epsilon)

@@ -14,10 +14,11 @@ from tests import tiny
 from tests.training.test_loop import KNOBS, Watched, digest, train, watch
 from tradeoff.core.files import BadInterval, save_interval
 from tradeoff.core.study import Study
-from tradeoff.training import checkpoints, loop
-from tradeoff.training.checkpoints import Checkpoint, checkpoint_path
+from tradeoff.running import training_checkpoints
+from tradeoff.running.interruption import interruptions
+from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
+from tradeoff.training import loop
 from tradeoff.training.contract import Loss
-from tradeoff.training.interruption import interruptions
 from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan
 
@@ -76,7 +77,7 @@ def test_it_goes_on_instead_of_starting_again(tmp_path: Path) -> None:
 def test_a_state_is_also_kept_between_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "INTERVAL", -1.0)
+    monkeypatch.setattr(training_checkpoints, "INTERVAL", -1.0)
     monkeypatch.setattr(loop, "accuracies", lambda *rest: 1 / 0)  # as a crash in validation
     path = tmp_path / "state.pt"
     with pytest.raises(ZeroDivisionError):
@@ -106,7 +107,7 @@ def test_a_state_that_is_not_finite_is_never_kept(
         data, state = tiny.made_up(), Checkpoint(path, asked)
         return fit(tiny.network(), data, plan, lambda *told: None, state)
 
-    monkeypatch.setattr(checkpoints, "INTERVAL", 1e9 if stop else -1.0)
+    monkeypatch.setattr(training_checkpoints, "INTERVAL", 1e9 if stop else -1.0)
     path = tmp_path / "state.pt"
     with pytest.raises(TrainingFailed, match=r"epoch 2, step 2 of 4\. .* same command"):
         fitted(Spoiled(), After(6) if stop else lambda: False)

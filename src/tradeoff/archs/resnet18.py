@@ -7,16 +7,15 @@ ImageNet weights load wherever shapes fit.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.preprocess import scaled
-from tradeoff.core.smallmaps import Convolution3x3
+from tradeoff.networks.preprocess import scaled
 
 
 class BasicBlock(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = Convolution3x3(channels_in, channels, stride, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = Convolution3x3(channels, channels, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = nn.Sequential()
         if stride != 1 or channels_in != channels:
@@ -33,7 +32,7 @@ class ResNet18(nn.Module):
     def __init__(self, channels: int, classes: int, width: float) -> None:
         super().__init__()
         widths = [scaled(c, width) for c in (64, 128, 256, 512)]
-        self.conv1 = Convolution3x3(channels, widths[0], bias=False)
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.layer1 = self._stage(widths[0], widths[0], stride=1)
         self.layer2 = self._stage(widths[0], widths[1], stride=2)

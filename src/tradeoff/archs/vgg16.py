@@ -6,8 +6,7 @@ ImageNet weights load wherever shapes fit.
 
 from torch import Tensor, nn
 
-from tradeoff.core.preprocess import scaled
-from tradeoff.core.smallmaps import Convolution3x3
+from tradeoff.networks.preprocess import scaled
 
 LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
           512, 512, 512, "pool", 512, 512, 512, "pool")  # fmt: skip
@@ -30,7 +29,7 @@ class VGG16(nn.Module):
                 continue
             out = scaled(layer, width)
             layers += [
-                Convolution3x3(channels, out),
+                nn.Conv2d(channels, out, 3, padding=1),
                 nn.BatchNorm2d(out),
                 nn.ReLU(inplace=True),
             ]

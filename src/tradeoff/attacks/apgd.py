@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import (
+from tradeoff.attacks.outcome import (
     Attempt,
     Verdict,
     batched_logits,
@@ -21,9 +21,9 @@ from tradeoff.core.attempt import (
     improvements,
     verdict,
 )
-from tradeoff.core.losses import likeliest_others, margin
-from tradeoff.core.randomness import normal, sample_keys, uniform
-from tradeoff.core.threat import Threat, per_sample, project, random_start, steepest
+from tradeoff.networks.losses import likeliest_others, margin
+from tradeoff.networks.randomness import normal, sample_keys, uniform
+from tradeoff.networks.threat import Threat, per_sample, project, random_start, steepest
 
 MOMENTUM = 0.75  # share of the new step in each move, alpha in the paper
 TINY = 1e-12

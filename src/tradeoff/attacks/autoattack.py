@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.apgd import apgd, apgd_targeted
 from tradeoff.attacks.fab import fab, fab_targeted
+from tradeoff.attacks.outcome import Attempt, Best, batched_logits, check_inputs, is_fooled
 from tradeoff.attacks.square import square
-from tradeoff.core.attempt import Attempt, Best, batched_logits, check_inputs, is_fooled
-from tradeoff.core.fields import PositiveInt, Section
-from tradeoff.core.randomness import sample_keys
-from tradeoff.core.threat import Threat, project
+from tradeoff.core.schema import PositiveInt, Section
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat, project
 
 Bounded = Callable[..., Attempt]
 

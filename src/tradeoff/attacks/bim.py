@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search, ascend_cross_entropy
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Positive, PositiveInt, Section
-from tradeoff.core.threat import Threat
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import Positive, PositiveInt, Section
+from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy
+from tradeoff.networks.threat import Threat
 
 
 class Knobs(Section):
@@ -25,6 +25,6 @@ def bim(
 ) -> Attempt:
     """The last iterate of `steps` projected gradient steps from the image. No randomness."""
     check_inputs(model, images, labels)
-    search = Search(threat, steps, relative_step_size * threat.epsilon)
+    search = InnerAttack(threat, steps, relative_step_size * threat.epsilon)
     adversarial = ascend_cross_entropy(model, images, labels, images, search)
     return Attempt(adversarial, torch.full_like(labels, steps))

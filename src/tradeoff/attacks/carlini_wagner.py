@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.core.losses import margin
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
+from tradeoff.networks.losses import margin
 
 # tanh reaches 0 and 1 only at infinity: the start is a little inside.
 INSIDE = 0.999999

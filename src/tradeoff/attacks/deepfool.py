@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import NonNegative, PositiveInt, Section
-from tradeoff.core.losses import likeliest_others
-from tradeoff.core.threat import BallNorm, per_sample, steepest
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import NonNegative, PositiveInt, Section
+from tradeoff.networks.losses import likeliest_others
+from tradeoff.networks.threat import BallNorm, per_sample, steepest
 
 # A step shorter than this could vanish in float32, and a sample on the boundary would stay there.
 SHORTEST_STEP = 1e-4

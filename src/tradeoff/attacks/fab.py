@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
-from tradeoff.core.losses import likeliest_others
-from tradeoff.core.randomness import normal, sample_keys, uniform
-from tradeoff.core.threat import BallNorm, per_sample, perturbation_norm, steepest
+from tradeoff.attacks.outcome import Attempt, batched_logits, check_inputs, is_fooled
+from tradeoff.networks.losses import likeliest_others
+from tradeoff.networks.randomness import normal, sample_keys, uniform
+from tradeoff.networks.threat import BallNorm, per_sample, perturbation_norm, steepest
 
 START_RADIUS: dict[BallNorm, float] = {"linf": 0.3, "l2": 1.0}
 ANY_TARGET = -1

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search, ascend_cross_entropy
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Section
-from tradeoff.core.threat import Threat
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import Section
+from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy
+from tradeoff.networks.threat import Threat
 
 
 class Knobs(Section):
@@ -16,6 +16,6 @@ class Knobs(Section):
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, threat: Threat) -> Attempt:
     """x + epsilon sign(grad CE(f(x), y)); for l2 along the normalised gradient. No randomness."""
     check_inputs(model, images, labels)
-    one_step = Search(threat, steps=1, step_size=threat.epsilon)
+    one_step = InnerAttack(threat, steps=1, step_size=threat.epsilon)
     adversarial = ascend_cross_entropy(model, images, labels, images, one_step)
     return Attempt(adversarial, torch.ones_like(labels))

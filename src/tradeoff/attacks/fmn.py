@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Fraction, Positive, PositiveInt, Section
-from tradeoff.core.losses import margin
-from tradeoff.core.threat import Norm, per_sample, perturbation_norm, steepest
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section
+from tradeoff.networks.losses import margin
+from tradeoff.networks.threat import Norm, per_sample, perturbation_norm, steepest
 
 
 class Knobs(Section):

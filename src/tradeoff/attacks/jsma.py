@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Positive, PositiveInt, Section
-from tradeoff.core.losses import likeliest_others
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import Positive, PositiveInt, Section
+from tradeoff.networks.losses import likeliest_others
 
 
 class Knobs(Section):

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import Positive, PositiveInt, Section
-from tradeoff.core.losses import likeliest_others
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import Positive, PositiveInt, Section
+from tradeoff.networks.losses import likeliest_others
 
 SUFFICIENT_DECREASE = 1e-4  # of the slope: Armijo's condition
 SHORTENINGS = 8  # of a step, by half, before a sample counts as converged

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import input_gradient, step_up
-from tradeoff.core.attempt import Attempt, check_inputs
-from tradeoff.core.fields import NonNegative, PositiveInt, Section
-from tradeoff.core.threat import Threat, per_sample
+from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.core.schema import NonNegative, PositiveInt, Section
+from tradeoff.networks.ascent import input_gradient
+from tradeoff.networks.threat import Threat, per_sample, step_up
 
 
 class Knobs(Section):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tradeoff.core.attempt import Attempt, improvements, verdict
-from tradeoff.core.threat import Norm, perturbation_norm
+from tradeoff.attacks.outcome import Attempt, improvements, verdict
+from tradeoff.networks.threat import Norm, perturbation_norm
 
 
 class Nearest:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.core.attempt import Attempt, check_inputs, verdict
-from tradeoff.core.randomness import sample_keys, uniform
-from tradeoff.core.threat import Threat, steepest
+from tradeoff.attacks.outcome import Attempt, check_inputs, verdict
+from tradeoff.networks.randomness import sample_keys, uniform
+from tradeoff.networks.threat import Threat, steepest
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, for a budget of 10000
 DRAWN_TOGETHER = 64  # proposals whose random numbers are hashed at once

@@ -16,7 +16,7 @@ from tradeoff.cluster import lockfile, repair
 from tradeoff.cluster.engines import gpus
 from tradeoff.cluster.status import altered, digest
 from tradeoff.cluster.worktrees import CODE, CannotStart, cache_folder, git
-from tradeoff.core.fields import BadParams
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 
 # GB: two models of a cell (about 50 MB each at full width), each a second time in DVC's cache.

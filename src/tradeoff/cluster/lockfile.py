@@ -12,7 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 
 FILE = "dvc.lock"
 HEADER = "schema: '2.0'\nstages:\n"
@@ -63,7 +63,7 @@ def read(folder: Path) -> Entries:
 
 def write(entries: Entries, folder: Path) -> None:
     """Write a folder's dvc.lock, whole or not at all."""
-    with whole(folder / FILE) as partial:
+    with atomic_write(folder / FILE) as partial:
         partial.write_text(HEADER + "".join(entries.values()), "utf-8")
 
 

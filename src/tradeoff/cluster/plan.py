@@ -7,7 +7,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from tradeoff.core.fields import BadParams
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Cell, Study
 
 CELL_STAGES = ("train", "attack")

@@ -17,8 +17,8 @@ from tradeoff.cluster import lockfile
 from tradeoff.cluster.dvclock import LIST_IN_USE, REPOSITORY, dvc_lock
 from tradeoff.cluster.plan import cell_stages
 from tradeoff.cluster.worktrees import CannotStart, git, ours
-from tradeoff.core.fields import BadParams
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 
 IN_USE = Path(".dvc", "tmp", "rwlock")
@@ -118,7 +118,7 @@ def mend_in_use(root: Path) -> str:
                 "it ends, or end it, and run this again"
             )
         if fault:
-            with whole(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_text(json.dumps(kept), "utf-8")
     return f"{IN_USE}: it {fault or 'is intact'}{'; mended' if fault else ''}"
 

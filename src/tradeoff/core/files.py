@@ -37,7 +37,7 @@ def save_interval() -> float | None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary neighbour of `path` to write to; it takes `path`'s place if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -53,7 +53,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_json(value: Any, path: Path) -> None:
     """Write JSON that people and `git diff` can read; floats are cut to 6 digits."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(_rounded(value), indent=2) + "\n", "utf-8")
 
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.core.fields import (
+from tradeoff.core.schema import (
     BadParams,
     Fraction,
     NonNegative,
@@ -22,8 +22,8 @@ from tradeoff.core.fields import (
     Positive,
     PositiveInt,
     Section,
-    knobs,
-    members,
+    knobs_class,
+    module_names,
     unknown,
     validate,
 )
@@ -33,6 +33,9 @@ FILE = "params.yaml"
 # Without these versions and rows of a suite's ledgers `evaluation.summary` has no tables.
 NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minimal": ("best",)}
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
+
+# Every other table is one of `summarize`, in a folder that is its output.
+TABLES_OF_OTHER_STAGES = ("transfer", "examples", "sizes", "sweep")
 
 LEAST_TRAINING_IMAGES = 2  # BatchNorm cannot train on one
 
@@ -47,7 +50,7 @@ def _one_of(folder: str, attribute: str) -> Any:
     """A list of distinct names of modules in a package folder."""
 
     def known(name: str) -> str:
-        allowed = members(folder, attribute)
+        allowed = module_names(folder, attribute)
         if name not in allowed:
             raise PydanticCustomError(
                 "unknown_name", "{message}", {"message": unknown(name, allowed)}
@@ -283,7 +286,9 @@ class Dataset:
 
     def table(self, name: str) -> Path:
         """A table of the data set's results: cells, attacks, norms, curve, ..."""
-        return Path("plots", name, f"{self.name}.csv")
+        if name in TABLES_OF_OTHER_STAGES:
+            return Path("plots", name, f"{self.name}.csv")
+        return Path("plots", "summary", self.name, f"{name}.csv")
 
     @property
     def summary(self) -> Path:
@@ -319,9 +324,6 @@ class Cell:
     def ledger(self, suite: str) -> Path:
         return Path("ledgers", self.dataset.name, f"{self.key}-{suite}.npz")
 
-    def metrics(self, suite: str) -> Path:
-        return Path("metrics", self.dataset.name, f"{self.key}-{suite}.json")
-
 
 @dataclass(frozen=True)
 class Study:
@@ -345,9 +347,9 @@ class Study:
             BadParams: names the file, the key, the value given and what is allowed.
         """
         raw = _read(file)
-        defenses = members("defenses", "Knobs")
+        defenses = module_names("defenses", "Knobs")
         sections: dict[str, Any] = {
-            name: (knobs("defenses", name), ...) for name in defenses if name in raw
+            name: (knobs_class("defenses", name), ...) for name in defenses if name in raw
         }
         whole = create_model(
             "Params",
@@ -505,10 +507,10 @@ def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
     for attack, entry in settings.attacks.items():
         place = f"{at}.attacks.{attack}"
         module, own = entry.get("attack", attack), {k: v for k, v in entry.items() if k != "attack"}
-        allowed = members("attacks", "Knobs")
+        allowed = module_names("attacks", "Knobs")
         if module not in allowed:
             raise BadParams(f"{file}: {place}.attack: {unknown(str(module), allowed)}")
-        checked = validate(knobs("attacks", module), own, file=file, at=place)
+        checked = validate(knobs_class("attacks", module), own, file=file, at=place)
         attacks.append(Attack(attack, module, checked))
     _check_complete(name, settings.versions, attacks, f"{file}: {at}")
     return Suite(

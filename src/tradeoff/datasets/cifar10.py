@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import download_and_extract_archive
 
-from tradeoff.core.source import Source
 from tradeoff.datasets.local import find, unreachable
+from tradeoff.datasets.published import PublishedData
 
 FILES = [
     (f"{CIFAR10.base_folder}/{name}", md5)
@@ -21,7 +21,7 @@ FILES = [
 ]
 
 
-def read(download: Path) -> Source:
+def read(download: Path) -> PublishedData:
     """From a local folder, else from the authors' server.
 
     The batches are pickles; they are opened only after their checksums, twice: here and by
@@ -32,7 +32,7 @@ def read(download: Path) -> Source:
     """
     folder = find(FILES, download) or _download(download)
     train, test = (CIFAR10(str(folder), train=part) for part in (True, False))
-    return Source(*_tensors(train), *_tensors(test), white=255, classes=tuple(train.classes))
+    return PublishedData(*_tensors(train), *_tensors(test), white=255, classes=tuple(train.classes))
 
 
 def _download(folder: Path) -> Path:

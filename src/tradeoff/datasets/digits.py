@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from tradeoff.core.source import Source
+from tradeoff.datasets.published import PublishedData
 
 
-def read(download: Path) -> Source:
+def read(download: Path) -> PublishedData:
     """All 1797 images; nothing is downloaded."""
     bunch = load_digits()
-    return Source(
+    return PublishedData(
         images=torch.from_numpy(bunch.images).to(torch.uint8)[:, None],
         labels=torch.from_numpy(bunch.target).long(),
         test_images=None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets.utils import check_integrity
 
-from tradeoff.core.source import DataMissing
+from tradeoff.datasets.published import DataMissing
 
 VARIABLE = "TRADEOFF_DATA"
 

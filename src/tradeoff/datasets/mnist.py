@@ -10,13 +10,13 @@ from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import download_url
 
-from tradeoff.core.source import Source
 from tradeoff.datasets.local import find, unreachable
+from tradeoff.datasets.published import PublishedData
 
 FILES = [(f"MNIST/raw/{name}", md5) for name, md5 in MNIST.resources]
 
 
-def read(download: Path) -> Source:
+def read(download: Path) -> PublishedData:
     """From a local folder, else from torchvision's mirrors.
 
     Raises:
@@ -24,7 +24,7 @@ def read(download: Path) -> Source:
     """
     folder = find(FILES, download) or _download(download)
     images, labels, test_images, test_labels = (_parse(folder / name) for name, _ in FILES)
-    return Source(
+    return PublishedData(
         images[:, None], labels, test_images[:, None], test_labels, 255, tuple(map(str, range(10)))
     )
 

@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import ascend_cross_entropy
-from tradeoff.core.fields import Section
+from tradeoff.core.schema import Section
+from tradeoff.networks.ascent import ascend_cross_entropy
 from tradeoff.training.contract import Loss, Step
 
-ROBUST = True
+SELECT_BY = "robust"
 
 
 class Knobs(Section):
@@ -18,6 +18,6 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     start = step.random_start(images)
-    adversarial = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+    adversarial = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
     loss = F.cross_entropy(model(adversarial), labels)
     return Loss(loss, {"cross_entropy": loss.detach()})

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import ascend_divergence
-from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import entropy, kl_divergence, trades_objective
-from tradeoff.core.threat import perturbation_norm
+from tradeoff.core.schema import NonNegative, Section
+from tradeoff.networks.ascent import ascend_divergence
+from tradeoff.networks.losses import entropy, kl_divergence, trades_objective
+from tradeoff.networks.threat import perturbation_norm
 from tradeoff.training.contract import Loss, Step
 
-ROBUST = True
+SELECT_BY = "robust"
 
 
 class Knobs(Section):
@@ -67,10 +67,10 @@ def adaptive_weight(
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    start = step.near_start(images)
-    calm_logits = step.calm_logits(images)
-    clean = F.log_softmax(calm_logits, 1)
-    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    start = step.gaussian_start(images)
+    eval_logits = step.eval_logits(images)
+    clean = F.log_softmax(eval_logits, 1)
+    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
     clean_logits = model(images)
     if knobs.differentiable:
         measured = adaptive_weight(
@@ -79,7 +79,7 @@ def training_loss(
         # A second pass would move BatchNorm's statistics twice towards those of x'.
         adversarial_logits = measured.adversarial_logits
     else:
-        measured = adaptive_weight(step.attacked, calm_logits, adversarial, knobs.alpha, knobs.beta)
+        measured = adaptive_weight(step.frozen, eval_logits, adversarial, knobs.alpha, knobs.beta)
         adversarial_logits = model(adversarial)
     total, cross_entropy, divergence = trades_objective(  # equation 6.4
         clean_logits, adversarial_logits, labels, measured.weight

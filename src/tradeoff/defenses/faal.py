@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import ascend_cross_entropy, ascend_divergence
-from tradeoff.core.fields import NonNegative, Positive, PositiveInt, Section
-from tradeoff.core.losses import margin, trades_objective
+from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
+from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
+from tradeoff.networks.losses import margin, trades_objective
 from tradeoff.training.contract import Finetuning, Loss, Step
 
-ROBUST = True
+SELECT_BY = "robust"
 
 
 class Knobs(Section):
@@ -100,7 +100,7 @@ def training_loss(
     if pretraining and knobs.pretrain == "trades":
         return _trades(model, images, labels, step, knobs.pretrain_beta)
     start = step.random_start(images)
-    adversarial = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+    adversarial = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
     logits = model(adversarial)
     if pretraining:
         loss = F.cross_entropy(logits, labels)
@@ -112,9 +112,9 @@ def training_loss(
 
 
 def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: float) -> Loss:
-    start = step.near_start(images)
-    clean = F.log_softmax(step.calm_logits(images), 1)
-    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    start = step.gaussian_start(images)
+    clean = F.log_softmax(step.eval_logits(images), 1)
+    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
     total, cross_entropy, divergence = trades_objective(
         model(images), model(adversarial), labels, beta
     )

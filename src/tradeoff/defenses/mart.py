@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import ascend_cross_entropy
-from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import kl_divergence
+from tradeoff.core.schema import NonNegative, Section
+from tradeoff.networks.ascent import ascend_cross_entropy
+from tradeoff.networks.losses import kl_divergence
 from tradeoff.training.contract import Loss, Step
 
-ROBUST = True
+SELECT_BY = "robust"
 
 
 class Knobs(Section):
@@ -42,8 +42,8 @@ def objective(
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    start = step.near_start(images)
-    adversarial = ascend_cross_entropy(step.attacked, images, labels, start, step.search)
+    start = step.gaussian_start(images)
+    adversarial = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
     total, boosted, divergence = objective(model(images), model(adversarial), labels, knobs.beta)
     return Loss(
         total, {"boosted_cross_entropy": boosted.detach(), "divergence": divergence.detach()}

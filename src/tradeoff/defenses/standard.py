@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.fields import Section
+from tradeoff.core.schema import Section
 from tradeoff.training.contract import Loss, Step
 
-ROBUST = False
+SELECT_BY = "natural"
 
 
 class Knobs(Section):

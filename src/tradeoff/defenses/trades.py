@@ -7,12 +7,12 @@ divergence is detached, as the authors' code has it: detaching costs robustness.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import ascend_divergence
-from tradeoff.core.fields import NonNegative, Section
-from tradeoff.core.losses import trades_objective
+from tradeoff.core.schema import NonNegative, Section
+from tradeoff.networks.ascent import ascend_divergence
+from tradeoff.networks.losses import trades_objective
 from tradeoff.training.contract import Loss, Step
 
-ROBUST = True
+SELECT_BY = "robust"
 
 
 class Knobs(Section):
@@ -22,9 +22,9 @@ class Knobs(Section):
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    start = step.near_start(images)
-    clean = F.log_softmax(step.calm_logits(images), 1)
-    adversarial = ascend_divergence(step.attacked, images, clean, start, step.search)
+    start = step.gaussian_start(images)
+    clean = F.log_softmax(step.eval_logits(images), 1)
+    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
     total, cross_entropy, divergence = trades_objective(
         model(images), model(adversarial), labels, knobs.beta
     )

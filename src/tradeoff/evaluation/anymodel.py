@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.suites.checkpoints import Checkpoints
 from tradeoff.attacks.suites.ledger import Ledger, save_ledger
-from tradeoff.attacks.suites.metrics import suite_metrics
-from tradeoff.attacks.suites.norms import norm_metrics
-from tradeoff.attacks.suites.run import Report, run_suite
-from tradeoff.core.attempt import in_training
-from tradeoff.core.device import NoSuchDevice, pick_device
-from tradeoff.core.fields import BadParams
-from tradeoff.core.models import Blueprint, load_model
-from tradeoff.core.prepared import load_prepared, turns
+from tradeoff.attacks.suites.run import OnProgress, run_suite
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Dataset, Study, Suite
-from tradeoff.core.threat import BallNorm, Threat
+from tradeoff.datasets.prepared import class_balanced_order, load_prepared
+from tradeoff.evaluation.metrics import suite_metrics
+from tradeoff.evaluation.norms import norm_metrics
+from tradeoff.networks.device import NoSuchDevice, pick_device
+from tradeoff.networks.models import Blueprint, load_model
+from tradeoff.networks.passes import in_training
+from tradeoff.networks.threat import BallNorm, Threat
+from tradeoff.running.attack_checkpoints import Checkpoints
 from tradeoff.running.progress import Progress
 
 
@@ -50,7 +50,7 @@ def evaluate(
     suite: str | Suite,
     *,
     checkpoints: Path | None = None,
-    report: Report = lambda version, attack, done, images: None,
+    report: OnProgress = lambda version, attack, done, images: None,
 ) -> Evaluation:
     """Put a model through a suite of attacks.
 
@@ -73,7 +73,7 @@ def evaluate(
         model.eval()
     places = None
     if chosen.images is not None and chosen.images < len(labels):
-        places = turns(labels.cpu(), ("evaluate",))[: chosen.images]
+        places = class_balanced_order(labels.cpu(), ("evaluate",))[: chosen.images]
         images, labels = (part[places.to(part.device)] for part in (images, labels))
     with torch.no_grad():
         classes = model(images[:1]).shape[-1]

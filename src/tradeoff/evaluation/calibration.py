@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
-from tradeoff.attacks.suites.metrics import natural
+from tradeoff.evaluation.metrics import natural
 
 BINS = 15  # as in Guo et al. 2017
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.suites.ledger import Array
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
-from tradeoff.core.threat import Threat
+from tradeoff.networks.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def save_sheet(pixels: Array, path: Path) -> None:
     """Write a sheet as PNG, grey if it has one channel."""
     file = BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(file.getvalue())
 
 

@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 
 from tradeoff.attacks.suites.ledger import Array, BadLedger, Ledger, load_ledger
-from tradeoff.attacks.suites.metrics import (
+from tradeoff.core.schema import dotted
+from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
+from tradeoff.core.tables import HEADLINE, PROPOSAL
+from tradeoff.evaluation.calibration import clean_calibration_error
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation.metrics import (
     accuracies,
     by_class,
     joint,
@@ -16,18 +21,13 @@ from tradeoff.attacks.suites.metrics import (
     robust,
     worst_class,
 )
-from tradeoff.attacks.suites.norms import (
+from tradeoff.evaluation.norms import (
     NORMS,
     average_norms,
     minimum_norms,
     nearest,
     robust_accuracy,
 )
-from tradeoff.core.fields import dotted
-from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
-from tradeoff.core.tables import HEADLINE, PROPOSAL
-from tradeoff.evaluation.calibration import clean_calibration_error
-from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
 from tradeoff.evaluation.statistics import (
     holm,
     minimum_detectable_difference,

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search, ascend, keyed_start
+from tradeoff.attacks.outcome import batched_logits, check_inputs, is_fooled
+from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
-from tradeoff.core.attempt import batched_logits, check_inputs, is_fooled
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 from tradeoff.core.tables import CONTROL
-from tradeoff.core.threat import Threat
+from tradeoff.networks.ascent import InnerAttack, ascend
+from tradeoff.networks.threat import Threat
 
 Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
 
@@ -155,7 +156,7 @@ def transfer_examples(
 
     start = keyed_start(images, keys, threat)
     return ascend(
-        objective, images, start, Search(threat, steps, relative_step_size * threat.epsilon)
+        objective, images, start, InnerAttack(threat, steps, relative_step_size * threat.epsilon)
     )
 
 
@@ -203,7 +204,7 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
         "tried": np.array([[pair in outcome.fooled for pair in row] for row in pairs]),
         "fooled": np.array([[outcome.fooled.get(pair, nothing) for pair in row] for row in pairs]),
     }
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **columns)
 
 

@@ -253,7 +253,7 @@ def worst(accuracies: pd.Series) -> pd.Series:
 
 
 def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
-    """Read the tables of one data set, plots/TABLE/DATASET.csv, and its plots/training.
+    """Read the tables of one data set, plots/summary/DATASET, and its plots/training.
 
     Rows of cells that the study does not (any longer) ask for are left out; files of training are
     looked up cell by cell, because those of a dropped seed stay on disk. Tables other than cells

@@ -3,11 +3,11 @@
     python -m tradeoff.reporting.sweep digits                  all experiments of this commit
     python -m tradeoff.reporting.sweep digits results/sweep    a folder with one folder for each
 
-An experiment is a params.yaml with the plots/cells/DATASET.csv that belongs to it: a commit that
-`dvc exp run` made, or a folder. Those without a table are named and left out, and so are those
-of which params.yaml differs from the present one in more than what is swept: the knobs of the
-proposal, and the weight of TRADES. TRADES with the mean of lambda as its weight is the control that
-tells whether adapting the weight matters or only its size.
+An experiment is a params.yaml with the plots/summary/DATASET/cells.csv that belongs to it: a
+commit that `dvc exp run` made, or a folder. Those without a table are named and left out, and so
+are those of which params.yaml differs from the present one in more than what is swept: the knobs of
+the proposal, and the weight of TRADES. TRADES with the mean of lambda as its weight is the control
+that tells whether adapting the weight matters or only its size.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.core.fields import dotted
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
+from tradeoff.core.schema import dotted
 from tradeoff.core.tables import FIXED, PROPOSAL
 from tradeoff.reporting.results import SWEEP_COLUMNS
 
@@ -46,10 +46,15 @@ class Experiment(NamedTuple):
     cells: str | None
 
 
+def table_of(dataset: str) -> str:
+    """Where an experiment has the results of its cells."""
+    return f"plots/summary/{dataset}/cells.csv"
+
+
 def in_folder(folder: Path, dataset: str) -> Iterator[Experiment]:
     """The experiments in the folders of a folder."""
     for params in sorted(folder.glob(f"*/{PARAMS}")):
-        table = params.parent / "plots" / "cells" / f"{dataset}.csv"
+        table = params.parent / table_of(dataset)
         cells = table.read_text("utf-8") if table.exists() else None
         yield Experiment(params.parent.name, params.read_text("utf-8"), cells)
 
@@ -60,7 +65,7 @@ def of_commit(dataset: str) -> Iterator[Experiment]:
     pattern = f"refs/exps/{base[:2]}/{base[2:]}/"
     for reference in _git("for-each-ref", "--format=%(refname)", pattern).split():
         try:
-            cells: str | None = _git("show", f"{reference}:plots/cells/{dataset}.csv")
+            cells: str | None = _git("show", f"{reference}:{table_of(dataset)}")
         except BadSweep:
             cells = None
         name = reference.rpartition("/")[2]
@@ -149,7 +154,7 @@ def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
         raise BadSweep(f"{PARAMS}: not found; run this in the repository's root") from None
     without = [experiment.name for experiment in found if experiment.cells is None]
     if without:
-        print(f"[sweep] without plots/cells/{dataset}.csv: {', '.join(without)}", flush=True)
+        print(f"[sweep] without {table_of(dataset)}: {', '.join(without)}", flush=True)
     swept = []
     for experiment in found:
         changes = other_changes(experiment, own)
@@ -163,7 +168,7 @@ def collect(dataset: str, folder: Path | None) -> pd.DataFrame:
         where = "of this commit" if folder is None else f"in {folder}"
         raise BadSweep(f"no experiment {where} has results of {' or '.join(SWEPT)} on {dataset}")
     path = Path("plots", "sweep", f"{dataset}.csv")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     return table
 

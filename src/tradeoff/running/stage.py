@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tradeoff.core.fields import BadParams
+from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 from tradeoff.running import state
 from tradeoff.running.exclusive import exclusive

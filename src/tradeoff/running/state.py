@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tradeoff.core.files import checkpoints_folder, whole
+from tradeoff.core.files import atomic_write, checkpoints_folder
 
 EVERY = 2.0  # seconds between two writes
 
@@ -79,5 +79,5 @@ class _State:
     def write(self, status: str, **more: str) -> None:
         self._wrote = time.time()
         about = self._about | {"status": status, "seconds": self._wrote - self._began} | more
-        with suppress(OSError), whole(self._file) as partial:
+        with suppress(OSError), atomic_write(self._file) as partial:
             partial.write_text(json.dumps(about, indent=1) + "\n", "utf-8")

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tradeoff.core.device import matrix_precision, takes_short_floats
 from tradeoff.core.study import TrainSettings
+from tradeoff.networks.device import matrix_precision, takes_short_floats
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
 
@@ -54,12 +54,12 @@ def one_batch_size() -> Iterator[None]:
 
 def compiled(
     model: nn.Module,
-    attacked: nn.Module,
+    frozen: nn.Module,
     settings: TrainSettings,
     steps: int,
     probe: Callable[[nn.Module, nn.Module], None],
 ) -> tuple[nn.Module, nn.Module, str]:
-    """The model and its attacked twin compiled, or themselves where that is not possible.
+    """The model and its frozen twin compiled, or themselves where that is not possible.
 
     Args:
         steps: of the whole training.
@@ -70,26 +70,26 @@ def compiled(
         Both networks, and what was done in a word or a sentence.
     """
     if settings.compile == "off":
-        return model, attacked, "not compiled"
+        return model, frozen, "not compiled"
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     if settings.compile == "auto" and not (on_gpu and steps >= PAYS_FROM):
-        return model, attacked, "not compiled: too short, or no GPU"
+        return model, frozen, "not compiled: too short, or no GPU"
     if emulates(settings.precision, device):
         # There the compiler leaves networks as they are, and says so in a warning only.
-        return model, attacked, "not compiled: this GPU has no bf16"
+        return model, frozen, "not compiled: this GPU has no bf16"
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     fast: list[nn.Module] = []
     try:
         from torch._dynamo import config  # slow to import, and needed by few cells
 
         config.recompile_limit = VARIANTS
-        for network in (model, attacked):
+        for network in (model, frozen):
             fast.append(torch.compile(network, dynamic=False))  # type: ignore[arg-type]
         probe(*fast)
     except Exception as error:  # whatever a compiler raises, there is a way without it
         words = str(error).strip().splitlines() or [""]
-        return model, attacked, f"not compiled: {type(error).__name__}: {words[0]}"
+        return model, frozen, f"not compiled: {type(error).__name__}: {words[0]}"
     finally:
         model.zero_grad(set_to_none=True)
         for name, buffer in model.named_buffers():

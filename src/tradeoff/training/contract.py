@@ -2,25 +2,25 @@
 
 A defense is a module of this package with
 
-    ROBUST: bool                            is the best epoch the most robust one?
+    SELECT_BY: "robust" | "natural"         which accuracy on validation chooses the epoch
     class Knobs(Section)                    its section of params.yaml (names of core.fields)
     training_loss(model, images, labels, step, knobs) -> Loss
     finetuning(knobs, epochs) -> Finetuning     only where the first epochs are not its own
 
-`training_loss` makes its adversarial examples with `step.attacked`, an eval-mode twin, so that
+`training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that
 they neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in
 train mode. What it does is composed of pure functions of tensors, which tests feed with known
 numbers.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import Search, full_precision
-from tradeoff.core.threat import random_start
+from tradeoff.networks.ascent import InnerAttack, full_precision
+from tradeoff.networks.threat import random_start
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Step:
     """Where training is, and what its inner attack may do.
 
     Attributes:
-        attacked: the model as it is now, in eval mode and without parameter gradients.
-        search: threat and budget of the inner attack.
+        frozen: the model as it is now, in eval mode and without parameter gradients.
+        inner: threat and budget of the inner attack.
         generator: the only source of randomness, on the images' device.
         epoch, epochs: this epoch, from 0, and how many there are.
         batch, part: the size of the batch and the images of it that are at hand, where a batch is
             done in parts; a part's random start is then its share of the whole batch's.
     """
 
-    attacked: nn.Module
-    search: Search
+    frozen: nn.Module
+    inner: InnerAttack
     generator: torch.Generator
     epoch: int
     epochs: int
@@ -46,7 +46,7 @@ class Step:
 
     def random_start(self, images: Tensor) -> Tensor:
         """A point drawn uniformly from the ball around each image, (N, C, H, W)."""
-        threat, empty = self.search.threat, self._empty(images)
+        threat, empty = self.inner.threat, self._empty(images)
         if threat.norm == "linf":
             noise = empty.uniform_(-1, 1, generator=self.generator)
         else:
@@ -54,16 +54,16 @@ class Step:
         radius = images.new_empty(len(noise)).uniform_(generator=self.generator)
         return random_start(images, noise[self.part], radius[self.part], threat)
 
-    def near_start(self, images: Tensor) -> Tensor:
+    def gaussian_start(self, images: Tensor) -> Tensor:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
         noise = self._empty(images).normal_(generator=self.generator)
         return images + 0.001 * noise[self.part]
 
     @torch.no_grad()
-    def calm_logits(self, images: Tensor) -> Tensor:
+    def eval_logits(self, images: Tensor) -> Tensor:
         """f(x) in eval mode, (N, classes), to measure the divergence of points close to x from."""
         with full_precision(images):
-            logits: Tensor = self.attacked(images)
+            logits: Tensor = self.frozen(images)
         return logits
 
     def _empty(self, images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Finetuning(NamedTuple):
 class Defense(Protocol):
     """The module of a defense, as the training loop sees it; `finetuning` is not in each."""
 
-    ROBUST: bool
+    SELECT_BY: Literal["robust", "natural"]
 
     def training_loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /

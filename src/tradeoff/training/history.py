@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 from tradeoff.training.contract import Loss
 
 Row = dict[str, float]
@@ -105,7 +105,7 @@ def _numbered(name: str, values: Sequence[float]) -> Row:
 def write_history(rows: list[Row], path: Path) -> None:
     """Write the epochs as CSV, whole or not at all; a column that an epoch lacks stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with whole(path) as partial, partial.open("w", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:

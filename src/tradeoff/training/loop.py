@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from tradeoff.core.device import training_layout
-from tradeoff.core.folding import EvalTwin
-from tradeoff.core.prepared import Prepared, Subset
-from tradeoff.core.randomness import generator
+from tradeoff.datasets.prepared import Prepared, Subset
+from tradeoff.networks.folding import EvalTwin
+from tradeoff.networks.layouts import training_layout
+from tradeoff.networks.randomness import generator
 from tradeoff.training.acceleration import compiled, one_batch_size, precision
 from tradeoff.training.augment import crop_and_flip
-from tradeoff.training.checkpoints import Checkpoint
+from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
 from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, micro_batches, search
+from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, inner_attack, micro_batches
 from tradeoff.training.run import Run, State, snapshot
 from tradeoff.training.validation import accuracies, validated_at_once
 
-Report = Callable[[int, int, int, int, Row | None], None]
+OnProgress = Callable[[int, int, int, int, Row | None], None]
 
 ADVICE = (
     "No model was written. A lower train.learning_rate or train.clip_gradient may help; on a GPU, "
@@ -55,7 +55,7 @@ class Networks:
     """The model in train mode and its eval-mode twin, as a defense calls them."""
 
     model: nn.Module
-    attacked: nn.Module
+    frozen: nn.Module
     twin: EvalTwin
 
 
@@ -63,7 +63,7 @@ def fit(
     model: nn.Module,
     data: Prepared,
     plan: Plan,
-    report: Report,
+    report: OnProgress,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train `model` in place on the device it is on, from the checkpoint's state if it has one.
@@ -78,7 +78,7 @@ def fit(
         Interrupted: the checkpoint was asked to stop.
     """
     settings = plan.settings
-    checkpoint = checkpoint or Checkpoint()
+    checkpoint = checkpoint or NoCheckpoint()
     device = next(model.parameters()).device
     train, validation = data.train.to(device), data.validation.to(device)
     run = Run.begin(model, plan, len(data.classes))
@@ -106,7 +106,7 @@ def fit(
             "selected": 0.0,
         }
         # The control is not made to be robust, so it is not chosen by robustness.
-        score = (robust, natural) if plan.defense.ROBUST else (natural, robust)
+        score = (robust, natural) if plan.defense.SELECT_BY == "robust" else (natural, robust)
         own = run.epoch >= plan.finetuning.first_epoch
         if own and score > run.best_score:
             run.best, run.best_score = snapshot(run.evaluated), score
@@ -122,7 +122,7 @@ def fit(
 
 
 def _epoch(
-    run: Run, networks: Networks, train: Subset, report: Report, checkpoint: Checkpoint
+    run: Run, networks: Networks, train: Subset, report: OnProgress, checkpoint: Checkpoint
 ) -> Row:
     settings, device = run.plan.settings, train.labels.device
     steps = batches_per_epoch(len(train), settings.batch_size)
@@ -194,8 +194,8 @@ def accumulate_gradient(
     layout = training_layout(images.device, settings.precision)
     images = images.contiguous(memory_format=layout)
     step = Step(
-        networks.attacked,
-        search(plan.threat, settings.attack),
+        networks.frozen,
+        inner_attack(plan.threat, settings.attack),
         draws,
         run.epoch,
         settings.epochs,
@@ -222,14 +222,14 @@ def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
     twin = EvalTwin(run.model)
     device = train.labels.device
 
-    def probe(model: nn.Module, attacked: nn.Module) -> None:
+    def probe(model: nn.Module, frozen: nn.Module) -> None:
         for count in batch_sizes(len(train), settings.batch_size):
             images, labels = train.floats(train.pixels[:count]), train.labels[:count]
             draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
-            accumulate_gradient(run, Networks(model, attacked, twin), images, labels, draws, record)
+            accumulate_gradient(run, Networks(model, frozen, twin), images, labels, draws, record)
 
     steps = settings.epochs * batches_per_epoch(len(train), settings.batch_size)
     with one_batch_size():
-        model, attacked, how = compiled(run.model.train(), twin.module, settings, steps, probe)
-    counted = Networks(run.passes.watch(model), run.passes.watch(attacked), twin)
+        model, frozen, how = compiled(run.model.train(), twin.module, settings, steps, probe)
+    counted = Networks(run.passes.count(model), run.passes.count(frozen), twin)
     return counted, how

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tradeoff.attacks.pgd import Search
 from tradeoff.core.study import AscentSettings, TrainSettings
-from tradeoff.core.threat import Threat
+from tradeoff.networks.ascent import InnerAttack
+from tradeoff.networks.threat import Threat
 from tradeoff.training.contract import Defense, Finetuning
 from tradeoff.training.schedules import learning_rate
 
@@ -40,9 +40,9 @@ class Plan:
         return peak * learning_rate(self.settings, progress)
 
 
-def search(threat: Threat, budget: AscentSettings) -> Search:
+def inner_attack(threat: Threat, budget: AscentSettings) -> InnerAttack:
     """The inner attack of a budget given relative to epsilon."""
-    return Search(threat, budget.steps, budget.relative_step_size * threat.epsilon)
+    return InnerAttack(threat, budget.steps, budget.relative_step_size * threat.epsilon)
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tradeoff.core.passes import Passes
-from tradeoff.core.randomness import generator
 from tradeoff.core.study import TrainSettings
+from tradeoff.networks.passes import PassCounter
+from tradeoff.networks.randomness import generator
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.plan import Plan
 
@@ -39,7 +39,7 @@ class Run:
     epoch: int = 0
     step: int = 0
     history: list[Row] = field(default_factory=list)
-    passes: Passes = field(default_factory=Passes)
+    passes: PassCounter = field(default_factory=PassCounter)
 
     @classmethod
     def begin(cls, model: nn.Module, plan: Plan, classes: int) -> "Run":

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from tradeoff.attacks.outcome import is_fooled
 from tradeoff.attacks.pgd import pgd
-from tradeoff.core.attempt import is_fooled
-from tradeoff.core.prepared import Subset
-from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, TrainSettings
-from tradeoff.core.threat import Threat
+from tradeoff.datasets.prepared import Subset
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat
 
 AT_ONCE = 512  # images that a GPU has enough to do with
 

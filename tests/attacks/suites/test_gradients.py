@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.suites.gradients import everywhere, fosc, gradient_checks
-from tradeoff.core.randomness import generator, sample_keys
-from tradeoff.core.threat import Threat, per_sample, perturbation_norm, project
+from tradeoff.networks.randomness import generator, sample_keys
+from tradeoff.networks.threat import Threat, per_sample, perturbation_norm, project
 
 NAMES = {"fooled", "fosc", "gradient_cosine", "zero_gradient", "fooled_at_large_epsilon"}
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from tests.attacks.trained import LINF, trained
 from tradeoff.attacks import autoattack, fgsm, fmn, pgd
-from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.outcome import Attempt
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.attempt import Attempt
-from tradeoff.core.device import MATRIX_BACKENDS, matrix_precision
-from tradeoff.core.fields import PositiveInt, Section
-from tradeoff.core.randomness import sample_keys
+from tradeoff.core.schema import PositiveInt, Section
 from tradeoff.core.study import AscentSettings, Attack, Suite
-from tradeoff.core.threat import perturbation_norm
+from tradeoff.networks.device import MATRIX_BACKENDS, matrix_precision
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import perturbation_norm
+from tradeoff.running.attack_checkpoints import Checkpoints
 
 IMAGES = 60
 PGD = pgd.Knobs(loss="margin", steps=5, relative_step_size=0.3, restarts=2)

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import keyed_start, step_up
+from tradeoff.attacks.outcome import check_inputs, is_fooled
+from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
-from tradeoff.core.attempt import check_inputs, is_fooled
-from tradeoff.core.threat import Threat, per_sample
+from tradeoff.networks.threat import Threat, per_sample, step_up
 
 SMALLEST = torch.finfo(torch.float32).tiny  # below it, numbers lose digits and GPUs flush them
 

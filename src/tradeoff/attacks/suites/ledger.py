@@ -28,7 +28,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tradeoff.core.files import whole
+from tradeoff.core.files import atomic_write
 
 Array = NDArray[Any]
 
@@ -90,7 +90,7 @@ class Ledger:
 def save_ledger(ledger: Ledger, path: Path) -> None:
     """Write the ledger, whole or not at all; the same ledger gives the same bytes."""
     arrays: dict[str, Any] = {name: ledger[name].astype(kind) for name, kind in _COLUMNS.items()}
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             versions=np.array(ledger.versions),

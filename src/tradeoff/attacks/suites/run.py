@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.suites.checkpoints import Checkpoints
+from tradeoff.attacks.outcome import Attempt, batched_logits, check_inputs, is_fooled
 from tradeoff.attacks.suites.gradients import gradient_checks
+from tradeoff.attacks.suites.kept import KeptResults, NothingKept
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.core.attempt import Attempt, batched_logits, check_inputs, is_fooled
-from tradeoff.core.device import matrix_precision
-from tradeoff.core.folding import fold_if_same
-from tradeoff.core.losses import margin
-from tradeoff.core.passes import Passes
-from tradeoff.core.randomness import sample_keys
 from tradeoff.core.study import AscentSettings, Attack, Suite
-from tradeoff.core.threat import Threat, perturbation_norm
+from tradeoff.networks.device import matrix_precision
+from tradeoff.networks.folding import fold_if_same
+from tradeoff.networks.losses import margin
+from tradeoff.networks.passes import PassCounter
+from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.threat import Threat, perturbation_norm
 
-Report = Callable[[str, str, int, int], None]
+OnProgress = Callable[[str, str, int, int], None]
 Columns = dict[str, Array]
 
 
@@ -36,8 +36,8 @@ def run_suite(
     suite: Suite,
     *,
     about: dict[str, Any],
-    checkpoints: Checkpoints | None = None,
-    report: Report = lambda version, attack, done, images: None,
+    checkpoints: KeptResults | None = None,
+    report: OnProgress = lambda version, attack, done, images: None,
 ) -> Ledger:
     """Attack each version of a model in eval mode with each attack, in float32, never in TF32.
 
@@ -52,7 +52,7 @@ def run_suite(
     """
     versions: list[Columns] = []
     clean: list[Tensor] = []
-    finished: list[Checkpoints] = []
+    finished: list[KeptResults] = []
     names: list[str] = []
     for version, model in models.items():
         check_inputs(model, images, labels)
@@ -64,7 +64,7 @@ def run_suite(
         if known:
             versions.append(known[0])
             continue
-        kept = (checkpoints or Checkpoints(None)).of(
+        kept = (checkpoints or NothingKept()).of(
             model, images, labels, logits, [about, suite.batch_size]
         )
         finished.append(kept)
@@ -87,7 +87,7 @@ def _rows(
     labels: Tensor,
     threat: Threat,
     suite: Suite,
-    kept: Checkpoints,
+    kept: KeptResults,
     report: Callable[[str, int, int], None],
 ) -> dict[str, Columns]:
     """The ledger's rows of one version, by attack; what `kept` has is not computed again."""
@@ -119,8 +119,8 @@ class _Subject:
     def __init__(
         self, model: nn.Module, twin: nn.Module, images: Tensor, labels: Tensor, threat: Threat
     ) -> None:
-        self.model, self.threat, self.passes = model, threat, Passes()
-        self.twin = self.passes.watch(twin)
+        self.model, self.threat, self.passes = model, threat, PassCounter()
+        self.twin = self.passes.count(twin)
         self.images, self.labels = images, labels
 
 

@@ -1,0 +1,28 @@
+"""What a data set's file gives: `read(download: Path) -> PublishedData`."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+class DataMissing(Exception):
+    """The files of a data set are not there, or not what they should be; says what to do."""
+
+
+@dataclass(frozen=True)
+class PublishedData:
+    """A data set as published.
+
+    Attributes:
+        images, labels: uint8 (N, C, H, W) and int64 (N,), for training and validation.
+        test_images, test_labels: the published test split, or None: it is split off `images`.
+        white: the pixel value that means 1.0.
+        classes: their names.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor | None
+    test_labels: Tensor | None
+    white: int
+    classes: tuple[str, ...]

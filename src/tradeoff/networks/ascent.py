@@ -1,0 +1,86 @@
+"""Projected gradient ascent inside a threat: the inner maximisation of adversarial training."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.networks.losses import kl_divergence
+from tradeoff.networks.threat import Threat, step_up
+
+Objective = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class InnerAttack:
+    """How the inner maximisation of a training step is solved: threat, steps, and their length."""
+
+    threat: Threat
+    steps: int
+    step_size: float
+
+
+def ascend(
+    objective: Objective, images: Tensor, start: Tensor, inner: InnerAttack, precise_steps: int = 0
+) -> Tensor:
+    """Take projected steps that increase `objective`, from `start`.
+
+    Args:
+        objective: maps candidates (N, C, H, W) to one loss per sample (N,); samples must not
+            influence each other, so the model is in eval mode.
+        images: centres of the balls, (N, C, H, W) in [0, 1].
+        start: where to begin, (N, C, H, W).
+        precise_steps: how many of the first steps are not in bf16 even inside autocast.
+
+    Returns:
+        The last iterate, (N, C, H, W), inside the threat, without gradient.
+    """
+    current = start.detach()
+    for number in range(inner.steps):
+        with full_precision(images) if number < precise_steps else nullcontext():
+            direction = input_gradient(objective, current)
+        current = step_up(current, direction, images, inner.threat, inner.step_size)
+    return current
+
+
+def input_gradient(objective: Objective, candidates: Tensor) -> Tensor:
+    """Gradient of each sample's objective by its own candidate, (N, C, H, W)."""
+    candidates = candidates.detach().requires_grad_()
+    with torch.enable_grad():
+        total = objective(candidates).sum()
+    return torch.autograd.grad(total, candidates)[0]
+
+
+def ascend_cross_entropy(
+    model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, inner: InnerAttack
+) -> Tensor:
+    """Examples that maximise CE(f(x'), y), the inner problem of AT, MART and FAAL."""
+
+    def objective(candidates: Tensor) -> Tensor:
+        return F.cross_entropy(model(candidates), labels, reduction="none")
+
+    return ascend(objective, images, start, inner)
+
+
+def ascend_divergence(
+    model: nn.Module,
+    images: Tensor,
+    clean_log_probabilities: Tensor,
+    start: Tensor,
+    inner: InnerAttack,
+) -> Tensor:
+    """Examples that maximise KL(f(x) || f(x')), the inner problem of TRADES and D-TRADES."""
+
+    def objective(candidates: Tensor) -> Tensor:
+        return kl_divergence(clean_log_probabilities, model(candidates))
+
+    # Beside x the divergence and its slope are nearly 0: what bf16 leaves of them is noise.
+    return ascend(objective, images, start, inner, precise_steps=1)
+
+
+def full_precision(images: Tensor) -> torch.autocast:
+    """A context in which nothing is cast to bf16, whatever is outside; TF32 stays if it is set."""
+    return torch.autocast(images.device.type, enabled=False)

@@ -1,0 +1,109 @@
+"""The machine at hand: its devices, the precision of their arithmetic, its memory."""
+
+import ctypes
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+import torch
+
+# What multiplies matrices on a GPU: each has its own switch for TF32.
+MATRIX_BACKENDS: tuple[Any, ...] = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+)
+
+# RuntimeErrors that are no fault of what was computed: a GPU's memory is full, a GPU is lost.
+DEVICE_FAULTS: tuple[type[Exception], ...] = tuple(
+    getattr(torch, name)
+    for name in ("OutOfMemoryError", "AcceleratorError")
+    if hasattr(torch, name)
+)
+
+# Of glibc's mallopt: from which size on free memory at the heap's end goes back to the system, and
+# from which size on a block is the system's from the start (the largest that it takes).
+TRIM_THRESHOLD = (-1, 2**31 - 1)
+MMAP_THRESHOLD = (-3, 2**25)
+
+# The compute capability from which NVIDIA's cards multiply TF32 and bf16 on tensor cores.
+SHORT_FLOATS = (8, 0)
+
+
+class NoSuchDevice(Exception):
+    """TRADEOFF_DEVICE names no device of this machine; says which there are."""
+
+
+def pick_device(threads: int | None = None) -> torch.device:
+    """The device named by TRADEOFF_DEVICE, else the first GPU, else the CPU.
+
+    Args:
+        threads: CPU threads to use; None for all. The number changes the last bits of results,
+            so it is fixed where results must be the same on every machine.
+
+    Raises:
+        NoSuchDevice: TRADEOFF_DEVICE names none that is there.
+    """
+    device = torch.device(_checked(os.environ.get("TRADEOFF_DEVICE"), gpu_count()))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    # Evaluation is float32; training asks for less where params.yaml says so.
+    for backend in MATRIX_BACKENDS:
+        backend.fp32_precision = "ieee"
+    keep_freed_memory()
+    return device
+
+
+def gpu_count() -> int:
+    """How many GPUs torch can use: a driver may list some that it cannot."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _checked(asked: str | None, gpus: int) -> str:
+    """The device that is asked for, if there is such a one; the best one if none is."""
+    if not asked:
+        return "cuda" if gpus else "cpu"
+    number = re.fullmatch(r"cuda(?::(\d+))?", asked)
+    if asked == "cpu" or (number and int(number[1] or 0) < gpus):
+        return asked
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{index}" for index in range(gpus))]
+    seen = "" if gpus else " (torch finds no GPU that it can use)"
+    raise NoSuchDevice(f"TRADEOFF_DEVICE is {asked!r}; allowed here: {', '.join(known)}{seen}")
+
+
+@contextmanager
+def matrix_precision(name: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """What GPUs multiply matrices in, meanwhile: float32 as IEEE 754 has it, or TF32."""
+    before = [backend.fp32_precision for backend in MATRIX_BACKENDS]
+    for backend in MATRIX_BACKENDS:
+        backend.fp32_precision = name
+    try:
+        yield
+    finally:
+        for backend, value in zip(MATRIX_BACKENDS, before, strict=True):
+            backend.fp32_precision = value
+
+
+def takes_short_floats(device: torch.device) -> bool:
+    """Whether it is a GPU made for TF32 and bf16; others ignore the one and emulate the other."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= SHORT_FLOATS
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed; where there is another allocator, nothing happens.
+
+    Each pass of a network frees what the next one asks for. Memory that went back to the system
+    meanwhile is mapped anew, page by page: up to half the time of a small network's forward pass.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+            mallopt(option, value)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, with CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

@@ -1,0 +1,89 @@
+"""What an attacker may do: the norm and radius of the perturbation, inside the image range.
+
+Images are float tensors (N, C, H, W) in [0, 1]; epsilon is in the same units.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Norm = Literal["l0", "l2", "linf"]
+BallNorm = Literal["l2", "linf"]
+
+
+@dataclass(frozen=True)
+class Threat:
+    """All x' in [0, 1] with ||x' - x||_norm <= epsilon.
+
+    Raises:
+        ValueError: epsilon is negative or not finite, or the norm is not "l2" or "linf".
+    """
+
+    norm: BallNorm
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("l2", "linf"):
+            raise ValueError(f"norm is {self.norm!r}; allowed are 'l2' and 'linf'")
+        if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
+            raise ValueError(f"epsilon is {self.epsilon}; it must be a finite number >= 0")
+
+
+def project(candidate: Tensor, images: Tensor, threat: Threat) -> Tensor:
+    """The point of the threat's set nearest to `candidate` (for l2: ball first, then range)."""
+    if threat.norm == "linf":
+        inside = candidate.clamp(images - threat.epsilon, images + threat.epsilon)
+    else:
+        delta = candidate - images
+        length = perturbation_norm(delta, "l2").clamp_min(1e-12)
+        inside = images + delta * per_sample((threat.epsilon / length).clamp_max(1), delta)
+    return inside.clamp(0, 1)
+
+
+def steepest(gradient: Tensor, norm: BallNorm) -> Tensor:
+    """The direction of unit norm (N, C, H, W) along which a linear function grows fastest."""
+    if norm == "linf":
+        return gradient.sign()
+    # A gradient below float32's smallest square would have length 0: scale it up first.
+    largest = gradient.abs().flatten(1).amax(1)
+    scaled = gradient / per_sample(largest.where(largest > 0, 1), gradient)
+    length = perturbation_norm(scaled, "l2").clamp_min(1e-12)
+    return scaled / per_sample(length, gradient)
+
+
+def step_up(
+    current: Tensor, direction: Tensor, images: Tensor, threat: Threat, step_size: float
+) -> Tensor:
+    """One projected step of length `step_size` along the steepest direction of the norm."""
+    return project(current + step_size * steepest(direction, threat.norm), images, threat)
+
+
+def random_start(images: Tensor, noise: Tensor, radius: Tensor, threat: Threat) -> Tensor:
+    """A point drawn uniformly from the ball around each image, clipped to [0, 1].
+
+    Args:
+        noise: (N, C, H, W), uniform in [-1, 1] for linf, standard normal for l2.
+        radius: (N,) uniform in [0, 1); used for l2 only.
+    """
+    if threat.norm == "linf":
+        return (images + threat.epsilon * noise).clamp(0, 1)
+    dimension = images[0].numel()
+    scale = threat.epsilon * radius ** (1 / dimension)
+    return project(images + per_sample(scale, noise) * steepest(noise, "l2"), images, threat)
+
+
+def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:
+    """Norm of each sample's perturbation, (N, C, H, W) -> (N,); l0 counts changed components."""
+    flat = delta.flatten(1)
+    if norm == "l0":
+        return (flat != 0).sum(1).to(delta.dtype)
+    # Several times as fast as torch.linalg.vector_norm of infinite order.
+    return torch.linalg.vector_norm(flat, dim=1) if norm == "l2" else flat.abs().amax(1)
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """(N,) -> (N, 1, 1, 1), to multiply each sample of `like` by its own number."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,73 @@
+"""How long a cell will take on this machine, from a probe on a copy of the model."""
+
+import copy
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tradeoff.datasets.prepared import Prepared
+from tradeoff.networks.ascent import input_gradient
+from tradeoff.networks.folding import EvalTwin
+from tradeoff.networks.randomness import generator
+from tradeoff.training.history import EpochRecord
+from tradeoff.training.loop import Networks, accumulate_gradient
+from tradeoff.training.plan import Plan, batches_per_epoch
+from tradeoff.training.run import Run
+from tradeoff.training.validation import validated_at_once
+
+FEW = 4  # images that tell enough where a step is slow: on a CPU its time grows with the images
+
+
+def estimated_seconds(
+    model: nn.Module, data: Prepared, plan: Plan, reached: tuple[int, int] = (0, 0)
+) -> float:
+    """Training time that is left, without compiling. The model is left as it was.
+
+    Validation is counted as if no image were fooled: it takes that long at most.
+
+    Args:
+        reached: epoch and step, from 0, at which training goes on.
+    """
+    device = next(model.parameters()).device
+    settings, (epoch, step) = plan.settings, reached
+    steps = batches_per_epoch(len(data.train), settings.batch_size)
+    epochs = settings.epochs - epoch
+    run = Run.begin(copy.deepcopy(model).train(), plan, len(data.classes))
+    run.epoch = min(epoch, settings.epochs - 1)
+    twin, validated = EvalTwin(run.model), EvalTwin(run.model, torch.contiguous_format).module
+    networks = Networks(run.model, twin.module, twin)
+    draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
+
+    def train(images: Tensor, labels: Tensor) -> None:
+        accumulate_gradient(run, networks, images, labels, draws, record)
+
+    def attack(images: Tensor, labels: Tensor) -> None:
+        input_gradient(lambda points: F.cross_entropy(validated(points), labels), images)
+
+    def seconds(work: Callable[[Tensor, Tensor], None], count: int) -> float:
+        images = data.train.floats(data.train.pixels[:count].to(device))
+        labels = data.train.labels[:count].to(device)
+        began = time.perf_counter()
+        work(images, labels)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    def warm_seconds(work: Callable[[Tensor, Tensor], None], full: int) -> float:
+        """After a first one, which loads and chooses kernels."""
+        if device.type != "cpu":
+            seconds(work, full)
+            return seconds(work, full)
+        seconds(work, FEW)
+        slow = seconds(work, FEW) * full / FEW
+        return slow if slow > 10 else seconds(work, full)
+
+    left = epochs * steps - step
+    training = left * warm_seconds(train, min(settings.batch_size, len(data.train)))
+    at_once = min(validated_at_once(settings, device), len(data.validation), len(data.train))
+    # A forward and backward pass for each step, and three times a forward pass alone.
+    passes = epochs * len(data.validation) / at_once * (settings.selection.steps + 1.5)
+    return training + passes * warm_seconds(attack, at_once)

@@ -1,0 +1,149 @@
+"""The convolutions for a CPU: nn.Conv2d's numbers and gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests import tiny
+from tradeoff.archs import resnet18, vgg16
+from tradeoff.networks.cpu_kernels import (
+    PIXELS,
+    GreyConvolution,
+    TinyMapConvolution,
+    use_cpu_kernels,
+)
+from tradeoff.networks.folding import fold
+from tradeoff.networks.layouts import place
+
+
+@pytest.fixture
+def convolved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The sizes of the maps that torch's own 3x3 convolution was called for."""
+    shapes: list[tuple[int, ...]] = []
+    original = nn.Conv2d._conv_forward
+
+    def listed(self: nn.Conv2d, features: Tensor, *rest: Tensor) -> Tensor:
+        if self.kernel_size == (3, 3):
+            shapes.append(tuple(features.shape[2:]))
+        return original(self, features, *rest)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", listed)
+    return shapes
+
+
+def tiny_map_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
+    use_cpu_kernels(convolution)
+    assert type(convolution) is TinyMapConvolution
+    return convolution
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Conv2d(2, 4, 1, padding=1),
+        nn.Conv2d(2, 4, 3),
+        nn.Conv2d(2, 4, 3, (1, 2), padding=1),
+        nn.Conv2d(2, 4, 3, padding=1, dilation=2),
+        nn.Conv2d(2, 4, 3, padding=1, groups=2),
+        nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 4, 3, padding="same"),
+    ],
+    ids=["1x1", "unpadded", "uneven", "dilated", "grouped", "reflecting", "padding by name"],
+)
+def test_convolutions_of_another_kind_keep_their_class(other: nn.Conv2d) -> None:
+    use_cpu_kernels(other)
+    assert type(other) is nn.Conv2d
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (4, 1), (2, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_output_and_gradients_are_those_of_a_convolution(
+    size: tuple[int, int],
+    stride: int,
+    bias: bool,
+    layout: torch.memory_format,
+    convolved: list[tuple[int, ...]],
+) -> None:
+    torch.manual_seed(0)
+    layer = tiny_map_convolution(nn.Conv2d(3, 5, 3, stride, padding=1, bias=bias).double())
+    features = torch.rand(4, 3, *size, dtype=torch.double).to(memory_format=layout)
+    features.requires_grad_()
+    expected = F.conv2d(features, layer.weight, layer.bias, stride, padding=1)
+    found = layer(features)
+    assert not convolved
+    torch.testing.assert_close(found, expected)
+    outer = torch.rand_like(expected)
+    inputs = (features, *layer.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, outer), torch.autograd.grad(expected, inputs, outer)
+    )
+
+
+def test_larger_maps_and_other_devices_are_left_to_torch(convolved: list[tuple[int, ...]]) -> None:
+    layer = tiny_map_convolution(nn.Conv2d(2, 3, 3, padding=1))
+    layer(torch.rand(1, 2, 1, PIXELS))
+    assert not convolved
+    layer(torch.rand(1, 2, 1, PIXELS + 1))
+    layer.to("meta")(torch.rand(1, 2, 1, 1, device="meta"))
+    assert convolved == [(1, 5), (1, 1)]
+
+
+@pytest.mark.parametrize(("architecture", "large"), [(resnet18, 10), (vgg16, 4)])
+def test_networks_of_digits_leave_their_tiny_maps_to_it(
+    architecture: object, large: int, convolved: list[tuple[int, ...]]
+) -> None:
+    network = architecture.build(1, 10, 0.125).eval()  # type: ignore[attr-defined]
+    place(network, torch.device("cpu"))
+    network(torch.rand(2, 1, 8, 8))
+    assert len(convolved) == large and min(convolved) > (2, 2)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 1, 0), ((1, 3), (2, 1), (0, 2))]
+)
+def test_a_grey_convolutions_output_and_gradient_are_torchs(
+    size: tuple[int, int], kernel: int, stride: int, padding: int
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(1, 6, kernel, stride, padding).double().requires_grad_(False)
+    images = torch.rand(3, 1, *size, dtype=torch.double, requires_grad=True)
+    expected = plain(images)
+    assert GreyConvolution.takes(plain)
+    found = GreyConvolution.of(plain)(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    outer = torch.rand_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, images, outer), torch.autograd.grad(expected, images, outer)
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(1, 4, 3, dilation=2),
+        nn.Conv2d(1, 4, 3, padding="same"),
+        nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect"),
+    ],
+    ids=["colour", "dilated", "padding by name", "reflecting"],
+)
+def test_other_convolutions_are_left_as_they_are(other: nn.Conv2d) -> None:
+    assert not GreyConvolution.takes(other)
+
+
+def test_parameters_with_gradients_get_them() -> None:
+    layer = GreyConvolution.of(nn.Conv2d(1, 2, 3))
+    layer(torch.rand(1, 1, 5, 5)).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_the_twin_of_a_network_of_grey_images_begins_with_one() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    twin = fold(model)
+    assert isinstance(twin.get_submodule("0"), GreyConvolution)
+    images, _ = tiny.batch(2)
+    torch.testing.assert_close(twin(images), tiny.calm(model)(images))
