@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tradeoff.core.study import TrainSettings  # noqa: E402
+from tradeoff.core.settings import TrainSettings  # noqa: E402
 from tradeoff.datasets.prepared import Prepared, Subset  # noqa: E402
 from tradeoff.networks.layouts import place, training_layout  # noqa: E402
 from tradeoff.networks.models import Blueprint, build_model  # noqa: E402

@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from tradeoff.core.study import AscentSettings, Cell, Study
+from tradeoff.core.settings import AscentSettings
+from tradeoff.core.study import Cell, Study
 from tradeoff.datasets.prepared import Prepared, load_prepared
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.layouts import place, training_layout

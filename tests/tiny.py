@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tradeoff.core.study import TrainSettings
+from tradeoff.core.settings import TrainSettings
 from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.randomness import generator

@@ -9,7 +9,8 @@ import pytest
 
 from tests.evaluation.ledgers import ledger, suites
 from tradeoff.attacks.suites.ledger import BadLedger, save_ledger
-from tradeoff.core.study import Cell, StatisticsSettings, Study, ThreatSettings
+from tradeoff.core.settings import StatisticsSettings, ThreatSettings
+from tradeoff.core.study import Cell, Study
 from tradeoff.evaluation.statistics import t_test
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,

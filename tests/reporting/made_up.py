@@ -11,23 +11,19 @@ import pandas as pd
 from PIL import Image
 
 from tradeoff.core.schema import Section, knobs_class
-from tradeoff.core.study import (
-    Attack,
+from tradeoff.core.settings import (
     Axes,
-    Cell,
-    Dataset,
     ExamplesSettings,
     MaskingSettings,
     ModelSettings,
     ReportSettings,
     Split,
     StatisticsSettings,
-    Study,
-    Suite,
     ThreatSettings,
     TrainSettings,
     TransferSettings,
 )
+from tradeoff.core.study import Attack, Cell, Dataset, Study, Suite
 
 DEFENSES = ["standard", "at", "trades", "dtrades", "mart", "faal"]
 ATTACKS = ["fgsm", "pgd", "cw"]

@@ -7,25 +7,28 @@ import difflib
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.core.schema import (
-    BadParams,
-    Fraction,
-    NonNegative,
-    Number,
-    Positive,
-    PositiveInt,
-    Section,
-    knobs_class,
-    module_names,
-    unknown,
-    validate,
+from tradeoff.core.schema import BadParams, Section, knobs_class, module_names, unknown, validate
+from tradeoff.core.settings import (
+    AscentSettings,
+    Axes,
+    DatasetSettings,
+    ExamplesSettings,
+    MaskingSettings,
+    ModelSettings,
+    ReportSettings,
+    Split,
+    StatisticsSettings,
+    Suites,
+    SuiteSettings,
+    ThreatSettings,
+    TrainSettings,
+    TransferSettings,
 )
 
 FILE = "params.yaml"
@@ -36,197 +39,6 @@ NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal":
 
 # Every other table is one of `summarize`, in a folder that is its output.
 TABLES_OF_OTHER_STAGES = ("transfer", "examples", "sizes", "sweep")
-
-LEAST_TRAINING_IMAGES = 2  # BatchNorm cannot train on one
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise PydanticCustomError("distinct", "should name each thing once")
-    return values
-
-
-def _one_of(folder: str, attribute: str) -> Any:
-    """A list of distinct names of modules in a package folder."""
-
-    def known(name: str) -> str:
-        allowed = module_names(folder, attribute)
-        if name not in allowed:
-            raise PydanticCustomError(
-                "unknown_name", "{message}", {"message": unknown(name, allowed)}
-            )
-        return name
-
-    names = list[Annotated[str, AfterValidator(known)]]
-    return Annotated[names, Field(min_length=1), AfterValidator(_distinct)]
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Axes(Section):
-    """Section `study`: the matrix."""
-
-    defenses: _one_of("defenses", "Knobs")  # type: ignore[valid-type]
-    architectures: _one_of("archs", "build")  # type: ignore[valid-type]
-    datasets: _one_of("datasets", "read")  # type: ignore[valid-type]
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
-
-
-class Split(Section):
-    """How a data set is divided; `test` is null where the authors publish a test split."""
-
-    validation: PositiveInt
-    test: PositiveInt | None
-    limit: PositiveInt | None
-
-    @field_validator("limit")
-    @classmethod
-    def _leaves_images_to_train_on(cls, value: int | None, info: ValidationInfo) -> int | None:
-        """Of a limited data set the size is known here; of others `core.prepared.split` says it."""
-        least = info.data.get("validation", 0) + LEAST_TRAINING_IMAGES
-        if value is not None and value < least:
-            raise PydanticCustomError(
-                "limit",
-                "should be {least} or more: some for validation, the rest to train on",
-                {"least": least},
-            )
-        return value
-
-
-class ModelSettings(Section):
-    """One architecture on one data set: `width` multiplies its channels."""
-
-    width: Annotated[Positive, Field(le=4)]
-    pretrained: Literal["imagenet"] | None
-
-    @field_validator("pretrained")
-    @classmethod
-    def _fits(cls, value: str | None, info: ValidationInfo) -> str | None:
-        """Elsewhere than at width 1 no weight has torchvision's shape, and none would be loaded."""
-        if value is not None and info.data.get("width", 1.0) != 1.0:
-            raise PydanticCustomError("width", "should be null, or the width 1: it fits no other")
-        return value
-
-
-class ThreatSettings(Section):
-    norm: Literal["linf", "l2"]
-    epsilon: Positive
-
-    @field_validator("epsilon")
-    @classmethod
-    def _within_images(cls, value: float, info: ValidationInfo) -> float:
-        """A linf ball of more than 1 holds every image: 8 is meant as 8/255."""
-        if info.data.get("norm") == "linf" and value > 1:
-            raise PydanticCustomError(
-                "epsilon", "should be 1 or less for linf: images are in [0, 1], write 8/255 for 8"
-            )
-        return value
-
-
-class AscentSettings(Section):
-    """PGD of training, of the selection of the epoch, or of the gradient checks.
-
-    Its step is relative_step_size * epsilon.
-    """
-
-    steps: PositiveInt
-    relative_step_size: Positive
-
-
-class TrainSettings(Section):
-    """Section `train`, after a data set's own values have replaced some of it."""
-
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    optimizer: Literal["adam", "sgd"]
-    learning_rate: Positive
-    momentum: Annotated[NonNegative, Field(lt=1)]
-    weight_decay: NonNegative
-    schedule: Literal["constant", "cosine", "step", "onecycle"]
-    milestones: list[Fraction]
-    decay: Positive
-    warmup: Annotated[Fraction, Field(gt=0, lt=1)]
-    augment: Literal["crop_flip"] | None
-    clip_gradient: Positive | None
-    ema_decay: Annotated[Positive, Field(lt=1)] | None
-    precision: Literal["float32", "tf32", "bf16"]
-    compile: Literal["auto", "on", "off"]
-    micro_batch: Annotated[int, Field(ge=2)] | None
-    attack: AscentSettings
-    selection: AscentSettings
-
-
-class DatasetSettings(Section):
-    split: Split
-    models: dict[str, ModelSettings]
-    threat: ThreatSettings
-    threads: PositiveInt | None
-    train: dict[str, Any]
-    suites: dict[str, dict[str, Any]]
-
-
-class SuiteSettings(Section):
-    """A suite: which attacks with which budgets, on which model versions and how many images."""
-
-    images: PositiveInt | None
-    batch_size: PositiveInt
-    versions: Annotated[
-        list[Literal["best", "last"]], Field(min_length=1), AfterValidator(_distinct)
-    ]
-    gradient_checks: AscentSettings | None
-    attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-
-
-class Suites(Section):
-    """Section `suites`. What the tables need of each: NEEDED_VERSIONS, NEEDED_ROWS."""
-
-    bounded: SuiteSettings
-    autoattack: SuiteSettings
-    minimal: SuiteSettings
-
-
-class MaskingSettings(Section):
-    """Section `masking`: beyond which number a model is suspected of hiding its gradients."""
-
-    pgd_minus_autoattack: Fraction
-    square_alone: Fraction
-    fosc: NonNegative
-    gradient_cosine: Annotated[Number, Field(ge=-1, le=1)]
-    zero_gradients: Fraction
-    large_epsilon_accuracy: Fraction
-    single_step_stronger: Fraction
-
-
-class TransferSettings(Section):
-    """Section `transfer`: examples made on one model and tried on the others."""
-
-    images: PositiveInt
-    batch_size: PositiveInt
-    steps: PositiveInt
-    relative_step_size: Positive
-
-
-class ExamplesSettings(Section):
-    """Section `examples`: adversarial examples that the report shows."""
-
-    images: PositiveInt
-    steps: PositiveInt
-    relative_step_size: Positive
-
-
-class ReportSettings(Section):
-    """Section `report`."""
-
-    languages: Annotated[list[Literal["en", "es"]], Field(min_length=1), AfterValidator(_distinct)]
-
-
-class StatisticsSettings(Section):
-    """Section `statistics`: intervals and tests of differences, and what is detectable."""
-
-    level: Annotated[Fraction, Field(gt=0, lt=1)]
-    alpha: Annotated[Fraction, Field(gt=0, lt=1)]
-    power: Annotated[Fraction, Field(ge=0.5, lt=1)]
 
 
 @dataclass(frozen=True)

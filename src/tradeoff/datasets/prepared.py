@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tradeoff.core.files import atomic_write
-from tradeoff.core.study import LEAST_TRAINING_IMAGES
+from tradeoff.core.settings import LEAST_TRAINING_IMAGES
 from tradeoff.datasets.published import DataMissing, PublishedData
 from tradeoff.networks.randomness import generator
 

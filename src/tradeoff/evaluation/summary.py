@@ -9,7 +9,8 @@ import pandas as pd
 
 from tradeoff.attacks.suites.ledger import Array, BadLedger, Ledger, load_ledger
 from tradeoff.core.schema import dotted
-from tradeoff.core.study import Cell, MaskingSettings, StatisticsSettings
+from tradeoff.core.settings import MaskingSettings, StatisticsSettings
+from tradeoff.core.study import Cell
 from tradeoff.core.tables import HEADLINE, PROPOSAL
 from tradeoff.evaluation.calibration import clean_calibration_error
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tradeoff.core.study import TrainSettings
+from tradeoff.core.settings import TrainSettings
 from tradeoff.networks.device import matrix_precision, takes_short_floats
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time

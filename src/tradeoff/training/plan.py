@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tradeoff.core.study import AscentSettings, TrainSettings
+from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.threat import Threat
 from tradeoff.training.contract import Defense, Finetuning

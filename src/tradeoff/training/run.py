@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tradeoff.core.study import TrainSettings
+from tradeoff.core.settings import TrainSettings
 from tradeoff.networks.passes import PassCounter
 from tradeoff.networks.randomness import generator
 from tradeoff.training.history import EpochRecord, Row

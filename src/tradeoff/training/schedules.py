@@ -2,7 +2,7 @@
 
 import math
 
-from tradeoff.core.study import TrainSettings
+from tradeoff.core.settings import TrainSettings
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import is_fooled
 from tradeoff.attacks.pgd import pgd
-from tradeoff.core.study import AscentSettings, TrainSettings
+from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.datasets.prepared import Subset
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat

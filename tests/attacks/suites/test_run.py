@@ -19,7 +19,8 @@ from tradeoff.attacks.outcome import Attempt
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
 from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.schema import PositiveInt, Section
-from tradeoff.core.study import AscentSettings, Attack, Suite
+from tradeoff.core.settings import AscentSettings
+from tradeoff.core.study import Attack, Suite
 from tradeoff.networks.device import MATRIX_BACKENDS, matrix_precision
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import perturbation_norm

@@ -15,7 +15,8 @@ from tradeoff.attacks.outcome import Attempt, batched_logits, check_inputs, is_f
 from tradeoff.attacks.suites.gradients import gradient_checks
 from tradeoff.attacks.suites.kept import KeptResults, NothingKept
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Array, Ledger
-from tradeoff.core.study import AscentSettings, Attack, Suite
+from tradeoff.core.settings import AscentSettings
+from tradeoff.core.study import Attack, Suite
 from tradeoff.networks.device import matrix_precision
 from tradeoff.networks.folding import fold_if_same
 from tradeoff.networks.losses import margin
