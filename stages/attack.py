@@ -8,7 +8,7 @@ from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.networks.device import describe, pick_device
-from tradeoff.networks.models import Blueprint, load_model, read_origin
+from tradeoff.networks.models import load_classifier, read_origin
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
@@ -22,10 +22,8 @@ def main(cell: str, suite: str) -> None:
     attacks = dataset.suite(suite)
     device = pick_device(dataset.threads)
     data = load_prepared(dataset.prepared, dataset.name)
-    blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     models = {
-        version: load_model(chosen.model(version), blueprint, device, cell)
-        for version in attacks.versions
+        version: load_classifier(chosen, version, data, device) for version in attacks.versions
     }
     test = data.test.first(attacks.images).to(device)
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)

@@ -15,7 +15,7 @@ from tradeoff.networks.layouts import place
 from tradeoff.networks.models import (
     Blueprint,
     ModelMismatch,
-    build_model,
+    build_network,
     load_model,
     read_origin,
     save_model,
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def built(seed: int = 0, blueprint: Blueprint = BLUEPRINT) -> nn.Sequential:
-    return build_model(blueprint, [0.3], [0.4], seed)
+    return build_network(blueprint, [0.3], [0.4], seed)
 
 
 def states_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
