@@ -67,7 +67,8 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
         trained = fit(model, data, plan, lambda *told: None)
     model.load_state_dict(trained.best)
     model.eval().requires_grad_(False)
-    return accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
+    measured = accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
+    return tuple(measured.values())
 
 
 def main() -> None:

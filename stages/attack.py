@@ -4,7 +4,7 @@ import _environment
 
 from tradeoff.attacks.suites.ledger import save_ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.files import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder, file_hash
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.networks.device import describe, pick_device
@@ -35,6 +35,7 @@ def main(cell: str, suite: str) -> None:
         "suite": suite,
         "classes": len(data.classes),
         **dataset.evaluation(suite),
+        "models": {v: file_hash(chosen.model(v)) for v in attacks.versions},
         "trained_with": read_origin(chosen.model(attacks.versions[0])),
         "attacked_with": provenance(device),
     }

@@ -253,6 +253,7 @@ class Study:
             suite: _suite(suite, entries, file.name, f"suites.{suite}")
             for suite, entries in raw["suites"].items()
         }
+        _certificates(raw["certificates"], {}, file.name, "certificates")
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
         return cls(
             params.study,

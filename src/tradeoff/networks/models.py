@@ -5,7 +5,6 @@ knobs it is, the networks it is made of, whose cell it belongs to and with what 
 whoever loads it needs to know nothing of defenses and of other cells.
 """
 
-import hashlib
 import importlib
 import json
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tradeoff.core.files import atomic_write
+from tradeoff.core.files import atomic_write, file_hash
 from tradeoff.core.plugins import PACKAGE
 from tradeoff.core.study import Cell
 from tradeoff.datasets.prepared import Prepared
@@ -116,10 +115,10 @@ def save_model(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     # Attacks depend on a classifier's code through its models: a change of one classifier reruns no
     # attack on another.
-    code = (PACKAGE / "classifiers" / f"{assembly.classifier}.py").read_bytes()
+    code = file_hash(PACKAGE / "classifiers" / f"{assembly.classifier}.py")
     about = {
         "model": asdict(assembly),
-        "code": hashlib.sha256(code).hexdigest()[:16],
+        "code": code,
         "cell": cell,
         "origin": origin or {},
     }
