@@ -36,7 +36,7 @@ def test_an_image_that_is_wrong_already_is_not_robust_even_if_no_attack_fooled_i
 
 
 def test_parts_of_an_ensemble_count_what_is_left_after_them() -> None:
-    """What a part did not attempt, one before it had fooled; it stays fooled."""
+    """What a part did not adversarial, one before it had fooled; it stays fooled."""
     subject = ledger(
         {"best": {"apgd-ce": [1, 0, 0, 0, 0], "square": [0, 1, 0, 0, 0]}},
         clean={"best": [0, 0, 1, 0, 2]},

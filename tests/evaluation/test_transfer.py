@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import pgd
+from tests.attacks.calls import pgd
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,

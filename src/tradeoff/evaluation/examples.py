@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
 from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
@@ -49,12 +49,13 @@ def attack_model(
     relative_step_size: float,
 ) -> Shown:
     """PGD on the cross-entropy, and what the model says before and after it."""
-    attempt = pgd(
-        model, images, labels, threat, keys=keys, steps=steps, relative_step_size=relative_step_size
+    knobs = Knobs(
+        loss="cross_entropy", steps=steps, relative_step_size=relative_step_size, restarts=1
     )
+    adversarial = pgd(model, images, labels, knobs, threat, keys)
     with torch.no_grad():
-        clean, attacked = (model(batch).softmax(1) for batch in (images, attempt.images))
-    return Shown(attempt.images, clean, attacked)
+        clean, attacked = (model(batch).softmax(1) for batch in (images, adversarial.images))
+    return Shown(adversarial.images, clean, attacked)
 
 
 def amplification(images: Tensor, shown: list[Shown]) -> float:

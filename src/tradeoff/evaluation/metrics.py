@@ -24,7 +24,7 @@ def robust(ledger: Ledger, version: str, attack: str | None = None) -> Array:
     if attack is None:
         return right & ~ledger["fooled"][v].any(0)
     a = ledger.attacks.index(attack)
-    # What an ensemble did not attempt any more, an attack before had fooled already.
+    # What an ensemble did not adversarial any more, an attack before had fooled already.
     return right & ledger["attempted"][v, a] & ~ledger["fooled"][v, a]
 
 

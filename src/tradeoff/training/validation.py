@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import is_fooled
-from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.datasets.prepared import Subset
 from tradeoff.networks.randomness import sample_keys
@@ -28,6 +28,7 @@ def accuracies(
 ) -> tuple[float, float]:
     """Natural and robust accuracy in [0, 1] of a model in eval mode; the same start each time."""
     keys = sample_keys(torch.arange(len(subset), device=subset.labels.device), "validation")
+    knobs = Knobs(loss="cross_entropy", restarts=1, **budget.model_dump())
     right = torch.zeros((), device=subset.labels.device)
     robust = torch.zeros_like(right)
     for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
@@ -35,16 +36,10 @@ def accuracies(
         natural = _is_right(model, images, labels)
         right += natural.sum()
         if natural.any():
-            attempt = pgd(
-                model,
-                images[natural],
-                labels[natural],
-                threat,
-                keys=keys[batch][natural],
-                steps=budget.steps,
-                relative_step_size=budget.relative_step_size,
+            adversarial = pgd(
+                model, images[natural], labels[natural], knobs, threat, keys[batch][natural]
             )
-            robust += _is_right(model, attempt.images, labels[natural]).sum()
+            robust += _is_right(model, adversarial.images, labels[natural]).sum()
     return float(right) / len(subset), float(robust) / len(subset)
 
 
