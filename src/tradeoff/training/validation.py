@@ -29,20 +29,20 @@ def accuracies(
     """Natural and robust accuracy in [0, 1] of a model in eval mode; the same start each time."""
     keys = sample_keys(torch.arange(len(subset), device=subset.labels.device), "validation")
     knobs = Knobs(loss="cross_entropy", restarts=1, **budget.model_dump())
-    right = torch.zeros((), device=subset.labels.device)
-    robust = torch.zeros_like(right)
+    correct = torch.zeros((), device=subset.labels.device)
+    robust = torch.zeros_like(correct)
     for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
         images, labels = subset.floats(subset.pixels[batch]), subset.labels[batch]
-        natural = _is_right(model, images, labels)
-        right += natural.sum()
+        natural = _is_correct(model, images, labels)
+        correct += natural.sum()
         if natural.any():
             adversarial = pgd(
                 model, images[natural], labels[natural], knobs, threat, keys[batch][natural]
             )
-            robust += _is_right(model, adversarial.images, labels[natural]).sum()
-    return float(right) / len(subset), float(robust) / len(subset)
+            robust += _is_correct(model, adversarial.images, labels[natural]).sum()
+    return float(correct) / len(subset), float(robust) / len(subset)
 
 
 @torch.no_grad()
-def _is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _is_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return ~is_fooled(model(images), labels)
