@@ -63,10 +63,7 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
                 return node
             case ast.AnnAssign(target=ast.Name(id=known)) if known == attribute:
                 return node
-            case ast.ImportFrom(module=str(module)) if module.split(".")[:2] == [
-                "tradeoff",
-                folder,
-            ]:
+            case ast.ImportFrom(module=str(module)) if module.startswith(beside):
                 root = module.rpartition(".")[2]
                 for alias in node.names:
                     if alias.name in ("*", attribute) and (alias.asname in (None, attribute)):
