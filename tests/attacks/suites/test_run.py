@@ -19,7 +19,8 @@ from tradeoff.attacks import autoattack, fgsm, fmn, pgd
 from tradeoff.attacks.outcome import Adversarial
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.schema import PositiveInt, Section, knobs_class, module_names
+from tradeoff.core.plugins import knobs_class, module_names
+from tradeoff.core.schema import PositiveInt, Section
 from tradeoff.core.settings import AscentSettings
 from tradeoff.core.study import Attack, Suite
 from tradeoff.networks.device import MATRIX_BACKENDS, matrix_precision
