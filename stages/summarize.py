@@ -20,14 +20,15 @@ def main(dataset: str) -> None:
     for row in missing.itertuples():
         print(f"[summarize] missing: {row.stage}: {row.error}", flush=True)
     evaluated = [summary.load_evaluated(cell) for cell in there]
+    compared = study.statistics, seeds, study.axes.proposal
     tables = {
         "cells": summary.cell_table(evaluated),
         "attacks": summary.attack_table(evaluated),
         "norms": summary.norm_table(evaluated),
         "curve": summary.curve_table(evaluated),
-        "differences": summary.difference_table(evaluated, study.statistics, seeds),
-        "detectable": summary.detectable_table(evaluated, study.statistics, seeds),
-        "confusion": summary.confusion_table(evaluated),
+        "differences": summary.difference_table(evaluated, *compared),
+        "detectable": summary.detectable_table(evaluated, *compared),
+        "confusion": summary.confusion_table(evaluated, study.axes.proposal),
         "masking": summary.masking_table(evaluated, study.masking),
         "provenance": summary.provenance_table(evaluated),
         "missing": missing,

@@ -25,8 +25,8 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _one_of(folder: str, attribute: str) -> Any:
-    """A list of distinct names of modules in a package folder."""
+def _module(folder: str, attribute: str) -> AfterValidator:
+    """A check that a name is that of a module in a package folder."""
 
     def known(name: str) -> str:
         allowed = module_names(folder, attribute)
@@ -36,10 +36,16 @@ def _one_of(folder: str, attribute: str) -> Any:
             )
         return name
 
-    names = list[Annotated[str, AfterValidator(known)]]
+    return AfterValidator(known)
+
+
+def _one_of(folder: str, attribute: str) -> Any:
+    """A list of distinct names of modules in a package folder."""
+    names = list[Annotated[str, _module(folder, attribute)]]
     return Annotated[names, Field(min_length=1), AfterValidator(_distinct)]
 
 
+Role = Annotated[str, _module("defenses", "Knobs")] | None
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -50,6 +56,9 @@ class Axes(Section):
     architectures: _one_of("archs", "build")  # type: ignore[valid-type]
     datasets: _one_of("datasets", "read")  # type: ignore[valid-type]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+    proposal: Role = None  # compared with every other defense
+    baseline: Role = None  # the proposal's objective with one weight for all images
+    control: Role = None  # trained without any defense
 
 
 class Split(Section):

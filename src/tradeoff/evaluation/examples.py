@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import pgd
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
-from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.networks.threat import Threat
 
 
@@ -86,7 +86,7 @@ def save_sheet(pixels: Array, path: Path) -> None:
 def example_table(
     labels: Tensor, shown: dict[tuple[str, str], Shown], factor: float
 ) -> pd.DataFrame:
-    """EXAMPLE_COLUMNS, one row per model and image; `row` is where on the sheet its perturbations
+    """One row per model and image; `row` is where on the sheet its perturbations
     are."""
     rows: list[dict[str, Any]] = []
     for place, ((architecture, defense), one) in enumerate(shown.items()):
@@ -106,13 +106,13 @@ def example_table(
                     "amplification": factor,
                 }
             )
-    return pd.DataFrame(rows, columns=EXAMPLE_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["examples"].names)
 
 
 def size_table(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
     """What a data set and its networks measure: (kind, name) such as ("images", "train")."""
     rows = [{"kind": kind, "name": name, "count": count} for (kind, name), count in counts.items()]
-    return pd.DataFrame(rows, columns=SIZE_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["sizes"].names)
 
 
 def parameter_count(model: nn.Module) -> int:

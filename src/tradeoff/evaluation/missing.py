@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tradeoff.core.study import Cell
-from tradeoff.core.tables import MISSING_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.running.state import state_file
 
 # What stands for an error where there is none. The sentences are keys of the reports' translations.
@@ -72,10 +72,10 @@ def _some(found: list[Cell], cells: list[Cell], what: str) -> list[Cell]:
 
 
 def missing_table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Why cells are not complete, MISSING_COLUMNS: a row for each stage of theirs that failed, or
+    """Why cells are not complete: a row for each stage of theirs that failed, or
     one with DID_NOT_RUN or DID_NOT_END. No rows if all are complete."""
     rows = [(cell.key, *row) for cell in cells for row in _reasons(cell)]
-    return pd.DataFrame(rows, columns=MISSING_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["missing"].names)
 
 
 def _reasons(cell: Cell) -> list[tuple[str, str]]:
