@@ -34,6 +34,7 @@ for out in map(Path, outputs(Path(sys.argv[0]).stem, sys.argv[1:])):
 # are dependencies themselves, and what goes on around a stage's work.
 NO_DEPENDENCIES = (Path("src/tradeoff/core"), Path("src/tradeoff/running"))
 
+TELLINGS = Path("src", "tradeoff", "reporting", "tellings.py")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 SMALL = {
@@ -58,7 +59,6 @@ class Toy:
             )
         for script in STAGES:
             (folder / "stages" / f"{script}.py").write_text(STUB)
-        shutil.copytree(ROOT / "plots" / "sweep", folder / "plots" / "sweep")
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text(
             "[core]\n    analytics = false\n    no_scm = true\n"
@@ -268,8 +268,18 @@ def test_what_decides_results_does_not_look_at_what_goes_on_around_it() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_what_is_told_of_defenses_is_a_dependency_of_what_reads_it(stage: str) -> None:
+    folder = "src/tradeoff/defenses"
+    reads = TELLINGS in closure(Path("stages", f"{stage}.py"))
+    assert reads == (folder in dependencies(stage))
+    assert reads == (stage in ("report", "chapter", "index"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_no_dependency_is_superfluous(stage: str) -> None:
     used = closure(Path("stages", f"{stage}.py"))
+    if TELLINGS in used:  # it reads what the defenses are called
+        used |= {path.relative_to(ROOT) for path in ROOT.glob("src/tradeoff/defenses/*.yaml")}
     code = [dep for dep in dependencies(stage) if dep.startswith(("src/", "stages/"))]
     idle = [
         dep

@@ -110,11 +110,14 @@ def legend(view: View, figure: Figure, lines: bool = False) -> None:
                marker=look.marker, color=look.colour, markersize=6, label=view.name(defense))
         for defense, look in view.looks.items()
     ]  # fmt: skip
-    rows = -(-len(handles) // LEGEND_COLUMNS)
     width, height = figure.get_size_inches()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    # A letter of 8 points is 4.5 points wide, what stands around a name takes 30.
+    columns = min(LEGEND_COLUMNS, max(1, int(72 * width / (30 + 4.5 * longest))))
+    rows = -(-len(handles) // columns)
     figure.set_size_inches(width, height + 0.17 * (rows - 1))
     figure.legend(handles=handles, loc="outside lower center",
-                  ncols=min(LEGEND_COLUMNS, len(handles)), handletextpad=0.2,
+                  ncols=min(columns, len(handles)), handletextpad=0.2,
                   columnspacing=1.4)  # fmt: skip
 
 
