@@ -61,4 +61,21 @@
     label.append(words.filter, " ", field);
     table.closest(".scroll").before(label);
   }
+
+  // What was measured on this machine, if ../../timings/DATASET.js is there: no part of the report.
+  const box = document.getElementById("timings");
+  for (const [cell, stages] of Object.entries((box && window.timings) || {})) {
+    const train = stages.train || {};
+    const attacks = Object.keys(stages).filter((stage) => stage.startsWith("attack"));
+    const total = attacks.reduce((sum, stage) => sum + (stages[stage].seconds || 0), 0);
+    const values = [cell, train.seconds, train.epoch_seconds, total || undefined,
+      train.peak_memory_mib, train.device];
+    const row = box.querySelector("tbody").insertRow();
+    for (const value of values) {
+      row.insertCell().textContent = value === undefined || value === null ? "\u2014"
+        : typeof value === "number" ? value.toLocaleString(document.documentElement.lang,
+          { maximumFractionDigits: 1 }) : value;
+    }
+    box.hidden = false;
+  }
 })();

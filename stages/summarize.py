@@ -20,14 +20,15 @@ def main(dataset: str) -> None:
     for row in missing.itertuples():
         print(f"[summarize] missing: {row.stage}: {row.error}", flush=True)
     ledgers = [summary.load_cell_ledgers(cell) for cell in completed]
+    compared = study.statistics, seeds, study.axes.proposal
     tables = {
         "cells": summary.cell_table(ledgers),
         "attacks": summary.attack_table(ledgers),
         "norms": summary.norm_table(ledgers),
         "curve": summary.curve_table(ledgers),
-        "differences": summary.difference_table(ledgers, study.statistics, seeds),
-        "detectable": summary.detectable_table(ledgers, study.statistics, seeds),
-        "confusion": summary.confusion_table(ledgers),
+        "differences": summary.difference_table(ledgers, *compared),
+        "detectable": summary.detectable_table(ledgers, *compared),
+        "confusion": summary.confusion_table(ledgers, study.axes.proposal),
         "masking": summary.masking_table(ledgers, study.masking),
         "provenance": summary.provenance_table(ledgers),
         "missing": missing,

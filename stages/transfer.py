@@ -44,7 +44,8 @@ def main(dataset: str) -> None:
         report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
     )
     save_transferred(outcome, test.labels, chosen.transfer_ledger)
-    write_table(labelled(transfer_table(outcome), cells), chosen.table("transfer"))
+    table = labelled(transfer_table(outcome), cells, study.axes.control)
+    write_table(table, chosen.table("transfer"))
 
 
 if __name__ == "__main__":

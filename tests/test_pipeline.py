@@ -37,6 +37,7 @@ NO_DEPENDENCIES = (Path("src/tradeoff/core"), Path("src/tradeoff/running"))
 # A classifier's code is a dependency of attacks through the model, which holds a hash of it.
 BY_THE_MODEL = Path("src/tradeoff/classifiers")
 
+TELLINGS = Path("src", "tradeoff", "reporting", "tellings.py")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 # Two rows that stand on nothing, and one of each kind that stands on other models; of the bases
@@ -72,7 +73,6 @@ class Toy:
             )
         for script in STAGES:
             (folder / "stages" / f"{script}.py").write_text(STUB)
-        shutil.copytree(ROOT / "plots" / "sweep", folder / "plots" / "sweep")
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text(
             "[core]\n    analytics = false\n    no_scm = true\n"
@@ -364,8 +364,18 @@ def test_what_decides_results_does_not_look_at_what_goes_on_around_it() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_what_is_told_of_defenses_is_a_dependency_of_what_reads_it(stage: str) -> None:
+    folder = "src/tradeoff/defenses"
+    reads = TELLINGS in closure(Path("stages", f"{stage}.py"))
+    assert reads == (folder in dependencies(stage))
+    assert reads == (stage in ("report", "chapter", "index"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_no_dependency_is_superfluous(stage: str) -> None:
     used = closure(Path("stages", f"{stage}.py"))
+    if TELLINGS in used:  # it reads what the defenses are called
+        used |= {path.relative_to(ROOT) for path in ROOT.glob("src/tradeoff/defenses/*.yaml")}
     code = [dep for dep in dependencies(stage) if dep.startswith(("src/", "stages/"))]
     idle = [
         dep

@@ -47,7 +47,6 @@ NAMES = (
     ".gitignore",
     "dvc.yaml",
     "params.yaml",
-    "plots/sweep/README.md",
     "pyproject.toml",
     "requirements.lock",
 )

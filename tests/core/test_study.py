@@ -201,6 +201,8 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("trdes",), {}, "(top level)", "did you mean trades?"),
     (("study", "defences"), [], "study", "did you mean defenses?"),
     (("study", "defenses"), ["tradse"], "study.defenses.0", "did you mean trades?"),
+    (("study", "proposal"), "tradse", "study.proposal", "did you mean trades?"),
+    (("study", "control"), 3, "study.control", "valid string"),
     (("study", "defenses"), ["__init__"], "study.defenses.0", "allowed: at, distillation"),
     (("study", "defenses"), ["at", "at"], "study.defenses", "each thing once"),
     (("study", "defenses"), [], "study.defenses", "at least 1 item"),

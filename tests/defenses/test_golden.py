@@ -91,8 +91,8 @@ def test_dtrades_weight_and_objective() -> None:
     alpha, beta = golden.number("dtrades/alpha"), golden.number("dtrades/beta")
     measured = dtrades.adaptive_weight(calm, calm(x), x_adv, alpha, beta)
     golden.assert_close(measured.weight, golden.tensor("dtrades/lambda"))
-    golden.assert_close(measured.entropy, golden.tensor("dtrades/entropy"))
-    golden.assert_close(measured.sensitivity, golden.tensor("dtrades/sensitivity"))
+    golden.assert_close(measured.entropy, alpha * golden.tensor("dtrades/entropy"))
+    golden.assert_close(measured.sensitivity, beta * golden.tensor("dtrades/sensitivity"))
     loss, _ = trades_objective(model(x), model(x_adv), golden.labels(), measured.weight)
     golden.assert_loss_and_gradients("dtrades", model, loss)
 
@@ -126,14 +126,20 @@ def test_whole_training_loss_of_faal() -> None:
     torch.testing.assert_close(weights, golden.tensor("faal/weight"), atol=1e-4, rtol=0)
 
 
-def test_telemetry_of_dtrades_is_lambda_and_its_parts() -> None:
+def test_telemetry_of_dtrades_is_lambda_and_its_terms() -> None:
     defense, knobs = WHOLE["dtrades"]
     model = golden.network().double()
     step = golden.step(tiny.calm(model))
     loss = defense.training_loss(model, golden.images().double(), golden.labels(), step, knobs)
-    for name in ("lambda", "entropy", "sensitivity"):
+    expected = {
+        "lambda": golden.tensor("dtrades/lambda"),
+        "lambda_entropy": knobs.alpha * golden.tensor("dtrades/entropy"),
+        "lambda_sensitivity": knobs.beta * golden.tensor("dtrades/sensitivity"),
+    }
+    assert list(loss.samples) == list(expected)
+    for name, values in expected.items():
         assert not loss.samples[name].requires_grad
-        golden.assert_close(loss.samples[name], golden.tensor(f"dtrades/{name}"), relative=1e-4)
+        golden.assert_close(loss.samples[name], values, relative=1e-4)
 
 
 def test_standard_training_is_plain_cross_entropy() -> None:

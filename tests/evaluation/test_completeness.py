@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tradeoff.core.study import Cell, Study
-from tradeoff.core.tables import MISSING_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.evaluation.completeness import (
     LONGEST,
     NothingThere,
@@ -56,7 +56,7 @@ def test_nothing_is_missing_whatever_states_say() -> None:
     say(TRAIN, "failed", "long ago")
     assert complete([FIRST, SECOND]) == trained([FIRST, SECOND]) == [FIRST, SECOND]
     table = missing_table([FIRST, SECOND])
-    assert table.empty and list(table.columns) == MISSING_COLUMNS
+    assert table.empty and list(table.columns) == TABLES["missing"].names
 
 
 @pytest.mark.parametrize("stage", [TRAIN, BOUNDED, AUTO, f"attack@{FIRST.key}-minimal"])

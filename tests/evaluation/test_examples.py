@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import THREAT, batch, network
-from tradeoff.core.tables import EXAMPLE_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.evaluation.examples import (
     amplification,
     attack_model,
@@ -42,7 +42,7 @@ def test_the_sheet_holds_every_tile_where_the_table_says(tmp_path) -> None:
     tiles = np.asarray(Image.open(tmp_path / "sheet.png")).reshape(5, 8, 3, 8).swapaxes(1, 2) / 255
     models = {("resnet18", "at"): one, ("resnet18", "trades"): other}
     table = example_table(labels, models, factor)
-    assert list(table.columns) == EXAMPLE_COLUMNS
+    assert list(table.columns) == TABLES["examples"].names
     for row in table.to_dict("records"):
         model = models[row["architecture"], row["defense"]]
         image, place = row["image"], row["row"]

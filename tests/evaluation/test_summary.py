@@ -134,7 +134,7 @@ def test_natural_accuracy_is_of_all_bounded_images_and_rd_of_the_shared_ones() -
     assert (row["NA"], row["RA"]) == (pytest.approx(0.8), pytest.approx(1 / 3))
     assert row["RD"] == pytest.approx(1 - 1 / 3)
     others = [replace(subject, cell=cell(name)) for name in ("dtrades", "at")]
-    table = difference_table(others, SETTINGS, 1).set_index("metric")
+    table = difference_table(others, SETTINGS, 1, "dtrades").set_index("metric")
     assert list(table["images"]) == [5, 3]
 
 
@@ -144,7 +144,7 @@ SETTINGS = StatisticsSettings(level=0.95, alpha=0.05, power=0.8)
 def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
     cells = [evaluated("dtrades", seed) for seed in (0, 1)]
     cells += [evaluated("at", seed, square=[0, 0, 0, 0, 1]) for seed in (0, 1)]
-    table = difference_table(cells, SETTINGS, 2).set_index(["other", "metric"])
+    table = difference_table(cells, SETTINGS, 2, "dtrades").set_index(["other", "metric"])
     assert list(table.index) == [("at", "NA"), ("at", "RA")]
     assert table.loc[("at", "NA"), "difference"] == 0
     assert table.loc[("at", "RA"), "difference"] == pytest.approx(0.2)
@@ -156,9 +156,10 @@ def test_differences_are_those_of_the_proposal_to_each_other_defense() -> None:
 def test_differences_are_the_same_each_time_and_none_without_the_proposal() -> None:
     cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
     pd.testing.assert_frame_equal(
-        difference_table(cells, SETTINGS, 1), difference_table(cells, SETTINGS, 1)
+        difference_table(cells, SETTINGS, 1, "dtrades"),
+        difference_table(cells, SETTINGS, 1, "dtrades"),
     )
-    none = difference_table([evaluated("at"), evaluated("trades")], SETTINGS, 1)
+    none = difference_table([evaluated("at"), evaluated("trades")], SETTINGS, 1, "dtrades")
     assert len(none) == 0
     assert {"other", "metric", "difference", "low", "high", "detectable"} <= set(none.columns)
 
@@ -167,12 +168,12 @@ def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
     """Seed 0 of the proposal and seed 2 of the other are missing, and differ from the rest."""
     ours = [evaluated("dtrades", seed) for seed in (1, 2)]
     theirs = [evaluated("at", seed, square=[0, 0, 0, 0, int(seed == 0)]) for seed in (0, 1)]
-    table = difference_table([*theirs, *ours], SETTINGS, 3).set_index("metric")
+    table = difference_table([*theirs, *ours], SETTINGS, 3, "dtrades").set_index("metric")
     assert list(table["seeds"]) == [1, 1]
     # On seed 1 both are the same; seed 0 of the other held one image less.
     assert table.loc["RA", "difference"] == 0
-    assert difference_table([*ours, theirs[0]], SETTINGS, 3).empty
-    assert detectable_table([*ours, theirs[0]], SETTINGS, 3).empty
+    assert difference_table([*ours, theirs[0]], SETTINGS, 3, "dtrades").empty
+    assert detectable_table([*ours, theirs[0]], SETTINGS, 3, "dtrades").empty
 
 
 def test_unequal_seeds_leave_the_tables_of_those_that_are_shared() -> None:
@@ -186,20 +187,22 @@ def test_unequal_seeds_leave_the_tables_of_those_that_are_shared() -> None:
     shared = [*cells("dtrades", (1, 2)), *cells("at", (1, 2))]
     more = [*cells("dtrades", (1, 2)), *cells("at", (0, 1, 2))]
     for table in (difference_table, detectable_table):
-        pd.testing.assert_frame_equal(table(more, SETTINGS, 3), table(shared, SETTINGS, 3))
-        assert len(table(more, SETTINGS, 3))
-    detectable = difference_table(more, SETTINGS, 3).set_index("metric")["detectable"]
+        pd.testing.assert_frame_equal(
+            table(more, SETTINGS, 3, "dtrades"), table(shared, SETTINGS, 3, "dtrades")
+        )
+        assert len(table(more, SETTINGS, 3, "dtrades"))
+    detectable = difference_table(more, SETTINGS, 3, "dtrades").set_index("metric")["detectable"]
     # In NA they do not differ anywhere, so that nothing tells how much they might.
     assert detectable.notna().to_dict() == {"NA": False, "RA": True}
 
 
 def test_one_seed_left_of_several_tells_nothing_of_what_is_detectable() -> None:
     cells = [evaluated("dtrades"), evaluated("at", square=[0, 0, 0, 0, 1])]
-    assert detectable_table(cells, SETTINGS, 3)[["p", "resolved"]].isna().all(axis=None)
+    assert detectable_table(cells, SETTINGS, 3, "dtrades")[["p", "resolved"]].isna().all(axis=None)
     for table in (difference_table, detectable_table):
-        assert table(cells, SETTINGS, 3)["detectable"].isna().all()
+        assert table(cells, SETTINGS, 3, "dtrades")["detectable"].isna().all()
         # A study of a single seed compares two models, on other images.
-        assert table(cells, SETTINGS, 1)["detectable"].notna().any()
+        assert table(cells, SETTINGS, 1, "dtrades")["detectable"].notna().any()
 
 
 def test_masking_flags_are_raised_by_square_alone() -> None:
@@ -235,7 +238,7 @@ def test_what_is_detectable_between_every_pair_of_defenses() -> None:
         for defense in ("trades", "at", "mart")
         for seed in (0, 1)
     ]
-    table = detectable_table(cells, SETTINGS, 2)
+    table = detectable_table(cells, SETTINGS, 2, "dtrades")
     pairs = set(table[["one", "other"]].itertuples(index=False, name=None))
     assert pairs == {("at", "trades"), ("at", "mart"), ("mart", "trades")}
     # Neither the worst class nor ECE: three numbers do not tell how much they vary.
@@ -266,7 +269,7 @@ def hundred(defense: str, seed: int, held: int, architecture: str = "resnet18") 
 def test_what_is_resolved_is_a_test_adjusted_for_the_rows_of_its_table() -> None:
     held = {"dtrades": (60, 61, 60), "at": (53, 54, 52), "mart": (30, 31, 30)}
     cells = [hundred(name, seed, held[name][seed]) for name in held for seed in range(3)]
-    table = detectable_table(cells, SETTINGS, 3).set_index(["metric", "one", "other"])
+    table = detectable_table(cells, SETTINGS, 3, "dtrades").set_index(["metric", "one", "other"])
     raw = {
         other: t_test(*(np.stack([np.arange(100) < n for n in held[name]])
                         for name in ("dtrades", other)))
@@ -287,18 +290,22 @@ def test_what_is_resolved_is_a_test_adjusted_for_the_rows_of_its_table() -> None
 def test_norms_are_not_tested_where_an_image_has_none() -> None:
     whole = [hundred(name, seed, 50) for name in ("at", "mart") for seed in (0, 1)]
     whole[0].minimal.columns["fooled"][:, :, 0] = False
-    table = detectable_table(whole, SETTINGS, 2).set_index("metric")
+    table = detectable_table(whole, SETTINGS, 2, "dtrades").set_index("metric")
     assert table.loc["APN_l2", ["detectable", "p", "resolved"]].isna().all()
     assert table.loc["RA", ["p", "resolved"]].notna().all()
 
 
 def test_the_confusion_of_the_proposals_first_seed() -> None:
-    table = confusion_table([evaluated("dtrades", 0), evaluated("dtrades", 1), evaluated("at")])
+    table = confusion_table(
+        [evaluated("dtrades", 0), evaluated("dtrades", 1), evaluated("at")], "dtrades"
+    )
     assert list(table["actual"]) == [0, 0, 1, 1, 2]
     assert list(table["predicted"]) == [1, 0, 1, 2, 2]
-    assert confusion_table([evaluated("at")]).empty
+    assert confusion_table([evaluated("at")], "dtrades").empty
     # Without its first seed, the next one there is; others have theirs.
-    left = confusion_table([evaluated("dtrades", 1), evaluated("dtrades", 2), evaluated("at", 0)])
+    left = confusion_table(
+        [evaluated("dtrades", 1), evaluated("dtrades", 2), evaluated("at", 0)], "dtrades"
+    )
     pd.testing.assert_frame_equal(left, table)
 
 

@@ -52,19 +52,19 @@ class Identity(NamedTuple):
     ],
 )
 def test_role_of_a_pair(source, target, expected):
-    assert role([Identity(*source)], Identity(*target)) == expected
+    assert role([Identity(*source)], Identity(*target), "standard") == expected
 
 
 def test_role_of_an_ensemble():
     members = [Identity("at", "resnet18", seed) for seed in (0, 1)]
-    assert role(members, Identity("at", "resnet18", 2)) == "ensemble"
+    assert role(members, Identity("at", "resnet18", 2), "standard") == "ensemble"
 
 
 def test_no_model_is_its_own_surrogate():
     target = Identity("at", "resnet18", 0)
     for sources in ([], [target], [Identity("at", "vgg16", 0), target]):
         with pytest.raises(ValueError, match="none of them itself"):
-            role(sources, target)
+            role(sources, target, "standard")
 
 
 # --- transfer_table ---------------------------------------------------------------------------

@@ -56,10 +56,7 @@ KNOBS = {
     "mart": {"beta": 5.0},
     "faal": {
         "radius": 0.5,
-        "finetune_epochs": 2,
-        "finetune_rate": 0.1,
-        "pretrain": "at",
-        "pretrain_beta": 6.0,
+        "fine_tuning": {"epochs": 2, "rate": 0.1},
     },
 }
 
@@ -83,6 +80,9 @@ def made_up_study(
         architectures=architectures or ["resnet18", "vgg16"],
         datasets=["digits"],
         seeds=seeds or [0, 1, 2],
+        proposal="dtrades",
+        baseline="trades",
+        control="standard",
     )
     ascent = {"steps": 10, "relative_step_size": 0.25}
     train = TrainSettings.model_validate({
@@ -182,8 +182,8 @@ def made_up_tables(study: Study) -> Tables:
             columns=["kind", "name", "count"],
         ),
         provenance=pd.DataFrame(
-            [{"cell": cell.key, "stage": "train", "python": "3.11.9", "torch": "2.14.1",
-              "device": "cpu, 1 threads", "deterministic": "yes",
+            [{"cell": cell.key, "stage": "train", "torch": "2.14.1", "deterministic": "yes",
+              "arithmetic": "portable",
               "compilation": "not compiled: too short, or no GPU"} for cell in everything]
         ),
     )  # fmt: skip
@@ -212,7 +212,7 @@ def judged(
         for metric, values in means.items()
     ]  # fmt: skip
     columns = ["architecture", "metric", "one", "other", "detectable", "resolved"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(p=0.05)
 
 
 def _examples(study: Study) -> pd.DataFrame:
@@ -389,7 +389,6 @@ def made_up_history(cell: Cell) -> pd.DataFrame:
             "validation_natural_accuracy": min(1, natural * progress + draw.gauss(0, 0.01)),
             "validation_robust_accuracy": max(0, robust * progress - 0.006 * max(0, epoch - 7)
                                               + draw.gauss(0, 0.01)),
-            "seconds": draw.random(),
             "forward_passes": 12 * TRAIN_IMAGES,
             "backward_passes": 11 * TRAIN_IMAGES,
         }  # fmt: skip
@@ -398,9 +397,12 @@ def made_up_history(cell: Cell) -> pd.DataFrame:
             sensitivity = 0.6 * progress
             row |= {"lambda_mean": 2.5 * entropy + 1.25 * sensitivity, "lambda_std": 0.5}
             row |= {f"lambda_{c}": 2.5 * entropy + 0.1 * c for c in range(CLASSES)}
-            row |= {f"entropy_{c}": entropy + 0.04 * c for c in range(CLASSES)}
-            row |= {f"sensitivity_{c}": sensitivity for c in range(CLASSES)}
-            row |= {"entropy_mean": entropy, "sensitivity_mean": sensitivity}
+            row |= {f"lambda_entropy_{c}": 2.5 * entropy + 0.1 * c for c in range(CLASSES)}
+            row |= {f"lambda_sensitivity_{c}": 1.25 * sensitivity for c in range(CLASSES)}
+            row |= {
+                "lambda_entropy_mean": 2.5 * entropy,
+                "lambda_sensitivity_mean": 1.25 * sensitivity,
+            }
             row |= {
                 "lambda_q10": 2.0 * entropy,
                 "lambda_q50": 2.5 * entropy,

@@ -81,7 +81,7 @@ def test_tables_sort_within_their_blocks(clicked, complete, complete_report):
     names = dict(zip(study.axes.defenses, headers[2:8], strict=True))
     block = 1 + len(names) + 1  # its heading, its rows, and what is detectable
     for place, architecture in enumerate(study.axes.architectures):
-        means = {d: results.group(d, architecture)["RA"].mean() for d in study.axes.defenses}
+        means = {d: results.metric("RA")[architecture, d].mean() for d in study.axes.defenses}
         order = [names[d] for d in sorted(means, key=lambda d: -means[d])]
         start = 1 + place * block
         found = {key: [re.sub(r"[a-z]$", "", t) for t in out[key][start + 1 : start + block - 1]]

@@ -10,6 +10,7 @@ from tradeoff.core.study import Study
 from tradeoff.reporting.accuracy import main_table, overfitting_table
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import read_results
+from tradeoff.reporting.view import View
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -47,7 +48,7 @@ def test_the_main_table_is_that_of_the_json_files(committed):
     study, results, labels = committed
     suites = study.dataset("digits").suites
     assert suites["bounded"].images == suites["autoattack"].images, "NA is then that of both"
-    for defense, architecture, numbers in rows_of(main_table(study, results, labels), study):
+    for defense, architecture, numbers in rows_of(main_table(View(study, results, labels)), study):
         natural, robust, drop, success, worst, norm = numbers[:6]
         place = (defense, architecture, study)
         # Half a unit of the last printed digit.
@@ -63,7 +64,9 @@ def test_the_main_table_is_that_of_the_json_files(committed):
 
 def test_the_table_of_overfitting_is_that_of_the_json_files(committed):
     study, results, labels = committed
-    for defense, architecture, numbers in rows_of(overfitting_table(study, results, labels), study):
+    for defense, architecture, numbers in rows_of(
+        overfitting_table(View(study, results, labels)), study
+    ):
         place = (defense, architecture, study)
         selected, last, change = numbers[3:6]
         assert selected == pytest.approx(100 * mean_of("RA", "bounded", *place), abs=0.0501)

@@ -8,11 +8,19 @@ from made_up import EPOCHS, TRAIN_IMAGES, made_up_study, made_up_tables, write_m
 
 from tradeoff.core.plugins import knobs_class
 from tradeoff.core.study import Attack, Suite
-from tradeoff.reporting import cost, descriptions, discussion
+from tradeoff.reporting import accuracy, discussion, sentences
 from tradeoff.reporting.accuracy import fairness_table
 from tradeoff.reporting.labels import load_labels
+from tradeoff.reporting.pictures import classes, tradeoff, weights
+from tradeoff.reporting.pictures import cost as cost_picture
 from tradeoff.reporting.results import read_evaluated, read_results, worst
-from tradeoff.reporting.setting import describe_setting, device_name, knob_text, software
+from tradeoff.reporting.setting import (
+    defense_knobs,
+    describe_setting,
+    knob_text,
+    software,
+)
+from tradeoff.reporting.view import View
 
 pytestmark = pytest.mark.xdist_group("reporting")
 
@@ -40,7 +48,7 @@ def results_with(study, root, **columns):
 def test_the_worst_class_wins_or_loses(tmp_path, english, mine, said):
     study = made_up_study(["at", "dtrades"], ["vgg16"])
     found = results_with(study, tmp_path, RA_worst_class={"at": 0.30, "dtrades": mine})
-    (text,) = discussion.fairness(study, found, english)
+    (text,) = discussion.fairness(View(study, found, english))
     assert said in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -58,14 +66,14 @@ def test_every_class_that_is_worst_counts_and_the_control_does_not(tmp_path, eng
     ]
     write_made_up(study, tmp_path, tables=tables)
     found = read_results(study, "digits", tmp_path)
-    counts, models = discussion.worst_classes("vgg16", study, found)
+    counts, models = discussion.worst_classes(View(study, found, english), "vgg16")
     assert models == 6 and +counts == {2: 3, 9: 6}
-    (text,) = discussion.fairness(study, found, english)
+    (text,) = discussion.fairness(View(study, found, english))
     assert (
         "Class 9 is, alone or with others, the worst one of 6 of 6 models, Standard left out."
         in text
     )
-    assert "AT class 2 and 9, 10.0 %" in descriptions.classes(study, found, english)
+    assert "AT class 2 and 9, 10.0 %" in classes.description(View(study, found, english))
 
 
 def test_classes_that_differ_by_rounding_alone_are_all_worst():
@@ -75,7 +83,7 @@ def test_classes_that_differ_by_rounding_alone_are_all_worst():
 
 def test_fairness_table_equals_pandas(complete, english):
     study, found = complete
-    table = fairness_table(study, found, english)
+    table = fairness_table(View(study, found, english))
     rows = found.attacks.query("version == 'best' and attack == 'all' and `class` != 'all'")
     mine = rows.query("defense == 'at' and architecture == 'vgg16'")
     by_seed = 100 * mine.pivot(index="seed", columns="class", values="accuracy")
@@ -87,70 +95,77 @@ def test_fairness_table_equals_pandas(complete, english):
 
 
 def test_cost_is_the_mean_over_seeds_of_each_ones_epochs(complete, english):
-    study, found = complete
-    table = cost.cost_table(study, found, english)
-    histories = [found.histories[f"mart-vgg16-digits-{seed}"] for seed in range(3)]
-    seconds = pd.Series([history["seconds"].median() for history in histories])
-    numbers = table.blocks[1].rows[study.axes.defenses.index("mart")].numbers
-    assert [column.header for column in table.columns] == ["Passes per image", "Seconds per epoch"]
-    assert numbers[0].mean == "23.0"
-    assert numbers[1].mean == f"{seconds.mean():.1f}"
-    assert found.histories["mart-vgg16-digits-0"]["forward_passes"].iloc[0] == 12 * TRAIN_IMAGES
-    first, _ = cost.cost_sentences(study, found, english)
-    passes, seconds = first.split("The measured time of an epoch")
-    assert "The number of network passes of an epoch of D-TRADES is 1.00 times that of St" in passes
-    assert seconds.endswith("but depends on how many cells trained at once, which is not known.")
-    assert "epoch: ResNet-18 Standard 23.0" in descriptions.costs(study, found, english)
+    view = View(*complete, english)
+    key, found = "mart-vgg16-digits-0", view.results
+    history = found.histories[key].assign(forward_passes=2 * TRAIN_IMAGES)
+    history.loc[0, "forward_passes"] = 14 * TRAIN_IMAGES
+    found = replace(found, histories=found.histories | {key: history})
+    counts = accuracy.passes(replace(view, results=found))["vgg16", "mart"]
+    assert list(counts) == [pytest.approx(2 + 12 / EPOCHS + 11), 23, 23]
+    table = accuracy.cost_table(view)
+    assert [column.header for column in table.columns] == ["Passes per image"]
+    assert table.blocks[1].rows[view.defenses.index("mart")].numbers[0].mean == "23.0"
+    first, _ = sentences.cost(view)
+    assert "The number of network passes of an epoch of D-TRADES is 1.00 times that of St" in first
+    assert "epoch. ResNet-18: Standard 23.0; AT 23.0" in cost_picture.description(view)
 
 
-def test_a_first_epoch_that_compiles_does_not_count_as_the_cost_of_an_epoch(complete):
-    _, found = complete
-    key = "at-vgg16-digits-0"
-    history = found.histories[key].assign(seconds=2.0, forward_passes=2 * TRAIN_IMAGES)
-    history.loc[0, ["seconds", "forward_passes"]] = 200.0, 14 * TRAIN_IMAGES
-    found = replace(found, histories={key: history})
-    assert cost.cost("seconds", "at", "vgg16", found) == [2.0]
-    assert cost.cost("passes", "at", "vgg16", found) == [pytest.approx(2 + 12 / EPOCHS + 11)]
-
-
-def test_histories_without_passes_are_told_by_seconds_alone(tmp_path, english):
+def test_histories_without_passes_tell_no_cost(tmp_path, english):
     study = made_up_study(["at", "dtrades"], ["vgg16"], [0])
     write_made_up(study, tmp_path)
     for path in (tmp_path / "plots" / "training" / "digits").glob("*.csv"):
         history = pd.read_csv(path).drop(columns=["forward_passes", "backward_passes"])
         history.to_csv(path, index=False)
-    found = read_results(study, "digits", tmp_path)
-    table = cost.cost_table(study, found, english)
-    assert [column.header for column in table.columns] == ["Seconds per epoch"]
-    (text,) = cost.cost_sentences(study, found, english)
-    assert "passes" not in text
+    view = View(study, read_results(study, "digits", tmp_path), english)
+    assert accuracy.cost_table(view) is None
+    assert sentences.cost(view) == cost_picture.pictures(view) == []
 
 
-def test_lambda_is_told_with_the_share_of_its_entropy(complete, english):
-    study, found = complete
-    text, _, control = discussion.weights("dtrades", study, found, english)
-    assert "TRADES weighs all images alike, by 6:" in control
+def test_lambda_is_told_with_the_share_of_its_terms(complete, english):
+    view = View(*complete, english)
+    text, _, control = discussion.weights(view)
+    assert "TRADES weighs all images alike:" in control
     last = pd.DataFrame([
-        found.histories[f"dtrades-resnet18-digits-{seed}"].iloc[-1] for seed in range(3)
+        view.results.histories[f"dtrades-resnet18-digits-{seed}"].iloc[-1] for seed in range(3)
     ]).mean(numeric_only=True)  # fmt: skip
-    share = 100 * 2.5 * last["entropy_mean"] / last["lambda_mean"]
+    share = 100 * last["lambda_entropy_mean"] / last["lambda_mean"]
     assert f"to {last['lambda_mean']:.2f} in the last" in text
-    assert f"the entropy term makes {share:.1f} % of it" in text
+    assert f"{share:.1f} % of it is due to α · entropy and {100 - share:.1f} % of it" in text  # noqa: RUF001
     assert "Class 9 has most weight" in text and "class 0 least" in text
+
+
+def test_any_weight_of_images_has_its_figure(complete, english):
+    """Whatever its terms are called, and without any: no module knows the defense."""
+    view = View(*complete, english)
+    histories = {
+        key: history.rename(columns=lambda name: name.replace("_entropy", "_doubt"))
+        for key, history in view.results.histories.items()
+    }
+    plain = view.results.histories["at-vgg16-digits-0"].assign(
+        lambda_mean=2.0, lambda_std=1.0, lambda_0=1.0, lambda_1=3.0
+    )
+    histories |= {"at-vgg16-digits-0": plain}
+    other = replace(view, results=replace(view.results, histories=histories))
+    assert weights.weighted_defenses(other) == ["at", "dtrades"]
+    assert weights.terms_of(other, "dtrades") == ["doubt", "sensitivity"]
+    assert weights.terms_of(other, "at") == []
+    at, dtrades = weights.pictures(other)
+    assert "terms" not in at.caption and "doubt and β · sensitivity" in dtrades.caption
+    assert at.drawn() and dtrades.drawn()
 
 
 def test_lambda_has_as_many_decimals_everywhere(complete, english):
     study, found = complete
     six = {key: history.assign(lambda_mean=6.0) for key, history in found.histories.items()}
-    found = replace(found, histories=six)
-    said = discussion.weights("dtrades", study, found, english)[0]
+    view = View(study, replace(found, histories=six), english)
+    said = discussion.weights_by(view, "dtrades")[0]
     assert "mean λ goes from 6.00 in the first epoch to 6.00 in the last." in said
-    assert "mean λ is 6.00 in" in descriptions.weights("dtrades", study, found, english)
+    assert "mean λ is 6.00 in" in weights.description(view, "dtrades")
 
 
 def test_limits_are_stated_from_the_numbers(incomplete, english):
     study, found = incomplete
-    text = " ".join(discussion.limits(study, found, english))
+    text = " ".join(discussion.limits(View(study, found, english)))
     assert "3 seeds" in text and "from 3.0 to 3.0 points on" in text
     assert "RA counts on 360 test images" in text and "up to 2.6 points" in text
     cells = found.cells
@@ -163,29 +178,31 @@ def test_limits_are_stated_from_the_numbers(incomplete, english):
     assert "ResNet-18 to 0.25 of its width" in text
     assert "cells raise a masking flag" in text
     single = made_up_study(["at"], ["vgg16"], [0])
-    assert "A single seed says nothing" in discussion.limits(single, found, english)[0]
+    assert "A single seed says nothing" in discussion.limits(View(single, found, english))[0]
 
 
-def test_the_pareto_front():
-    class Found:
-        def group(self, defense, architecture):
-            means = {"a": (0.9, 0.5), "b": (0.8, 0.6), "c": (0.8, 0.5), "d": (0.9, 0.5)}
-            return pd.DataFrame([dict(zip(("NA", "RA"), means[defense], strict=True))])
-
-    front = descriptions.pareto_front(["a", "b", "c", "d"], "vgg16", Found())
-    assert [name for name, _, _ in front] == ["a", "d", "b"]
+def test_the_pareto_front(complete, english):
+    study, found = complete
+    means = {"standard": (0.9, 0.5), "at": (0.8, 0.6), "trades": (0.8, 0.5), "mart": (0.9, 0.5)}
+    for column, place in (("NA", 0), ("RA", 1)):
+        values = found.cells["defense"].map({name: pair[place] for name, pair in means.items()})
+        found = replace(found, cells=found.cells.assign(**{column: values}))
+    front = tradeoff.pareto_front(View(study, found, english), "vgg16", list(means))
+    assert front == ["standard", "mart", "at"]
 
 
 def test_software_is_told_or_said_to_be_unknown(complete, tmp_path, english):
     study, found = complete
-    (text,) = software(found, english)
+    (text,) = software(View(study, found, english))
     assert text == (
-        "Python 3.11.9, PyTorch 2.14.1, CPU, 1 thread: 36 results. "
+        "PyTorch 2.14.1, arithmetic that is the same on every x86-64 processor, CPU: 36 results. "
         "The same computation gives the same bytes there."
     )
     write_made_up(study, tmp_path)
     (tmp_path / "plots" / "summary" / "digits" / "provenance.csv").write_text("cell,stage\n")
-    assert "do not tell" in software(read_results(study, "digits", tmp_path), english)[0]
+    assert (
+        "do not tell" in software(View(study, read_results(study, "digits", tmp_path), english))[0]
+    )
 
 
 def test_only_data_sets_with_results_are_evaluated(complete, tmp_path):
@@ -200,27 +217,14 @@ def test_other_threats_are_not_claimed_where_no_norm_was_sought(tmp_path, englis
     tables = made_up_tables(study)
     tables.norms = tables.norms.query("norm == 'linf'")
     write_made_up(study, tmp_path, tables=tables)
-    text = " ".join(discussion.limits(study, read_results(study, "digits", tmp_path), english))
+    text = " ".join(
+        discussion.limits(View(study, read_results(study, "digits", tmp_path), english))
+    )
     assert "robustness to other threats was not measured" in text
 
 
-@pytest.mark.parametrize(
-    ("device", "english_name", "spanish_name"),
-    [
-        ("cpu, 1 threads", "CPU, 1 thread", "CPU, 1 hilo"),
-        ("cpu, 1 thread", "CPU, 1 thread", "CPU, 1 hilo"),
-        ("cpu, 16 threads", "CPU, 16 threads", "CPU, 16 hilos"),
-        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"),
-    ],
-)
-def test_devices_are_named_in_the_language(templates, device, english_name, spanish_name):
-    assert device_name(device, load_labels("en", templates)) == english_name
-    assert device_name(device, load_labels("es", templates)) == spanish_name
-
-
-def training_text(study, found, labels):
-    (item,) = (item for item in describe_setting(study, study.dataset("digits"), found, labels)
-               if item.term == labels("setting.training"))  # fmt: skip
+def training_text(view):
+    (item,) = (item for item in describe_setting(view) if item.term == view("setting.training"))
     return item.text
 
 
@@ -234,10 +238,10 @@ def with_precision(study, precision):
 @pytest.mark.parametrize(
     ("devices", "ways", "said"),
     [
-        (["cpu, 1 threads"], ["not compiled: too short, or no GPU"],
+        ([None], ["not compiled: too short, or no GPU"],
          "ran in float32; networks not compiled (training too short, or no GPU)."),
         (["NVIDIA A100"], ["compiled"], "ran in TF32 (cards before 2020 float32); networks compi"),
-        (["cpu, 2 threads", "NVIDIA A100"], ["compiled", "not compiled: Broken: no compiler"],
+        ([None, "NVIDIA A100"], ["compiled", "not compiled: Broken: no compiler"],
          "ran in TF32 (cards before 2020 float32) and float32; networks compiled and not compiled: "
          "Broken: no compiler."),
     ],
@@ -249,31 +253,23 @@ def test_what_ran_is_told_and_not_what_was_set(tmp_path, english, devices, ways,
     tables.provenance["compilation"] = [ways[0], ways[-1]]
     write_made_up(study, tmp_path, tables=tables)
     found = replace(read_results(study, "digits", tmp_path), dataset=dataset)
-    text = training_text(study, found, english)
+    text = training_text(View(study, found, english))
     assert said in text
     assert "automatic" not in text
     without = replace(found, provenance=found.provenance.drop(columns="compilation"))
-    assert "do not tell" in training_text(study, without, english)
-    if devices == ["cpu, 1 threads"]:
-        assert (
-            "taken on CPU, 1 thread, and depend on"
-            in cost.cost_table(study, found, english).caption
-        )
+    assert "do not tell" in training_text(View(study, without, english))
 
 
 def test_settings_that_nothing_uses_are_not_shown(complete, english):
     study, found = complete
-    faal = {"radius": 0.5, "finetune_epochs": 2, "pretrain": "at", "pretrain_beta": 6.0}
-    assert "its β" not in knob_text(faal, english)
-    assert "its β = 6" in knob_text(faal | {"pretrain": "trades"}, english)
-    scratch = faal | {"finetune_epochs": None, "finetune_rate": 0.1}
-    assert knob_text(scratch, english).count(";") == 1
+    faal = {"radius": 0.5, "fine_tuning": {"epochs": 2, "rate": 0.1}}
+    assert "fine-tuned (epochs = 2; share" in defense_knobs("faal", faal, english)
     auto = {"version": "standard", "apgd_steps": 100, "plus_restarts": 5}
     assert "restarts of plus" not in knob_text(auto, english)
     assert "restarts of plus = 5" in knob_text(auto | {"version": "plus"}, english)
     # An attack's own momentum is used whatever the optimizer of training.
     assert knob_text({"steps": 10, "momentum": 1.0}, english) == "steps = 10; momentum = 1"
-    assert "momentum" not in training_text(study, found, english)
+    assert "momentum" not in training_text(View(study, found, english))
 
 
 @pytest.mark.parametrize(
@@ -286,13 +282,13 @@ def test_another_autoattack_than_the_standard_one_is_a_limit(complete, english, 
     attack = Attack("autoattack", "autoattack", knobs_class("attacks", "autoattack")(**budget))
     suite = Suite("autoattack", None, 64, ["best"], None, (attack,))
     dataset = replace(found.dataset, suites={"autoattack": suite})
-    said = discussion.limits(study, replace(found, dataset=dataset), english)
+    said = discussion.limits(View(study, replace(found, dataset=dataset), english))
     assert (english("limits.autoattack") in said) != standard
 
 
 def test_the_level_of_the_tests_is_not_called_like_a_knob(complete, english):
     study, found = complete
-    items = describe_setting(study, study.dataset("digits"), found, english)
+    items = describe_setting(View(study, found, english))
     (text,) = (item.text for item in items if item.term == english("setting.statistics"))
     assert text == "Confidence level 95 %, significance level 5 %, power 80 %."
 
@@ -300,6 +296,6 @@ def test_the_level_of_the_tests_is_not_called_like_a_knob(complete, english):
 def test_no_more_images_are_told_than_there_are(complete, english):
     study, found = complete
     few = replace(found, sizes=found.sizes.replace({"count": {360: 250}}))
-    items = describe_setting(study, study.dataset("digits"), few, english)
+    items = describe_setting(View(study, few, english))
     (text,) = (item.text for item in items if item.term == english("headings.transfer"))
     assert text.startswith("On 250 test images: steps = 20")

@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
 
+from tradeoff.core.tables import TABLES
 from tradeoff.evaluation import masking as checks
 from tradeoff.evaluation.transfer import role
-from tradeoff.reporting import evidence, results, sentences
+from tradeoff.reporting import coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
+from tradeoff.reporting.view import View
 
 pytestmark = pytest.mark.xdist_group("reporting")
 OPTIONAL = ["norms", "curve", "differences", "masking", "transfer"]
@@ -41,20 +43,20 @@ def test_one_test_decides_in_tables_and_in_sentences(tmp_path, english):
     for resolved in (True, False):
         found = with_gaps(study, tmp_path, {"at": 0.05}, resolved)
         assert found.resolved("resnet18", "RA", "dtrades", "at") is resolved
-        (block,) = evidence.difference_table(study, found, english).blocks
+        (block,) = evidence.difference_table(View(study, found, english)).blocks
         assert [block.rows[0].numbers[place].best for place in (0, 3)] == [resolved] * 2
         said = "is resolved" if resolved else "is not resolved"
         for texts in (sentences.differences, sentences.leaders):
-            assert all(said in text for text in texts(study, found, english))
+            assert all(said in text for text in texts(View(study, found, english)))
 
 
 def test_what_could_not_be_tested_is_said_to_be_so(tmp_path, english):
     study = made_up_study(["at", "dtrades"], ["resnet18"])
     found = with_gaps(study, tmp_path, {"at": 0.05}, float("nan"))
     assert found.resolved("resnet18", "RA", "at", "dtrades") is None
-    _, text = sentences.differences(study, found, english)
+    _, text = sentences.differences(View(study, found, english))
     assert "The difference from AT (+5.0) could not be tested." in text
-    assert "could not be tested" in sentences.leaders(study, found, english)[1]
+    assert "could not be tested" in sentences.leaders(View(study, found, english))[1]
 
 
 @pytest.mark.parametrize(
@@ -69,17 +71,17 @@ def test_what_could_not_be_tested_is_said_to_be_so(tmp_path, english):
 def test_the_proposal_wins_loses_and_ties(tmp_path, english, gap, said):
     study = made_up_study(["at", "dtrades"], ["resnet18"])
     found = with_gaps(study, tmp_path, {"at": gap})
-    natural, robust = sentences.differences(study, found, english)
+    natural, robust = sentences.differences(View(study, found, english))
     assert natural.startswith("ResNet-18, natural accuracy (NA). ")
     assert said in robust
-    (block,) = evidence.difference_table(study, found, english).blocks
+    (block,) = evidence.difference_table(View(study, found, english)).blocks
     assert block.rows[0].numbers[3].best is (abs(gap) == 0.05)
 
 
 def test_sides_are_told_apart_in_one_sentence(tmp_path, english):
     study = made_up_study(["at", "trades", "dtrades", "mart", "faal"], ["vgg16"])
     gaps = {"at": 0.05, "trades": -0.05, "mart": 0.01, "faal": 0.06}
-    _, text = sentences.differences(study, with_gaps(study, tmp_path, gaps), english)
+    _, text = sentences.differences(View(study, with_gaps(study, tmp_path, gaps), english))
     assert "higher than those of AT (+5.0) and FAAL (+6.0)" in text
     assert "lower than that of TRADES (\N{MINUS SIGN}5.0)" in text
     assert "The difference from MART (+1.0) is not resolved." in text
@@ -90,7 +92,7 @@ def test_a_missing_comparison_is_named(tmp_path, english):
     tables = made_up_tables(study)
     tables.differences = tables.differences.query("other == 'at'")
     write_made_up(study, tmp_path, tables=tables)
-    texts = sentences.differences(study, read_results(study, "digits", tmp_path), english)
+    texts = sentences.differences(View(study, read_results(study, "digits", tmp_path), english))
     assert all("The comparison with MART is missing." in text for text in texts)
 
 
@@ -103,18 +105,17 @@ def test_a_study_without_the_proposal_or_its_evidence(tmp_path, templates, conte
         if content is None:
             path.unlink()
         elif content == "header":
-            columns = vars(results)[f"{name.removesuffix('s').upper()}_COLUMNS"]
-            path.write_text(",".join(columns) + "\n")
+            path.write_text(",".join(TABLES[name].names) + "\n")
         else:
             path.write_text(content)
     found = read_results(study, "digits", tmp_path)
     english = load_labels("en", templates)
-    assert sentences.differences(study, found, english) == [
+    assert sentences.differences(View(study, found, english)) == [
         "D-TRADES is not part of this study: there is nothing to compare."
     ]
-    gaps = sentences.gaps(found, english)
+    gaps = coverage.gaps(View(study, found, english))
     assert all("0 of 1 evaluated cells" in gaps[name][0] for name in gaps)
-    assert "neither an alarm nor an all-clear" in sentences.masking(study, found, english)[0]
+    assert "neither an alarm nor an all-clear" in sentences.masking(View(study, found, english))[0]
     if content == "":
         text = build_report(study, "digits", found, templates, ["en"])["report.en.html"].decode()
         assert "0 of 1 evaluated cells have minimum norms. Missing: at-vgg16-digits-0." in text
@@ -126,7 +127,7 @@ def test_missing_rows_are_named(tmp_path, english):
     tables.norms = tables.norms.query("defense != 'at' or seed != 1")
     tables.transfer = tables.transfer.query("target != 'dtrades-vgg16-digits-2'")
     write_made_up(study, tmp_path, frozenset({"at-vgg16-digits-0"}), tables=tables)
-    gaps = sentences.gaps(read_results(study, "digits", tmp_path), english)
+    gaps = coverage.gaps(View(study, read_results(study, "digits", tmp_path), english))
     assert gaps["norms"] == [
         "4 of 5 evaluated cells have minimum norms. Missing: at-vgg16-digits-1."
     ]
@@ -136,7 +137,7 @@ def test_missing_rows_are_named(tmp_path, english):
 
 def test_a_mean_that_leaves_images_out_says_how_many(complete, english):
     study, found = complete
-    table = evidence.norm_table(study, found, english)
+    table = evidence.norm_table(View(study, found, english))
     assert [group.header for group in table.groups] == [
         english(f"norms.{norm}") for norm in ("l0", "l2", "linf")
     ]
@@ -155,7 +156,7 @@ def test_a_mean_that_leaves_images_out_says_how_many(complete, english):
 
 def test_transfer_equals_pandas(complete, english):
     study, found = complete
-    table = evidence.transfer_table(study, found, english)
+    table = evidence.transfer_table(View(study, found, english))
     rows = made_up_tables(study).transfer
     mine = rows.query("target_defense == 'faal' and target_architecture == 'vgg16'")
     means = 100 * mine.groupby("role")["fooled"].mean()
@@ -172,7 +173,7 @@ def test_the_roles_of_transfer_are_defined(complete, templates, language):
     """An ensemble holds the defense of each target of its own architecture: it is no black box."""
     study, found = complete
     labels = load_labels(language, templates)
-    caption = evidence.transfer_table(study, found, labels).caption
+    caption = evidence.transfer_table(View(study, found, labels)).caption
     for name in results.ROLES:
         assert labels(f"roles.{name}").lower() in caption.lower()
     control = labels("defenses.standard")
@@ -182,7 +183,7 @@ def test_the_roles_of_transfer_are_defined(complete, templates, language):
     members = [cell for cell in found.expected if cell.architecture == "vgg16" and cell.seed == 0]
     targets = [cell for cell in found.expected
                if cell.architecture == "vgg16" and cell not in members]  # fmt: skip
-    assert {role(members, target) for target in targets} == {"ensemble"}
+    assert {role(members, target, "standard") for target in targets} == {"ensemble"}
     assert {target.defense for target in targets} == {member.defense for member in members}
     ensemble = {
         "en": "a gray box for targets of that architecture, whose defense is among them.",
@@ -203,14 +204,14 @@ def test_the_families_of_tests_are_told(templates, key):
 
 def test_flags_are_counted_and_explained(complete, english):
     study, found = complete
-    table = evidence.masking_table(study, found, english)
+    table = evidence.masking_table(View(study, found, english))
     numbers = {row.header: row.numbers for row in table.blocks[0].rows}
     place = study.axes.defenses.index("trades")
     number = numbers["FOSC > 0.1"][place]
     assert (number.mean, number.best) == ("1/3", True)
     assert number.extra.startswith("[")
     assert numbers["Cosine of gradients < 0.1"][study.axes.defenses.index("faal")].mean == "0/2"
-    fosc, cosine, unknown = sentences.masking(study, found, english)
+    fosc, cosine, unknown = sentences.masking(View(study, found, english))
     assert fosc.startswith("FOSC: raised in 2 of 36 cells. The loss could still rise")
     assert cosine.startswith("Cosine of gradients: raised in 2 of 34 cells.")
     assert "Measurements without a result: 2" in unknown
@@ -223,7 +224,7 @@ def test_flags_are_counted_and_explained(complete, english):
 def test_each_flag_is_explained_whether_it_is_raised_or_not(tmp_path, english):
     study = made_up_study(["at"], ["vgg16"], [0])
     write_made_up(study, tmp_path)
-    lines = evidence.flag_lines(read_results(study, "digits", tmp_path), english)
+    lines = evidence.flag_lines(View(study, read_results(study, "digits", tmp_path), english))
     assert len(lines) == len(THRESHOLDS)
     assert "RA of PGD \N{MINUS SIGN} AutoAttack: RA under PGD less" in lines[0]
     assert "raised above 5 %" in lines[0]
@@ -236,20 +237,20 @@ def test_no_flag_is_said_in_words(tmp_path, english):
     study = made_up_study(["at", "mart"], ["vgg16"])
     write_made_up(study, tmp_path)
     found = read_results(study, "digits", tmp_path)
-    assert sentences.masking(study, found, english) == [
+    assert sentences.masking(View(study, found, english)) == [
         "No flag is raised in any of the 6 measured cells."
     ]
-    assert evidence.flag_remarks(study, found, english) == {}
+    assert evidence.flag_remarks(View(study, found, english)) == {}
 
 
 def test_images_per_attack_are_told_where_they_differ(complete, tmp_path, english):
     study, found = complete
-    assert sentences.attack_images(found, english) == "Images per attack: 360."
+    assert sentences.attack_images(View(study, found, english)) == "Images per attack: 360."
     tables = made_up_tables(study)
     parts = tables.attacks["attack"].isin(["apgd-ce", "square", "all"])
     tables.attacks.loc[parts & (tables.attacks["class"] == "all"), "images"] = 100
     write_made_up(study, tmp_path, tables=tables)
-    text = sentences.attack_images(read_results(study, "digits", tmp_path), english)
+    text = sentences.attack_images(View(study, read_results(study, "digits", tmp_path), english))
     assert "; 100 for APGD-CE, Square and All." in text
 
 
@@ -268,5 +269,5 @@ def test_an_unknown_flag_keeps_its_name_and_sentence(tmp_path, english):
     )
     write_made_up(study, tmp_path, tables=tables)
     found = read_results(study, "digits", tmp_path)
-    (text,) = sentences.masking(study, found, english)
+    (text,) = sentences.masking(View(study, found, english))
     assert text == "new_sign: raised in 1 of 1 cells. It looks odd."

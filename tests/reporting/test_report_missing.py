@@ -10,9 +10,9 @@ import pytest
 from made_up import made_up_study, made_up_tables, write_made_up
 from pages import Page
 
-from tradeoff.core.tables import MISSING_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.evaluation import completeness as evaluation
-from tradeoff.reporting import accuracy, cost, discussion, evidence, missing, sentences
+from tradeoff.reporting import accuracy, coverage, discussion, evidence, sentences
 from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.labels import load_labels
@@ -20,6 +20,7 @@ from tradeoff.reporting.latex import breakable
 from tradeoff.reporting.pictures import pictures
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
+from tradeoff.reporting.view import View
 
 pytestmark = pytest.mark.xdist_group("reporting")
 
@@ -36,7 +37,7 @@ NOTES = {
 def rows(*more):
     """The table plots/missing."""
     own = [(LOST, f"attack@{LOST}-bounded", ERROR), *more]
-    return pd.DataFrame(own, columns=MISSING_COLUMNS)
+    return pd.DataFrame(own, columns=TABLES["missing"].names)
 
 
 def study_of(defenses=("at", "dtrades", "mart", "trades")):
@@ -137,13 +138,13 @@ def test_a_complete_matrix_has_no_note(tmp_path, templates):
     write_made_up(study, tmp_path)
     before = read_results(study, "digits", tmp_path)
     (tmp_path / "plots" / "summary" / "digits" / "missing.csv").write_text(
-        ",".join(MISSING_COLUMNS) + "\n"
+        ",".join(TABLES["missing"].names) + "\n"
     )
     after = read_results(study, "digits", tmp_path)
     pages = [build_report(study, "digits", found, templates, ["es"]) for found in (before, after)]
     assert pages[0] == pages[1]
     assert b"Faltan celdas" not in pages[0]["report.es.html"]
-    assert missing.missing(after, load_labels("en", templates)) is None
+    assert coverage.missing(after, load_labels("en", templates)) is None
 
 
 def test_a_dropped_cell_leaves_the_note(tmp_path, english):
@@ -151,8 +152,8 @@ def test_a_dropped_cell_leaves_the_note(tmp_path, english):
     study = study_of(["at", "dtrades"])
     write_made_up(study, tmp_path, frozenset({LOST}))
     table = rows(("mart-resnet18-digits-0", "train@mart-resnet18-digits-0", "gone"))
-    table.to_csv(tmp_path / "plots" / "missing" / "digits.csv", index=False)
-    note = missing.missing(read_results(study, "digits", tmp_path), english)
+    table.to_csv(tmp_path / "plots" / "summary" / "digits" / "missing.csv", index=False)
+    note = coverage.missing(View(study, read_results(study, "digits", tmp_path), english))
     assert note.reasons == [f"attack@{LOST}-bounded: {ERROR}"]
 
 
@@ -170,11 +171,11 @@ def notes_of(table, study):
 @pytest.mark.parametrize(
     "build",
     [accuracy.main_table, accuracy.overfitting_table, accuracy.class_table, accuracy.fairness_table,
-     evidence.norm_table, evidence.transfer_table, cost.cost_table],
+     evidence.norm_table, evidence.transfer_table, accuracy.cost_table],
 )  # fmt: skip
 def test_every_table_of_means_says_of_how_many_seeds_they_are(partly, english, build):
     study, _ = partly
-    table = build(*partly, english)
+    table = build(View(*partly, english))
     notes = notes_of(table, study)
     assert "2 of 3 seeds (missing: 1)" in notes["AT"]
     assert "of the 3" in notes["MART"]
@@ -185,11 +186,11 @@ def test_every_table_of_means_says_of_how_many_seeds_they_are(partly, english, b
 
 
 def test_the_table_of_attacks_has_a_row_of_seeds(partly, complete, english):
-    (block,) = accuracy.attack_table(*partly, english).blocks
+    (block,) = accuracy.attack_table(View(*partly, english)).blocks
     row = block.rows[-1]
     assert row.minor and row.header == "Seeds"
     assert [number.mean for number in row.numbers] == ["2 of 3", "3 of 3", "0 of 3", "3 of 3", ""]
-    for other in accuracy.attack_table(*complete, english).blocks:
+    for other in accuracy.attack_table(View(*complete, english)).blocks:
         assert not any(row.minor for row in other.rows)
 
 
@@ -202,7 +203,7 @@ def test_differences_say_on_which_seeds_they_rest(tmp_path, english):
     tables.differences = found[found["other"] != "mart"]
     write_made_up(study, tmp_path, tables=tables)
     results = read_results(study, "digits", tmp_path)
-    table = evidence.difference_table(study, results, english)
+    table = evidence.difference_table(View(study, results, english))
     assert notes_of(table, study) == {
         "AT": "Of the 2 of 3 seeds that both have.",
         "TRADES": "Of the 1 of 3 seeds that both have.",
@@ -211,7 +212,7 @@ def test_differences_say_on_which_seeds_they_rest(tmp_path, english):
     assert numbers["MART"] == [""] * 6
     assert numbers["TRADES"][0] and not numbers["TRADES"][2]  # what is detectable is not known
     assert not any("nan" in text.lower() for texts in numbers.values() for text in texts)
-    _, text = sentences.differences(study, results, english)
+    _, text = sentences.differences(View(study, results, english))
     assert re.search(r"AT \([^;)]*; 2 of 3 seeds\)", text)
     assert "The comparison with MART is missing." in text
 
@@ -219,26 +220,26 @@ def test_differences_say_on_which_seeds_they_rest(tmp_path, english):
 def test_sentences_say_it_too(partly, english):
     study, results = partly
     fewer = "Fewer seeds than in the study: ResNet-18, AT 2 of 3; ResNet-18, MART 0 of 3."
-    assert cost.cost_sentences(study, results, english)[-1] == fewer
-    (source,) = sentences.gaps(results, english)["transfer"]
+    assert sentences.cost(View(study, results, english))[-1] == fewer
+    (source,) = coverage.gaps(View(study, results, english))["transfer"]
     assert source.startswith("Examples were made on 8 of 12 models. Missing: at-resnet18-digits-1,")
-    assert missing.seed_sentence("cells", study, results, english, ["dtrades"]) == ""
+    assert coverage.seed_sentence(View(study, results, english), "cells", ["dtrades"]) == ""
     lead = results.cells.copy()
     lead.loc[lead["defense"] == "at", "RA_worst_class"] = 0.99
-    (text,) = discussion.fairness(study, replace(results, cells=lead), english)
+    (text,) = discussion.fairness(View(study, replace(results, cells=lead), english))
     assert "that of AT (99.0 ± 0.0 %; 2 of 3 seeds)" in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_captions_say_it_of_figures_of_means(partly, complete, english):
     study, results = partly
-    found = pictures(study, results, english)
+    found = pictures(View(study, results, english))
     fewer = "Fewer seeds than in the study: ResNet-18, AT 2 of 3; ResNet-18, MART 0 of 3."
     for subject in ("tradeoff", "classes", "curve", "transfer", "cost"):
         (picture,) = found[subject]
         assert picture.caption.endswith(fewer), subject
     (weights,) = found["lambda"]  # of D-TRADES, of which nothing is missing
     assert "Fewer seeds" not in weights.caption
-    for group in pictures(*complete, english).values():
+    for group in pictures(View(*complete, english)).values():
         assert not any("Fewer seeds" in picture.caption for picture in group)
 
 

@@ -23,10 +23,12 @@ from tradeoff.reporting.accuracy import (
     main_table,
     overfitting_table,
 )
-from tradeoff.reporting.estimates import Estimate, Scale, estimate, percent, printed, rank
+from tradeoff.reporting.coverage import coverage
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate_of, formatted, rank
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
-from tradeoff.reporting.sentences import coverage, leaders
+from tradeoff.reporting.sentences import leaders
+from tradeoff.reporting.view import View
 
 pytestmark = pytest.mark.xdist_group("reporting")
 METRICS = ["NA", "RA", "RD", "ASR", "RA_worst_class", "ECE"]
@@ -38,9 +40,9 @@ def english(templates):
     return load_labels("en", templates)
 
 
-def said_of_ra(study, results, english):
+def said_of_ra(view):
     """The sentence on RA of the first architecture, with plain spaces."""
-    return leaders(study, results, english)[1].replace("\N{NO-BREAK SPACE}", " ")
+    return leaders(view)[1].replace("\N{NO-BREAK SPACE}", " ")
 
 
 def with_values(study, root, values, **holes):
@@ -58,7 +60,7 @@ def with_values(study, root, values, **holes):
 def test_main_table_equals_numpy(complete, english):
     study, results = complete
     tables = made_up_tables(study)
-    table = main_table(study, results, english)
+    table = main_table(View(study, results, english))
     for block, architecture in zip(table.blocks, study.axes.architectures, strict=True):
         for row, defense in zip(block.rows[:-1], study.axes.defenses, strict=True):
             where = f"defense == {defense!r} and architecture == {architecture!r}"
@@ -76,7 +78,7 @@ def test_main_table_equals_numpy(complete, english):
 
 
 def test_the_main_table_says_what_ra_is(complete, english):
-    caption = main_table(*complete, english).caption
+    caption = main_table(View(*complete, english)).caption
     assert "every attack of suite bounded and AutoAttack must fail" in caption
     assert "360 for RA, RD, ASR and the worst class" in caption
     assert "360 for NA and ECE; 50 for APN. Means over 3 seeds" in caption
@@ -87,7 +89,7 @@ def test_the_main_table_says_what_ra_is(complete, english):
 def test_marks_follow_what_is_resolved(complete, english):
     study, results = complete
     for block, architecture in zip(
-        main_table(study, results, english).blocks, study.axes.architectures, strict=True
+        main_table(View(study, results, english)).blocks, study.axes.architectures, strict=True
     ):
         *rows, below = block.rows
         assert below.minor
@@ -100,9 +102,9 @@ def test_marks_follow_what_is_resolved(complete, english):
                 assert not any(number.best or number.second for number in numbers)
                 continue
             means = [
-                results.group(defense, architecture)[metric].mean()
-                if metric != "APN"
-                else results.average_norms(defense, architecture, "linf")["APN"].mean()
+                (results.norm("linf", "APN") if metric == "APN" else results.metric(metric))[
+                    architecture, defense
+                ].mean()
                 for defense in study.axes.defenses
             ]
             sign = -1 if metric in LOW_IS_BEST else 1
@@ -121,9 +123,9 @@ def test_marks_follow_what_is_resolved(complete, english):
 
 def test_nothing_is_marked_where_nothing_is_tested(complete, english):
     study, results = complete
-    fairness = fairness_table(study, results, english)
-    transfer = evidence.transfer_table(study, results, english)
-    attacks = attack_table(study, results, english)
+    fairness = fairness_table(View(study, results, english))
+    transfer = evidence.transfer_table(View(study, results, english))
+    attacks = attack_table(View(study, results, english))
     untested = [
         *(number for block in fairness.blocks for row in block.rows for number in row.numbers[1:]),
         *(number for block in transfer.blocks for row in block.rows for number in row.numbers),
@@ -163,7 +165,7 @@ def test_attack_table_equals_the_csv(complete, english):
     study, results = complete
     tables = made_up_tables(study)
     attacks = tables.attacks.query("version == 'best' and `class` == 'all'")
-    table = attack_table(study, results, english)
+    table = attack_table(View(study, results, english))
     names = ["natural", *ATTACKS, *PARTS, "all"]
     assert [column.header for column in table.columns[:-1]] == [
         english(f"defenses.{name}") for name in study.axes.defenses
@@ -184,7 +186,7 @@ def test_attack_table_equals_the_csv(complete, english):
 
 def test_overfitting_is_the_mean_of_the_differences(incomplete, english):
     study, results = incomplete
-    table = overfitting_table(study, results, english)
+    table = overfitting_table(View(study, results, english))
     index = study.axes.defenses.index("trades")
     rows = results.cells.query("defense == 'trades' and architecture == 'resnet18'")
     change = 100 * (rows["RA_last"] - rows["RA_bounded"])
@@ -196,7 +198,7 @@ def test_overfitting_is_the_mean_of_the_differences(incomplete, english):
 
 def test_class_table_holds_every_class(complete, english):
     study, results = complete
-    table = class_table(study, results, english)
+    table = class_table(View(study, results, english))
     rows = results.attacks.query(
         "defense == 'mart' and architecture == 'vgg16' and version == 'best' and attack == 'all'"
     )
@@ -208,7 +210,7 @@ def test_class_table_holds_every_class(complete, english):
 
 def test_missing_seeds_are_noted_and_a_single_seed_has_no_sd(incomplete, english):
     study, results = incomplete
-    table = main_table(study, results, english)
+    table = main_table(View(study, results, english))
     rows, other = (
         dict(zip(study.axes.defenses, block.rows[:-1], strict=True)) for block in table.blocks
     )
@@ -225,8 +227,8 @@ def test_missing_seeds_are_noted_and_a_single_seed_has_no_sd(incomplete, english
 
 
 def test_missing_cells_and_histories_are_named(incomplete, english):
-    _, results = incomplete
-    cells, histories = coverage(results, english)
+    study, results = incomplete
+    cells, histories = coverage(View(study, results, english))
     assert "30 of 36" in cells
     assert all(key in cells for key in MISSING)
     assert "29 of 36" in histories
@@ -255,7 +257,7 @@ def robust_of(study, **means):
 def test_the_proposal_wins_loses_and_ties(tmp_path, english, mine, rival, leads, said):
     study = made_up_study(["at", "dtrades"], ["resnet18"])
     values = robust_of(study, dtrades=mine, at=rival)
-    text = said_of_ra(study, with_values(study, tmp_path, values), english)
+    text = said_of_ra(View(study, with_values(study, tmp_path, values), english))
     assert f"the highest mean is that of {leads}" in text
     assert said in text
 
@@ -268,19 +270,19 @@ def test_what_is_not_known_is_not_judged(tmp_path, english):
     found = judged(study, tables.cells, tables.attacks, tables.norms)
     tables.detectable = found.query("one != 'at' or other != 'trades'")
     write_made_up(study, tmp_path, tables=tables)
-    text = said_of_ra(study, read_results(study, "digits", tmp_path), english)
+    text = said_of_ra(View(study, read_results(study, "digits", tmp_path), english))
     assert "The difference from D-TRADES is resolved." in text
     assert "The difference from TRADES could not be tested." in text
     assert "±" not in text
 
 
 def test_estimates():
-    assert estimate([0.5, float("nan")]) == Estimate(0.5, None, 1)
-    assert estimate([float("nan")]) is None
-    assert percent(-0.0001, ",") == "0,0"
-    assert percent(-0.0123, ",") == "\N{MINUS SIGN}1,2"
-    assert printed(13 / 8, Scale(1, 2), ".") == "1.63"
-    assert printed(-13 / 8, Scale(1, 2), ".") == "\N{MINUS SIGN}1.63"
+    assert estimate_of([0.5, float("nan")]) == Estimate(0.5, None, 1)
+    assert estimate_of([float("nan")]) is None
+    assert formatted(-0.0001, PERCENT, ",") == "0,0"
+    assert formatted(-0.0123, PERCENT, ",") == "\N{MINUS SIGN}1,2"
+    assert formatted(13 / 8, Scale(1, 2), ".") == "1.63"
+    assert formatted(-13 / 8, Scale(1, 2), ".") == "\N{MINUS SIGN}1.63"
 
 
 def test_the_page_shows_the_table(complete, complete_report, english):
@@ -289,7 +291,7 @@ def test_the_page_shows_the_table(complete, complete_report, english):
     shown = [
         [" ".join(f"{n.mean}{f' ± {n.sd}' if n.sd else ''} {n.extra}".split())
          for n in row.numbers]
-        for block in main_table(study, results, english).blocks
+        for block in main_table(View(study, results, english)).blocks
         for row in block.rows
     ]  # fmt: skip
     assert [row[1:] for row in rows[1:] if len(row) > 1] == shown
@@ -319,15 +321,15 @@ def test_spanish_has_decimal_commas(complete_report, complete_chapter):
 def test_wrong_tables_are_refused(tmp_path, change, said):
     study = made_up_study(["at"], ["vgg16"])
     write_made_up(study, tmp_path)
-    path = tmp_path / "plots" / "cells" / "digits.csv"
+    path = tmp_path / "plots" / "summary" / "digits" / "cells.csv"
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(BadResults, match=said) as error:
         read_results(study, "digits", tmp_path)
-    assert "digits.csv" in str(error.value)
+    assert "cells.csv" in str(error.value)
 
 
 def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(BadResults, match=r"cells/digits\.csv: not found; the stage summarize"):
+    with pytest.raises(BadResults, match=r"digits/cells\.csv: not found; the stage summarize"):
         read_results(made_up_study(), "digits", tmp_path)
 
 

@@ -421,7 +421,7 @@ def test_history_has_accuracies_parts_and_telemetry_for_every_epoch() -> None:
     for row in rows:
         assert row["loss"] > row["loss_cross_entropy"] > 0 and row["loss_divergence"] > 0
         assert row["seconds"] > 0
-        expected = 2.6 * row["entropy_mean"] + 1.0 * row["sensitivity_mean"]
+        expected = row["lambda_entropy_mean"] + row["lambda_sensitivity_mean"]
         assert row["lambda_mean"] == pytest.approx(expected, rel=1e-4)
         classes = [row[f"lambda_{label}"] for label in range(tiny.CLASSES)]
         assert sum(classes) / 4 == pytest.approx(row["lambda_mean"], rel=1e-4)

@@ -53,7 +53,7 @@ def uninterrupted(number: int) -> str:
 
 
 @pytest.mark.parametrize(("name", "changes"), CHANGES)
-@pytest.mark.parametrize("steps", [1, 3, 4, 7, 8, 9, 12])  # FAAL's pretraining takes 8
+@pytest.mark.parametrize("steps", [1, 3, 4, 7, 8, 9, 12])
 def test_interrupted_anywhere_it_gives_the_same_bytes(
     tmp_path: Path, name: str, changes: dict[str, Any], steps: int
 ) -> None:

@@ -25,8 +25,8 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _one_of(folder: str, attribute: str) -> Any:
-    """The name of a module in a package folder."""
+def _module(folder: str, attribute: str) -> AfterValidator:
+    """A check that a name is that of a module in a package folder."""
 
     def known(name: str) -> str:
         allowed = module_names(folder, attribute)
@@ -36,24 +36,25 @@ def _one_of(folder: str, attribute: str) -> Any:
             )
         return name
 
-    return Annotated[str, AfterValidator(known)]
+    return AfterValidator(known)
 
 
-def _names(name: Any, least: int) -> Any:
-    """A list of distinct names, `least` of them at least."""
-    return Annotated[list[name], Field(min_length=least), AfterValidator(_distinct)]
-
-
+Defense = Annotated[str, _module("defenses", "Knobs")]
+Architecture = Annotated[str, _module("archs", "build")]
+DatasetName = Annotated[str, _module("datasets", "read")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
-
-_Defense = _one_of("defenses", "Knobs")
+_SOME = Field(min_length=1)
+_DISTINCT = AfterValidator(_distinct)
 
 
 class Axes(Section):
     """Section `study`: the matrix, and which defenses stand on which others' models.
 
     Attributes:
+        proposal: the defense that is compared with every other, if there is one.
+        baseline: the proposal's objective with one weight for all images.
+        control: what is trained without any defense.
         bases: the defense whose model each role is.
         trained: every defense of the matrix and every base that one of them needs, in the list of
             the roles that it stands on: `alone`, `on_robust`, `on_natural_and_robust`. Each list
@@ -61,13 +62,16 @@ class Axes(Section):
         certified: the defenses whose certificates are computed.
     """
 
-    defenses: _names(_Defense, 1)  # type: ignore[valid-type]
-    architectures: _names(_one_of("archs", "build"), 1)  # type: ignore[valid-type]
-    datasets: _names(_one_of("datasets", "read"), 1)  # type: ignore[valid-type]
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
-    bases: dict[str, _Defense]  # type: ignore[valid-type]
-    trained: dict[str, _names(_Defense, 0)]  # type: ignore[valid-type]
-    certified: _names(_Defense, 0)  # type: ignore[valid-type]
+    defenses: Annotated[list[Defense], _SOME, _DISTINCT]
+    architectures: Annotated[list[Architecture], _SOME, _DISTINCT]
+    datasets: Annotated[list[DatasetName], _SOME, _DISTINCT]
+    seeds: Annotated[list[Seed], _SOME, _DISTINCT]
+    proposal: Defense | None = None
+    baseline: Defense | None = None
+    control: Defense | None = None
+    bases: dict[str, Defense]
+    trained: dict[str, Annotated[list[Defense], _DISTINCT]]
+    certified: Annotated[list[Defense], _DISTINCT]
 
 
 class Split(Section):

@@ -43,7 +43,7 @@ NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minima
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
 
 # Every other table is one of `summarize`, in a folder that is its output.
-TABLES_OF_OTHER_STAGES = ("transfer", "examples", "sizes", "sweep")
+TABLES_OF_OTHER_STAGES = ("transfer", "examples", "sizes")
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Study:
         if key in cells:
             return cells[key]
         near = difflib.get_close_matches(key, cells, 1)
-        axes = {
+        axes: dict[str, list[Any]] = {
             "DEFENSE": self._trained,
             "ARCHITECTURE": self.axes.architectures,
             "DATASET": self.axes.datasets,

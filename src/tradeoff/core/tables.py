@@ -1,14 +1,79 @@
-"""What the tables of results are called in: names that evaluation writes and reporting reads."""
+"""The tables of results: columns that evaluation writes and reporting reads, each told once."""
 
-PROPOSAL = "dtrades"  # the defense that all others are compared with
-FIXED = "trades"  # the same objective with one weight for all images
-CONTROL = "standard"  # trained without any defense
+from typing import NamedTuple
+
 ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
 HEADLINE = ("NA", "RA")  # the metrics in which the proposal is compared with the others
+CELL = ("defense", "architecture", "seed")
 
-EXAMPLE_COLUMNS = [
-    "architecture", "defense", "row", "image", "label", "clean_prediction", "clean_confidence",
-    "prediction", "confidence", "amplification",
-]  # fmt: skip
-SIZE_COLUMNS = ["kind", "name", "count"]
-MISSING_COLUMNS = ["cell", "stage", "error"]
+
+class Columns(NamedTuple):
+    """The columns that a table has in any case.
+
+    Attributes:
+        key: those that tell its rows apart.
+        texts: others that hold names or sentences.
+        numbers: numbers of any size.
+        rates: numbers in [0, 1].
+        signed: differences of rates, in [-1, 1].
+    """
+
+    key: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    rates: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for names in self for name in names]
+
+
+TABLES = {
+    "cells": Columns(
+        CELL,
+        numbers=("images", "images_bounded"),
+        rates=(
+            "NA", "RA", "RA_worst_class", "NA_last", "RA_last", "RA_bounded", "ASR",
+            "ASR_correct", "ECE",
+        ),
+        signed=("RD",),
+    ),
+    "attacks": Columns(
+        (*CELL, "version", "attack", "class"), numbers=("images",), rates=("accuracy",)
+    ),
+    "norms": Columns(
+        (*CELL, "norm"),
+        numbers=("images", "APN", "APN_fooled", "APN_fooled_median"),
+        rates=("unfooled",),
+    ),
+    "curve": Columns((*CELL, "epsilon"), rates=("RA",)),
+    "differences": Columns(
+        ("architecture", "other", "metric"),
+        numbers=("seeds", "images", "low", "high", "detectable"),
+        signed=("difference",),
+    ),
+    "detectable": Columns(
+        ("architecture", "metric", "one", "other"), ("resolved",), numbers=("detectable", "p")
+    ),
+    "masking": Columns(
+        (*CELL, "flag"), ("raised", "suggests"), numbers=("number", "threshold")
+    ),
+    "transfer": Columns(
+        ("source", "target"),
+        (
+            "role", "source_defense", "source_architecture", "target_defense",
+            "target_architecture",
+        ),
+        numbers=("images",),
+        rates=("fooled", "RA"),
+    ),
+    "examples": Columns(
+        ("architecture", "defense", "image"),
+        numbers=("row", "label", "clean_prediction", "prediction", "amplification"),
+        rates=("clean_confidence", "confidence"),
+    ),
+    "sizes": Columns(("kind", "name"), numbers=("count",)),
+    "provenance": Columns(("cell", "stage")),
+    "missing": Columns(("cell", "stage"), ("error",)),
+}  # fmt: skip

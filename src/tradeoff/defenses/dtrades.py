@@ -29,11 +29,11 @@ class Knobs(Section):
 
 
 class Weight(NamedTuple):
-    """lambda(x) and what it is made of, each (N,), and f(x'), (N, classes), from the same pass."""
+    """lambda(x) and its two terms, each (N,), and f(x'), (N, classes), from the same pass."""
 
     weight: Tensor
-    entropy: Tensor
-    sensitivity: Tensor
+    entropy: Tensor  # alpha H
+    sensitivity: Tensor  # beta || gradient ||
     adversarial_logits: Tensor
 
 
@@ -59,9 +59,9 @@ def adaptive_weight(
         logits = model(points)
         divergence = kl_divergence(F.log_softmax(clean_logits, 1), logits).sum()
         (gradient,) = torch.autograd.grad(divergence, points, create_graph=differentiable)
-    uncertainty = entropy(clean_logits)
-    sensitivity = perturbation_norm(gradient, "l2")
-    return Weight(alpha * uncertainty + beta * sensitivity, uncertainty, sensitivity, logits)
+    uncertainty = alpha * entropy(clean_logits)
+    sensitivity = beta * perturbation_norm(gradient, "l2")
+    return Weight(uncertainty + sensitivity, uncertainty, sensitivity, logits)
 
 
 def training_loss(
@@ -84,7 +84,7 @@ def training_loss(
     )
     samples = {
         "lambda": measured.weight.detach(),
-        "entropy": measured.entropy.detach(),
-        "sensitivity": measured.sensitivity.detach(),
+        "lambda_entropy": measured.entropy.detach(),
+        "lambda_sensitivity": measured.sensitivity.detach(),
     }
     return Loss(total, parts, samples)

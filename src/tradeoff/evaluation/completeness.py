@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tradeoff.core.study import Cell
-from tradeoff.core.tables import MISSING_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.running.state import state_file
 
 # In place of an error where there is none. The sentences are keys of the reports' translations.
@@ -72,12 +72,12 @@ def _some(chosen: list[Cell], cells: list[Cell], what: str) -> list[Cell]:
 
 
 def missing_table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Why cells are not complete, in MISSING_COLUMNS; no rows if all are.
+    """Why cells are not complete, as the table `missing`; no rows if all are.
 
     A cell has a row for each of its stages that failed, else one with DID_NOT_RUN or DID_NOT_END.
     """
     rows = [(cell.key, *row) for cell in cells for row in _reasons(cell)]
-    return pd.DataFrame(rows, columns=MISSING_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["missing"].names)
 
 
 def _reasons(cell: Cell) -> list[tuple[str, str]]:

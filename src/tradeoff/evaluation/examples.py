@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
-from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
+from tradeoff.core.tables import TABLES
 from tradeoff.networks.threat import Threat
 
 
@@ -86,7 +86,7 @@ def save_sheet(pixels: Array, path: Path) -> None:
 def example_table(
     labels: Tensor, shown: dict[tuple[str, str], Shown], factor: float
 ) -> pd.DataFrame:
-    """One row per model and image, in EXAMPLE_COLUMNS.
+    """One row per model and image.
 
     Column `row` tells in which row of the sheet the model's perturbations are.
     """
@@ -108,13 +108,13 @@ def example_table(
                     "amplification": factor,
                 }
             )
-    return pd.DataFrame(rows, columns=EXAMPLE_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["examples"].names)
 
 
 def size_table(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
     """The sizes of a data set and its networks, by (kind, name) such as ("images", "train")."""
     rows = [{"kind": kind, "name": name, "count": count} for (kind, name), count in counts.items()]
-    return pd.DataFrame(rows, columns=SIZE_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["sizes"].names)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ from tradeoff.attacks.suites.ledger import Array, BadLedger, Ledger, load_ledger
 from tradeoff.core.schema import dotted
 from tradeoff.core.settings import MaskingSettings, StatisticsSettings
 from tradeoff.core.study import Cell
-from tradeoff.core.tables import HEADLINE, PROPOSAL
+from tradeoff.core.tables import HEADLINE
 from tradeoff.evaluation.calibration import clean_calibration_error
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
 from tradeoff.evaluation.metrics import (
@@ -203,18 +203,18 @@ def curve_table(cells: list[CellLedgers]) -> pd.DataFrame:
 
 
 def difference_table(
-    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int
+    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int, proposal: str | None
 ) -> pd.DataFrame:
-    """D-TRADES less each other defense in NA and RA, with t interval and detectable difference.
+    """The proposal less each other defense in NA and RA, with t interval and detectable difference.
 
-    Of the seeds that both have; no row if that is none, and none if the study has no D-TRADES.
-    Whether a difference is resolved is said in `detectable_table`.
+    A pair is compared on the seeds that both have; without any it has no row, and the table is
+    empty if the study has no proposal. `detectable_table` tells which differences are resolved.
 
     Args:
         seeds: how many the study asks for; see `_tested`.
     """
     rows: list[dict[str, Any]] = []
-    for architecture, _, other, numbers in _pairs(cells, lambda one, _: one == PROPOSAL):
+    for architecture, _, other, numbers in _pairs(cells, lambda one, _: one == proposal):
         for metric in HEADLINE:
             mine, theirs = numbers[metric]
             rows.append(
@@ -233,7 +233,7 @@ def difference_table(
 
 
 def detectable_table(
-    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int
+    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int, proposal: str | None
 ) -> pd.DataFrame:
     """Of every pair of defenses, by architecture and metric, the smallest detectable difference
     and a t test of theirs.
@@ -257,7 +257,7 @@ def detectable_table(
     ]
     columns = ["architecture", "metric", "one", "other", "detectable", "p"]
     table = pd.DataFrame(rows, columns=columns)
-    ours = (table["one"] == PROPOSAL) | (table["other"] == PROPOSAL)
+    ours = (table["one"] == proposal) | (table["other"] == proposal)
     family = table["metric"].mask(ours & table["metric"].isin(HEADLINE), "of the proposal")
     for name in family.unique():
         table.loc[family == name, "p"] = holm(table.loc[family == name, "p"].to_numpy())
@@ -357,14 +357,14 @@ def masking_table(cells: list[CellLedgers], settings: MaskingSettings) -> pd.Dat
     return pd.DataFrame(rows).rename(columns={"name": "flag"})
 
 
-def confusion_table(cells: list[CellLedgers]) -> pd.DataFrame:
+def confusion_table(cells: list[CellLedgers], proposal: str | None) -> pd.DataFrame:
     """What the proposal's selected models say under PGD, on each architecture that of the first
     seed there is: a row per image, with columns architecture, actual, predicted. No rows if the
     study has no such models."""
     first: dict[str, CellLedgers] = {}
     for ledgers in cells:
         place = ledgers.cell.architecture
-        if ledgers.cell.defense == PROPOSAL and (
+        if ledgers.cell.defense == proposal and (
             place not in first or ledgers.cell.seed < first[place].cell.seed
         ):
             first[place] = ledgers

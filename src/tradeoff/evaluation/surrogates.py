@@ -22,7 +22,7 @@ def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(members) for name, members in groups.items() if len(members) > 1}
 
 
-def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
+def labelled(table: pd.DataFrame, cells: Mapping[str, Cell], control: str | None) -> pd.DataFrame:
     """The transfer table with the role of each pair and what source and target are.
 
     Adds columns role, source_defense (ENSEMBLE for one), source_architecture, target_defense,
@@ -36,7 +36,7 @@ def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
         single = members[0] if len(members) == 1 else None
         rows.append(
             {
-                "role": role(members, target),
+                "role": role(members, target, control),
                 "source_defense": single.defense if single else ENSEMBLE,
                 "source_architecture": members[0].architecture,
                 "target_defense": target.defense,

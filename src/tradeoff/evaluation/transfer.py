@@ -19,7 +19,6 @@ from tradeoff.attacks.outcome import batched_logits, check_inputs, is_fooled
 from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
-from tradeoff.core.tables import CONTROL
 from tradeoff.networks.ascent import InnerAttack, ascend
 from tradeoff.networks.threat import Threat
 
@@ -49,7 +48,7 @@ class Transferred(NamedTuple):
     fooled: dict[tuple[str, str], Array]
 
 
-def role(sources: Sequence[Identity], target: Identity) -> Role:
+def role(sources: Sequence[Identity], target: Identity, control: str | None) -> Role:
     """What an attacker with these surrogates knows of the target.
 
     gray_box: same architecture and defense, other seed. natural_source: a naturally trained
@@ -68,7 +67,7 @@ def role(sources: Sequence[Identity], target: Identity) -> Role:
     architecture, defense, _ = identities[0]
     if (architecture, defense) == (target.architecture, target.defense):
         return "gray_box"
-    if defense == CONTROL != target.defense:
+    if defense == control != target.defense:
         return "natural_source"
     return "other_architecture" if architecture != target.architecture else "other_defense"
 

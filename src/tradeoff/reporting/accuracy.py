@@ -1,16 +1,11 @@
-"""The tables of accuracies: the main one, each attack, best against last, each class."""
-
-from collections.abc import Callable
+"""The tables of accuracies and cost: a row for each defense, or one for each attack."""
 
 import pandas as pd
 
-from tradeoff.core.study import Study
 from tradeoff.reporting import evidence
-from tradeoff.reporting.estimates import Estimate, estimate
-from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.missing import seed_remarks, seeds_there
-from tradeoff.reporting.results import Results
-from tradeoff.reporting.tables import (
+from tradeoff.reporting.coverage import known_seeds, seed_remarks
+from tradeoff.reporting.estimates import Scale
+from tradeoff.reporting.table import (
     Block,
     Column,
     Group,
@@ -18,182 +13,150 @@ from tradeoff.reporting.tables import (
     Number,
     Row,
     Table,
-    contest,
     defense_table,
+    ranked_column,
+    wide_or_tall,
 )
+from tradeoff.reporting.view import View, means
 
-Of = Callable[[str, str], Estimate | None]
+PASSES = Scale(1, 1)
 
 
-def main_table(study: Study, results: Results, labels: Labels) -> Table:
+def main_table(view: View) -> Table:
     """NA and RA with sd, RD, ASR, the worst class's RA, APN in the threat's norm, ECE.
 
     The worst class and ECE are one number per seed, which nothing tests: there is no best.
     """
-
-    def of(column: str) -> Of:
-        return lambda defense, architecture: estimate(results.group(defense, architecture)[column])
-
+    norm = view.results.dataset.threat.norm
     measures = [
-        Measure(labels("metrics.NA"), of("NA"), True, metric="NA"),
-        Measure(labels("metrics.RA"), of("RA"), True, metric="RA"),
-        Measure(labels("metrics.RD"), of("RD"), False, metric="RD"),
+        Measure(view("metrics.NA"), view.means("NA"), True, metric="NA"),
+        Measure(view("metrics.RA"), view.means("RA"), True, metric="RA"),
+        Measure(view("metrics.RD"), view.means("RD"), False, metric="RD"),
         # As RA's: ASR = 1 - RA.
-        Measure(labels("metrics.ASR"), of("ASR"), False, spread=False, metric="RA"),
-        Measure(labels("metrics.RA_worst_class"), of("RA_worst_class"), None),
-        evidence.average_norm(results.dataset.threat.norm, results, labels, named=True),
-        Measure(labels("metrics.ECE"), of("ECE"), None),
-    ]  # fmt: skip
-    caption = labels(
+        Measure(view("metrics.ASR"), view.means("ASR"), False, spread=False, metric="RA"),
+        Measure(view("metrics.RA_worst_class"), view.means("RA_worst_class")),
+        evidence.average_norm(view, norm, named=True),
+        Measure(view("metrics.ECE"), view.means("ECE")),
+    ]
+    caption = view(
         "tables.main",
-        images=image_counts("images", results, labels),
-        natural=image_counts("images_bounded", results, labels),
-        norms=evidence.norm_images(results, labels),
-        seeds=len(study.axes.seeds),
-        norm=labels.name("norms", results.dataset.threat.norm),
+        images=image_counts(view, "images"),
+        natural=image_counts(view, "images_bounded"),
+        norms=evidence.norm_images(view),
+        seeds=len(view.seeds),
+        norm=view.labels.name("norms", norm),
     )
-    seeds = seed_remarks(study, results, labels)
-    flags = evidence.flag_remarks(study, results, labels)
-    places = [*seeds, *flags]
-    remarks = {place: [*seeds.get(place, ()), *flags.get(place, ())] for place in places}
-    return defense_table("main", caption, [("", measures)], remarks, study, results, labels)
+    seeds, flags = seed_remarks(view), evidence.flag_remarks(view)
+    remarks = {place: [*seeds.get(place, ()), *flags.get(place, ())] for place in view.places()}
+    return defense_table(view, "main", caption, [("", measures)], remarks)
 
 
-def attack_table(study: Study, results: Results, labels: Labels) -> Table:
+def attack_table(view: View) -> Table:
     """Accuracy of the selected models under each attack, attacks down and defenses across; last
     how often right images were fooled, and where seeds are missing, of how many it all is."""
-
-    def under(attack: str) -> Measure:
-        def of(defense: str, architecture: str) -> Estimate | None:
-            return estimate(results.accuracies(defense, architecture, attack))
-
-        name = labels.name("attacks", attack)
-        metric = {"natural": "NA", "all": "RA"}.get(attack, f"accuracy_{attack}")
-        return Measure(name, of, True, metric=metric)
-
-    def fooled(defense: str, architecture: str) -> Estimate | None:
-        return estimate(results.group(defense, architecture)["ASR_correct"])
-
-    names = ["natural", *results.bounded_attacks, *results.autoattack_parts, "all"]
-    measures = [*map(under, names), Measure(labels("metrics.ASR_correct"), fooled, None)]
+    results = view.results
+    metrics = {"natural": "NA", "all": "RA"}
+    measures = [
+        Measure(view.labels.name("attacks", attack), means(results.accuracy(attack)), True,
+                metric=metrics.get(attack, f"accuracy_{attack}"))
+        for attack in ("natural", *results.bounded_attacks, *results.autoattack_parts, "all")
+    ]  # fmt: skip
+    measures.append(Measure(view("metrics.ASR_correct"), view.means("ASR_correct")))
     blocks = []
-    for architecture in study.axes.architectures:
+    for architecture in view.architectures:
         rows = []
         for measure in measures:
-            numbers, limit = contest(architecture, measure, study, results, labels)
+            numbers, limit = ranked_column(view, architecture, measure)
             rows.append(Row(measure.header, (*numbers, Number(limit))))
-        rows += _seeds_row(architecture, study, results, labels)
-        blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
-    columns = [Column(labels.name("defenses", name), spread=True) for name in study.axes.defenses]
-    columns.append(Column(labels("words.detectable_short"), spread=False))
-    return Table(
-        "attacks", labels("tables.attacks"), labels("words.attack"),
-        (Group("", tuple(columns)),), tuple(blocks), (),
-    )  # fmt: skip
+        counts = [len(known_seeds(view, "cells", (architecture, name))) for name in view.defenses]
+        if min(counts) < len(view.seeds):
+            texts = [view("notes.count", there=count, all=len(view.seeds)) for count in counts]
+            row = tuple(Number(text) for text in (*texts, ""))
+            rows.append(Row(view("words.seeds"), row, minor=True))
+        blocks.append(Block(view.network(architecture), tuple(rows)))
+    columns = [Column(view.name(defense), spread=True) for defense in view.defenses]
+    columns.append(Column(view("words.detectable_short"), spread=False))
+    groups = (Group("", tuple(columns)),)
+    table = Table("attacks", view("tables.attacks"), view("words.attack"), groups, tuple(blocks),
+                  ())  # fmt: skip
+    return wide_or_tall(table, view("words.defense"))
 
 
-def _seeds_row(architecture: str, study: Study, results: Results, labels: Labels) -> list[Row]:
-    """A row that says of how many seeds each defense's means are; none if of all."""
-    asked = len(study.axes.seeds)
-    counts = [len(seeds_there("cells", name, architecture, results))
-              for name in study.axes.defenses]  # fmt: skip
-    if all(count == asked for count in counts):
-        return []
-    numbers = [Number(labels("notes.count", there=count, all=asked)) for count in counts]
-    return [Row(labels("words.seeds"), (*numbers, Number()), minor=True)]
-
-
-def overfitting_table(study: Study, results: Results, labels: Labels) -> Table:
+def overfitting_table(view: View) -> Table:
     """The model selected on validation against the last epoch's, and the mean of last - best.
 
     Both on the images of the suite that attacks both of them, and under its attacks alone.
     """
-
-    def best_of(name: str, defense: str, architecture: str) -> pd.Series:
-        rows = results.group(defense, architecture).set_index("seed")
-        if name == "RA":
-            return rows["RA_bounded"]
-        return results.accuracies(defense, architecture, "natural")
-
-    def measure(name: str, kind: str) -> Measure:
-        def of(defense: str, architecture: str) -> Estimate | None:
-            last = results.group(defense, architecture).set_index("seed")[f"{name}_last"]
-            chosen = best_of(name, defense, architecture)
-            return estimate({"best": chosen, "last": last, "change": last - chosen}[kind])
-
-        return Measure(labels(f"tables.overfitting_columns.{kind}"), of, None)
-
-    groups = [
-        (labels(f"tables.overfitting_groups.{name}"),
-         [measure(name, kind) for kind in ("best", "last", "change")])
-        for name in ("NA", "RA")
-    ]  # fmt: skip
-    return defense_table(
-        "overfitting", labels("tables.overfitting"), groups,
-        seed_remarks(study, results, labels), study, results, labels,
-    )  # fmt: skip
+    results = view.results
+    best = {"NA": results.accuracy("natural"), "RA": results.metric("RA_bounded")}
+    groups = []
+    for metric, chosen in best.items():
+        last = results.metric(f"{metric}_last")
+        numbers = {"best": chosen, "last": last, "change": last - chosen}
+        measures = [Measure(view(f"tables.overfitting_columns.{kind}"), means(values))
+                    for kind, values in numbers.items()]  # fmt: skip
+        groups.append((view(f"tables.overfitting_groups.{metric}"), measures))
+    return defense_table(view, "overfitting", view("tables.overfitting"), groups,
+                         seed_remarks(view))  # fmt: skip
 
 
-def class_table(study: Study, results: Results, labels: Labels) -> Table | None:
+def class_table(view: View) -> Table | None:
     """RA of every class, the numbers of the figure; None if there is none by class."""
-    found = {
-        (defense, architecture): results.class_accuracies(defense, architecture)
-        for architecture in study.axes.architectures
-        for defense in study.axes.defenses
-    }
-    classes = sorted({index for values in found.values() for index in values.index})
-    if not classes:
+    accuracies = view.results.class_accuracies()
+    if accuracies.empty:
         return None
-
-    def of(index: int) -> Of:
-        return lambda *place: estimate([found[place][index]]) if index in found[place] else None
-
     measures = [
-        Measure(labels("words.class_index", index=index), of(index), None, spread=False)
-        for index in classes
+        Measure(view("words.class_index", index=index), means(accuracies[index]), spread=False)
+        for index in accuracies
     ]
-    return defense_table(
-        "classes", labels("tables.classes"), [("", measures)],
-        seed_remarks(study, results, labels), study, results, labels,
-    )  # fmt: skip
+    return defense_table(view, "classes", view("tables.classes"), [("", measures)],
+                         seed_remarks(view))  # fmt: skip
 
 
-def fairness_table(study: Study, results: Results, labels: Labels) -> Table | None:
+def fairness_table(view: View) -> Table | None:
     """RA of the worst and of the best class, their gap and the spread over the classes, of each
     seed and then averaged; None if there is no RA by class."""
-    if not any(
-        len(results.class_accuracies(defense, architecture))
-        for defense in study.axes.defenses
-        for architecture in study.axes.architectures
-    ):
+    accuracies = view.results.class_accuracies()
+    if accuracies.empty:
         return None
-
-    def over_classes(kind: str) -> Of:
-        def of(defense: str, architecture: str) -> Estimate | None:
-            rows = results.seed_class_accuracies(defense, architecture)
-            low, high = rows.min(axis=1), rows.max(axis=1)
-            numbers = {"worst": low, "best": high, "gap": high - low,
-                       "spread": rows.std(axis=1, ddof=0)}  # fmt: skip
-            return estimate(numbers[kind])
-
-        return of
-
+    low, high = accuracies.min(axis=1), accuracies.max(axis=1)
     measures = [
-        Measure(labels("metrics.RA"), lambda *place: estimate(results.group(*place)["RA"]), True,
-                metric="RA"),
-        Measure(labels("fairness.worst"), over_classes("worst"), None),
-        Measure(labels("fairness.best"), over_classes("best"), None),
-        Measure(labels("fairness.gap"), over_classes("gap"), None),
-        Measure(labels("fairness.spread"), over_classes("spread"), None),
-    ]  # fmt: skip
-    return defense_table(
-        "fairness", labels("tables.fairness"), [("", measures)],
-        seed_remarks(study, results, labels), study, results, labels,
-    )  # fmt: skip
+        Measure(view("metrics.RA"), view.means("RA"), True, metric="RA"),
+        Measure(view("fairness.worst"), means(low)),
+        Measure(view("fairness.best"), means(high)),
+        Measure(view("fairness.gap"), means(high - low)),
+        Measure(view("fairness.spread"), means(accuracies.std(axis=1, ddof=0))),
+    ]
+    return defense_table(view, "fairness", view("tables.fairness"), [("", measures)],
+                         seed_remarks(view))  # fmt: skip
 
 
-def image_counts(column: str, results: Results, labels: Labels) -> str:
+def passes(view: View) -> pd.Series:
+    """Network passes for each training image, forward and backward together and validation
+    excluded, of each model with a history that tells them: the mean of its epochs."""
+    images = view.results.size("images", "train")
+    rows = {}
+    for cell in view.results.expected:
+        history = view.results.histories.get(cell.key, pd.DataFrame())
+        if images and {"forward_passes", "backward_passes"} <= set(history):
+            count = (history["forward_passes"] + history["backward_passes"]).mean() / images
+            rows[cell.architecture, cell.defense, cell.seed] = count
+    index = pd.MultiIndex.from_tuples(list(rows), names=["architecture", "defense", "seed"])
+    return pd.Series(list(rows.values()), index, dtype=float)
+
+
+def cost_table(view: View) -> Table | None:
+    """Passes of an epoch by architecture and defense; None if the histories do not tell them."""
+    counts = means(passes(view)) if view.results.histories else {}
+    if not counts:
+        return None
+    measures = [Measure(view("cost.columns.passes"), counts, scale=PASSES)]
+    return defense_table(view, "cost", view("tables.cost"), [("", measures)],
+                         seed_remarks(view, "histories"))  # fmt: skip
+
+
+def image_counts(view: View, column: str) -> str:
     """On how many images RA ("images") or NA ("images_bounded") counts: a number, or those of
     several cells."""
-    counts = sorted({int(count) for count in results.cells[column].dropna()})
-    return labels.enumerate([str(count) for count in counts]) or "0"
+    counts = sorted({int(count) for count in view.results.cells[column].dropna()})
+    return view.labels.enumerate([str(count) for count in counts]) or "0"

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup, escape
 
-from tradeoff.core.study import Cell, Study
-from tradeoff.reporting.descriptions import selected_epochs
+from tradeoff.core.study import Cell
+from tradeoff.reporting.coverage import reasons
 from tradeoff.reporting.evidence import flag_name
-from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.missing import reasons
-from tradeoff.reporting.results import Results
-from tradeoff.reporting.setting import knob_text
-from tradeoff.reporting.style import INK, looks
-from tradeoff.reporting.tables import cells_id
+from tradeoff.reporting.pictures.training import selected_epochs
+from tradeoff.reporting.setting import defense_knobs
+from tradeoff.reporting.style import INK
+from tradeoff.reporting.table import cells_id
 from tradeoff.reporting.vector import colour_variable
+from tradeoff.reporting.view import View
 
 NUMBERS = ("NA", "RA", "RD", "ASR", "RA_worst_class", "ECE")  # of a cell
 WIDTH, HEIGHT = 220, 80  # of a training curve
@@ -26,7 +25,7 @@ class Detail:
 
     key: str
     seed: int
-    there: bool
+    evaluated: bool
     reasons: list[str]
     numbers: list[tuple[str, str]]
     epoch: str
@@ -44,82 +43,63 @@ class CellGroup:
     cells: list[Detail]
 
 
-@dataclass(frozen=True)
-class GridRow:
-    title: str
-    id: str
-    there: list[bool]
-
-
-def coverage_grid(study: Study, results: Results, labels: Labels) -> list[GridRow]:
-    """For each architecture and defense which seeds are evaluated."""
-    absent = {cell.key for cell in results.missing_cells}
-    rows = []
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            own = results.cells_of(defense, architecture)
-            rows.append(GridRow(_title(defense, architecture, labels),
-                                cells_id(architecture, defense, study),
-                                [cell.key not in absent for cell in own]))  # fmt: skip
-    return rows
-
-
-def cell_groups(study: Study, results: Results, labels: Labels) -> list[CellGroup]:
+def cell_groups(view: View) -> list[CellGroup]:
     """All cells, by architecture and defense."""
-    return [
-        CellGroup(
-            cells_id(architecture, defense, study),
-            _title(defense, architecture, labels),
-            knob_text(study.knobs[defense].model_dump(), labels) or labels("none"),
-            [_detail(cell, study, results, labels)
-             for cell in results.cells_of(defense, architecture)],
+    groups = []
+    for architecture, defense in view.places():
+        knobs = view.study.knobs[defense].model_dump()
+        groups.append(
+            CellGroup(
+                cells_id(view, (architecture, defense)),
+                f"{view.network(architecture)}, {view.name(defense)}",
+                defense_knobs(defense, knobs, view.labels) or view("none"),
+                [_detail(view, cell) for cell in view.cells((architecture, defense))],
+            )
         )
-        for architecture in study.axes.architectures
-        for defense in study.axes.defenses
+    return groups
+
+
+def _detail(view: View, cell: Cell) -> Detail:
+    rows = _rows(view.results.cells, cell)
+    history = view.results.histories.get(cell.key)
+    epochs = [] if history is None else selected_epochs(history)
+    numbers = [
+        (view(f"metrics.{metric}"), view.labels.percent(float(rows.iloc[0][metric])))
+        for metric in NUMBERS if len(rows)
     ]  # fmt: skip
-
-
-def _title(defense: str, architecture: str, labels: Labels) -> str:
-    return f"{labels.name('architectures', architecture)}, {labels.name('defenses', defense)}"
-
-
-def _detail(cell: Cell, study: Study, results: Results, labels: Labels) -> Detail:
-    rows = results.group(cell.defense, cell.architecture)
-    rows = rows[rows["seed"] == cell.seed]
-    numbers = []
-    for metric in NUMBERS if len(rows) else ():
-        numbers.append((labels(f"metrics.{metric}"), labels.percent(float(rows.iloc[0][metric]))))
     return Detail(
         cell.key,
         cell.seed,
         bool(len(rows)),
-        [] if len(rows) else reasons(cell, results, labels),
+        [] if len(rows) else reasons(view, cell),
         numbers,
-        ", ".join(map(str, selected_epochs(results, cell))),
-        _flags(cell, results, labels),
-        _curve(cell, study, results, labels),
+        ", ".join(map(str, epochs)),
+        _flags(view, cell),
+        Markup("") if history is None else _curve(view, cell, history),
     )
 
 
-def _flags(cell: Cell, results: Results, labels: Labels) -> str:
-    rows = results.flags(cell.defense, cell.architecture)
-    rows = rows[(rows["seed"] == cell.seed) & rows["raised"].notna()]
+def _rows(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    identity = (cell.defense, cell.architecture, cell.seed)
+    return table[table[["defense", "architecture", "seed"]].eq(identity).all(axis=1)]
+
+
+def _flags(view: View, cell: Cell) -> str:
+    rows = _rows(view.results.masking, cell)
+    rows = rows[rows["raised"].notna()]
     if rows.empty:
-        return labels("cells.flags_unknown")
-    raised = [flag_name(str(flag), labels) for flag in rows[rows["raised"] == "True"]["flag"]]
-    return "; ".join(raised) or labels("cells.no_flags")
+        return view("cells.flags_unknown")
+    raised = [flag_name(view, str(flag)) for flag in rows[rows["raised"] == "True"]["flag"]]
+    return "; ".join(raised) or view("cells.no_flags")
 
 
-def _curve(cell: Cell, study: Study, results: Results, labels: Labels) -> Markup:
+def _curve(view: View, cell: Cell, history: pd.DataFrame) -> Markup:
     """Validation accuracies over the epochs as a small SVG, by hand: one for every cell would take
-    matplotlib many seconds. Empty without a history."""
-    history = results.histories.get(cell.key)
-    if history is None:
-        return Markup("")
-    colour = colour_variable(looks(study.axes.defenses)[cell.defense].colour)
+    matplotlib many seconds."""
+    colour = colour_variable(view.looks[cell.defense].colour)
     ink = colour_variable(INK)
-    epochs = selected_epochs(results, cell)
-    title = labels("cells.curve", cell=cell.key, epoch=", ".join(map(str, epochs)))
+    epochs = ", ".join(map(str, selected_epochs(history)))
+    title = view("cells.curve", cell=cell.key, epoch=epochs)
     natural = _points(history, "validation_natural_accuracy")
     robust = _points(history, "validation_robust_accuracy")
     marks = "".join(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tradeoff.core.study import Study
-from tradeoff.core.tables import PROPOSAL
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
-from tradeoff.reporting.panels import drawing
 from tradeoff.reporting.pictures import Picture
+from tradeoff.reporting.pictures.picture import drawing
 from tradeoff.reporting.references import (
     Cited,
     Reference,
@@ -23,8 +22,9 @@ from tradeoff.reporting.references import (
 )
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
-from tradeoff.reporting.tables import Block, Column, Group, Number, Row, Table
+from tradeoff.reporting.table import Block, Column, Group, Number, Row, Table
 from tradeoff.reporting.vector import to_pdf
+from tradeoff.reporting.view import View
 
 
 def build_chapter(
@@ -42,8 +42,9 @@ def build_chapter(
     labels = load_labels(language, templates)
     files: dict[str, bytes] = {}
     parts = []
-    for dataset, results in evaluated.items():
-        part = contents(study, dataset, results, labels)
+    views = {name: View(study, results, labels) for name, results in evaluated.items()}
+    for dataset, view in views.items():
+        part = contents(view)
         for group in part["pictures"].values():
             for picture in group:
                 figure = picture.drawn()
@@ -64,8 +65,8 @@ def build_chapter(
         "figure_path": lambda dataset, key: figure_path(dataset, key, language),
         "parts": parts,
         "defenses": describe_defenses(study, labels),
-        "sizes": size_table(study, evaluated, labels),
-        **_introduction(study, evaluated, labels),
+        "sizes": size_table(study, views, labels),
+        **_introduction(study, views, labels),
     }
     chapter = f"chapter.{language}.tex"
     files[chapter] = render_latex("chapter.tex.j2", templates, values).encode()
@@ -93,14 +94,15 @@ def see(labels: Labels, dataset: str, table: str, pictures: Sequence[Picture] = 
 
 def cite(references: Sequence[Reference], subject: str) -> TeX:
     """The citation behind what is known as "defenses.at" or the like; empty without one."""
-    keys = [one.key for one in references if subject in one.of]
+    keys = [reference.key for reference in references if subject in reference.of]
     return TeX(f"~\\cite{{{','.join(keys)}}}") if keys else TeX("")
 
 
-def sources(found: Sequence[Cited], labels: Labels) -> TeX:
+def sources(publications: Sequence[Cited], labels: Labels) -> TeX:
     """A sentence that says where things were published; empty of none."""
     items = [
-        f"{escape(labels.enumerate(one.names))}~\\cite{{{one.reference.key}}}" for one in found
+        f"{escape(labels.enumerate(item.names))}~\\cite{{{item.reference.key}}}"
+        for item in publications
     ]
     return TeX(f"{escape(labels('chapter.sources'))} {'; '.join(items)}." if items else "")
 
@@ -117,10 +119,10 @@ def bibliography(chapter: bytes, references: Sequence[Reference]) -> TeX:
     return TeX("\n".join(lines))
 
 
-def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> dict[str, Any]:
-    names = [labels.name("datasets", name) for name in evaluated]
+def _introduction(study: Study, views: Mapping[str, View], labels: Labels) -> dict[str, Any]:
+    names = [labels.name("datasets", name) for name in views]
     missing = [labels.name("datasets", name) for name in study.axes.datasets
-               if name not in evaluated]  # fmt: skip
+               if name not in views]  # fmt: skip
     statistics = study.statistics
     return {
         "intro": labels(
@@ -133,23 +135,24 @@ def _introduction(study: Study, evaluated: Mapping[str, Results], labels: Labels
             level=labels.number(100 * statistics.level),
             alpha=labels.number(100 * statistics.alpha),
             power=labels.number(100 * statistics.power),
-            proposal=labels.name("defenses", PROPOSAL),
+            proposal=labels.name("defenses", study.axes.proposal or labels("words.proposal")),
         ),
         "absent": labels("limits.datasets", missing=labels.enumerate(missing)) if missing else "",
     }
 
 
-def size_table(study: Study, evaluated: Mapping[str, Results], labels: Labels) -> Table:
+def size_table(study: Study, views: Mapping[str, View], labels: Labels) -> Table:
     """Data sets down; images, threat and thousands of parameters across."""
     rows = []
-    for dataset, results in evaluated.items():
+    for dataset, view in views.items():
+        results = view.results
         images = [results.size("images", part) for part in ("train", "validation", "test")]
         counts = results.cells["images"].dropna()
         entries = [*images, int(counts.min()) if len(counts) else None]
         numbers = [Number("" if count is None else grouped(count)) for count in entries]
         threat = results.dataset.threat
         norm = labels.name("norms", threat.norm)
-        numbers.append(Number(f"{norm}, {radius(threat.epsilon, labels)}"))
+        numbers.append(Number(f"{norm}, {radius(view, threat.epsilon)}"))
         for name in study.axes.architectures:
             count = results.size("parameters", name)
             numbers.append(Number("" if count is None else grouped(round(count / 1000))))

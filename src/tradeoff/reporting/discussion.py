@@ -1,4 +1,4 @@
-"""What the report says of fairness, of lambda and of its own limits, by rules."""
+"""What the report says of fairness, of weights and of its own limits, by rules."""
 
 from collections import Counter
 from math import sqrt
@@ -6,208 +6,198 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from tradeoff.core.study import Study
-from tradeoff.core.tables import CONTROL, FIXED, PROPOSAL
-from tradeoff.reporting.estimates import WEIGHT, estimate
+from tradeoff.reporting.coverage import seed_sentence
+from tradeoff.reporting.estimates import WEIGHT
 from tradeoff.reporting.evidence import norm_images
-from tradeoff.reporting.figures import class_columns, histories_of
-from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.missing import seed_sentence, valued
-from tradeoff.reporting.results import Results, worst
+from tradeoff.reporting.pictures.weights import (
+    class_columns,
+    term_name,
+    terms_of,
+    weighted_defenses,
+    weights_of,
+)
+from tradeoff.reporting.results import worst
+from tradeoff.reporting.sentences import by_mean
 from tradeoff.reporting.setting import radius
+from tradeoff.reporting.view import View
 
 
-def fairness(study: Study, results: Results, labels: Labels) -> list[str]:
+def fairness(view: View) -> list[str]:
     """For each architecture who has the highest RA of the worst class, how far below it is the
     proposal's, and which class is worst most often."""
     text = []
-    for architecture in study.axes.architectures:
-        means = {}
-        for defense in study.axes.defenses:
-            one = estimate(results.group(defense, architecture)["RA_worst_class"])
-            if one is not None:
-                means[defense] = one
-        if not means:
+    for architecture in view.architectures:
+        known = by_mean(view, architecture, "RA_worst_class")
+        if not known:
             continue
-        lead = max(means, key=lambda name: means[name].mean)
-        said = labels("fairness.leads", architecture=labels.name("architectures", architecture),
-                      leader=labels.name("defenses", lead),
-                      value=valued(means[lead], len(study.axes.seeds), labels))  # fmt: skip
-        if PROPOSAL in means and lead != PROPOSAL:
-            gap = means[lead].mean - means[PROPOSAL].mean
-            said += " " + labels("fairness.behind", gap=labels.percent(gap),
-                                 proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
-        counts, models = worst_classes(architecture, study, results)
+        estimates, (lead, best) = dict(known), known[0]
+        sentences = [view("fairness.leads", architecture=view.network(architecture),
+                          leader=view.name(lead), value=view.with_seed_count(best))]  # fmt: skip
+        if view.proposal in estimates and lead != view.proposal:
+            gap = view.labels.percent(best.mean - estimates[view.proposal].mean)
+            sentences.append(view("fairness.behind", gap=gap, proposal=view.proposal_name))
+        counts, models = worst_classes(view, architecture)
         if models:
             most = max(counts.values())
             top = [str(index) for index, count in sorted(counts.items()) if count == most]
             key = "fairness.class" if len(top) == 1 else "fairness.classes"
-            if CONTROL in study.axes.defenses:
-                key += "_but"
-            said += " " + labels(key, worst=labels.enumerate(top), count=most, all=models,
-                                 control=labels.name("defenses", CONTROL))  # fmt: skip
-        text.append(said)
+            key += "_but" if view.control else ""
+            sentences.append(view(key, worst=view.labels.enumerate(top), count=most, all=models,
+                                  control=view.control_name))  # fmt: skip
+        text.append(" ".join(sentences))
     return text
 
 
-def worst_classes(architecture: str, study: Study, results: Results) -> tuple[Counter[int], int]:
-    """In how many models no class has a lower RA, by class, and of how many models.
+def worst_classes(view: View, architecture: str) -> tuple[Counter[int], int]:
+    """For each class, in how many models it is the worst one; and the number of models.
 
     Several classes of a model may share the least RA: each of them counts. The control is left
     out: with next to no robust accuracy all of its classes are worst.
     """
-    counts: Counter[int] = Counter()
-    models = 0
-    for defense in study.axes.defenses:
-        if defense == CONTROL:
-            continue
-        rows = results.seed_class_accuracies(defense, architecture).dropna(how="all")
-        models += len(rows)
-        least = rows.apply(worst, axis=1)
-        counts.update({int(str(index)): int(count) for index, count in least.sum().items()})
-    return counts, models
+    rows = view.results.class_accuracies().dropna(how="all")
+    levels = rows.index.get_level_values
+    rows = rows[(levels("architecture") == architecture) & (levels("defense") != view.control)]
+    least = rows.apply(worst, axis=1)
+    return Counter({int(str(index)): int(count) for index, count in least.sum().items()}), len(rows)
 
 
-def weights(defense: str, study: Study, results: Results, labels: Labels) -> list[str]:
-    """For each architecture lambda's mean in the first and in the last epoch, the share that the
-    entropy term has of it, and the classes that have most and least of it."""
+def weights(view: View) -> list[str]:
+    """What is said of every defense that weighs images."""
+    return [text for defense in weighted_defenses(view) for text in weights_by(view, defense)]
+
+
+def weights_by(view: View, defense: str) -> list[str]:
+    """For each architecture lambda's mean in the first and in the last epoch, the share that each
+    of its terms has of it, and the classes that have most and least of it."""
     text = []
-    knobs = study.knobs[defense].model_dump()
-    for architecture in study.axes.architectures:
-        histories = [history for history in histories_of(results, defense, architecture)
-                     if "lambda_mean" in history]  # fmt: skip
+    for architecture in view.architectures:
+        histories = weights_of(view, (architecture, defense))
         first, last = (
             pd.DataFrame([history.iloc[place] for history in histories]).mean(numeric_only=True)
             for place in (0, -1)
         )
         if not histories or last.get("lambda_mean", 0) <= 0:
             continue
-        said = labels("lambda.of", architecture=labels.name("architectures", architecture),
-                      first=labels.printed(first["lambda_mean"], WEIGHT),
-                      last=labels.printed(last["lambda_mean"], WEIGHT))  # fmt: skip
-        if "entropy_mean" in last and "alpha" in knobs:
-            share = knobs["alpha"] * last["entropy_mean"] / last["lambda_mean"]
-            said += " " + labels("lambda.share", share=labels.percent(share))
+        mean = last["lambda_mean"]
+        sentences = [view("lambda.of", architecture=view.network(architecture),
+                          first=view.labels.formatted(first["lambda_mean"], WEIGHT),
+                          last=view.labels.formatted(mean, WEIGHT))]  # fmt: skip
+        shares = [
+            view("lambda.share", term=term_name(view, defense, term),
+                 share=view.labels.percent(last[f"lambda_{term}_mean"] / mean))
+            for term in terms_of(view, defense) if f"lambda_{term}_mean" in last
+        ]  # fmt: skip
+        if shares:
+            sentences.append(view("lambda.shares", shares=view.labels.enumerate(shares)))
         classes = class_columns(histories[0], "lambda")
         if len(classes) > 1:
             by_class = last[classes]
-            ends = [str(name).rpartition("_")[2] for name in (by_class.idxmax(), by_class.idxmin())]
-            said += " " + labels("lambda.classes", most=ends[0], least=ends[1],
-                                 high=labels.printed(by_class.max(), WEIGHT),
-                                 low=labels.printed(by_class.min(), WEIGHT))  # fmt: skip
-        text.append(said)
-    if text and FIXED in study.axes.defenses:
-        beta = labels.number(study.knobs[FIXED].model_dump()["beta"])
-        text.append(labels("lambda.control", fixed=labels.name("defenses", FIXED), beta=beta))
-    fewer = seed_sentence("histories", study, results, labels, [defense])
+            most, least = (str(name).rpartition("_")[2]
+                           for name in (by_class.idxmax(), by_class.idxmin()))  # fmt: skip
+            sentences.append(view("lambda.classes", most=most, least=least,
+                                  high=view.labels.formatted(by_class.max(), WEIGHT),
+                                  low=view.labels.formatted(by_class.min(), WEIGHT)))  # fmt: skip
+        text.append(" ".join(sentences))
+    if text and view.baseline and defense == view.proposal:
+        text.append(view("lambda.control", fixed=view.name(view.baseline)))
+    fewer = seed_sentence(view, "histories", [defense])
     return [*text, fewer] if text and fewer else text
 
 
-def limits(study: Study, results: Results, labels: Labels) -> list[str]:
-    """What the numbers cannot show, stated from them."""
-    found = [
-        _seeds(study, results, labels),
-        _images(results, labels),
-        _epochs(study, results, labels),
-        _attacks(results, labels),
-        _threat(results, labels),
-        _widths(study, results, labels),
-        _flags(results, labels),
-        _missing(results, labels),
-        labels("setting.limit", limit=limit) if (limit := results.dataset.split.limit) else "",
-    ]
-    return [text for text in found if text]
+def limits(view: View) -> list[str]:
+    """What the results cannot show, from the numbers and settings that limit them."""
+    limit = view.results.dataset.split.limit
+    text = [
+        _seeds(view), _images(view), _epochs(view), _attacks(view), _threat(view), _widths(view),
+        _flags(view), _missing(view), view("setting.limit", limit=limit) if limit else "",
+    ]  # fmt: skip
+    return [sentence for sentence in text if sentence]
 
 
-def _seeds(study: Study, results: Results, labels: Labels) -> str:
-    count = len(study.axes.seeds)
+def _seeds(view: View) -> str:
+    count = len(view.seeds)
     if count == 1:
-        return labels("limits.one_seed")
-    table = results.detectable
+        return view("limits.one_seed")
+    table = view.results.detectable
     known = table[(table["metric"] == "RA") & table["detectable"].notna()]
-    pairs = known[(known["one"] == PROPOSAL) | (known["other"] == PROPOSAL)]["detectable"]
+    pairs = known[known[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
     if pairs.empty:
-        return labels("limits.seeds", seeds=count)
-    return labels("limits.seeds_detectable", seeds=count, low=labels.percent(pairs.min()),
-                  high=labels.percent(pairs.max()),
-                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
+        return view("limits.seeds", seeds=count)
+    return view("limits.seeds_detectable", seeds=count, proposal=view.proposal_name,
+                low=view.labels.percent(pairs.min()),
+                high=view.labels.percent(pairs.max()))  # fmt: skip
 
 
-def _images(results: Results, labels: Labels) -> str:
-    counts = results.cells["images"].dropna()
-    if counts.empty:
+def _images(view: View) -> str:
+    percent, results = view.labels.percent, view.results
+    cells = results.cells.dropna(subset=["NA", "images", "images_bounded"])
+    if cells.empty:
         return ""
-    images = int(counts.min())
-    cells = results.cells.dropna(subset=["NA", "images_bounded"])
+    images = int(cells["images"].min())
     # Of a share p of n images, by their choice alone.
     natural = np.sqrt(cells["NA"] * (1 - cells["NA"]) / cells["images_bounded"]).max()
-    table = results.attacks
-    rows = table[(table["attack"] == "all") & (table["version"] == "best")]
-    by_class = rows[rows["class"] != "all"]["images"]
     # The standard deviation of a share is largest at one half.
-    text = labels("limits.images", images=images, error=labels.percent(0.5 / sqrt(images)),
-                  natural=int(cells["images_bounded"].min()),
-                  natural_error=labels.percent(float(natural)))  # fmt: skip
+    text = view("limits.images", images=images, error=percent(0.5 / sqrt(images)),
+                natural=int(cells["images_bounded"].min()),
+                natural_error=percent(float(natural)))  # fmt: skip
+    rows = results.attacks[results.attacks[["attack", "version"]].eq(["all", "best"]).all(axis=1)]
+    by_class = rows[rows["class"] != "all"]["images"]
     if len(by_class) and by_class.min() > 0:
         fewest = int(by_class.min())
-        text += " " + labels("limits.class_images", images=fewest, step=labels.percent(1 / fewest))
+        text += " " + view("limits.class_images", images=fewest, step=percent(1 / fewest))
     return text
 
 
-def _epochs(study: Study, results: Results, labels: Labels) -> str:
-    """How many cells chose one of the last epochs: they might have gone on improving."""
-    epochs = results.dataset.train.epochs
+def _epochs(view: View) -> str:
+    """How many cells chose the last epoch: they might have gone on improving."""
+    histories = view.results.histories.values()
     late = [
-        key for key, history in results.histories.items()
-        if (history.loc[history["selected"] == 1, "epoch"] >= history["epoch"].max()).any()
-    ]  # fmt: skip
-    if not results.histories:
-        return ""
-    return labels("limits.epochs", epochs=epochs, late=len(late), all=len(results.histories))
+        (history.loc[history["selected"] == 1, "epoch"] >= history["epoch"].max()).any()
+        for history in histories
+    ]
+    return view("limits.epochs", epochs=view.results.dataset.train.epochs, late=sum(late),
+                all=len(late)) if late else ""  # fmt: skip
 
 
-def _attacks(results: Results, labels: Labels) -> str:
-    for suite in results.dataset.suites.values():
+def _attacks(view: View) -> str:
+    for suite in view.results.dataset.suites.values():
         for attack in suite.attacks:
             if attack.module != "autoattack":
                 continue
             paper = type(attack.knobs)()  # its defaults are the standard version's
             unused = {"plus_restarts": paper.model_dump()["plus_restarts"]}
             if attack.knobs.model_copy(update=unused) != paper:
-                return labels("limits.autoattack")
+                return view("limits.autoattack")
     return ""
 
 
-def _threat(results: Results, labels: Labels) -> str:
+def _threat(view: View) -> str:
     """What is known of other norms and radii than the threat's."""
-    threat = results.dataset.threat
-    others = [labels.name("norms", norm) for norm in results.norms["norm"].unique()
+    threat, name = view.results.dataset.threat, view.labels.name
+    others = [name("norms", norm) for norm in view.results.norms["norm"].unique()
               if norm != threat.norm]  # fmt: skip
-    own = {"norm": labels.name("norms", threat.norm), "radius": radius(threat.epsilon, labels)}
+    values = {"norm": name("norms", threat.norm), "radius": radius(view, threat.epsilon)}
     if not others:
-        return labels("limits.threat_alone", **own)
-    return labels("limits.threat", **own, others=labels.enumerate(others),
-                  images=norm_images(results, labels))  # fmt: skip
+        return view("limits.threat_alone", **values)
+    return view("limits.threat", **values, others=view.labels.enumerate(others),
+                images=norm_images(view))  # fmt: skip
 
 
-def _widths(study: Study, results: Results, labels: Labels) -> str:
+def _widths(view: View) -> str:
+    models = view.results.dataset.models
     narrow = [
-        labels("limits.width", name=labels.name("architectures", name),
-               width=labels.number(results.dataset.models[name].width))
-        for name in study.axes.architectures
-        if results.dataset.models[name].width < 1
+        view("limits.width", name=view.network(name), width=view.labels.number(models[name].width))
+        for name in view.architectures if models[name].width < 1
     ]  # fmt: skip
-    return labels("limits.widths", parts=labels.enumerate(narrow)) if narrow else ""
+    return view("limits.widths", parts=view.labels.enumerate(narrow)) if narrow else ""
 
 
-def _flags(results: Results, labels: Labels) -> str:
-    raised = results.masking[results.masking["raised"] == "True"]
+def _flags(view: View) -> str:
+    raised = view.results.masking[view.results.masking["raised"] == "True"]
     cells = len(raised.drop_duplicates(["defense", "architecture", "seed"]))
-    return labels("limits.flags", cells=cells, all=len(results.cells)) if cells else ""
+    return view("limits.flags", cells=cells, all=len(view.results.cells)) if cells else ""
 
 
-def _missing(results: Results, labels: Labels) -> str:
-    missing, everything = len(results.missing_cells), len(results.expected)
-    if not missing:
-        return ""
-    return labels("limits.missing", missing=missing, all=everything)
+def _missing(view: View) -> str:
+    missing, count = len(view.results.missing_cells), len(view.results.expected)
+    return view("limits.missing", missing=missing, all=count) if missing else ""

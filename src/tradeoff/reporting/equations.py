@@ -1,55 +1,56 @@
-"""The objectives of the defenses, as the reports show them: once for LaTeX, once for HTML."""
+"""Formulas in LaTeX as HTML that is read as it stands, also by a screen reader."""
 
-from typing import NamedTuple
+# Characters that look like others are what this file is about.
+# ruff: noqa: RUF001
 
-from markupsafe import Markup
+import re
+
+from markupsafe import Markup, escape
+
+SIGNS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "varepsilon": "ε",
+    "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ", "pi": "π", "rho": "ρ",
+    "sigma": "σ", "tau": "τ", "phi": "φ", "omega": "ω", "Delta": "Δ", "nabla": "∇", "sum": "∑",
+    "Vert": "‖", "lVert": "‖", "rVert": "‖", "le": "≤", "ge": "≥", "in": "∈", "cdot": "·",
+    "times": "×", "infty": "∞", "pm": "±", "mathbb": "", "mathrm": "", "mathcal": "", "text": "",
+    "operatorname": "", "textstyle": "", "left": "", "right": "", ",": " ", ";": " ", " ": " ",
+    "quad": " ",
+}  # fmt: skip
+UPRIGHT = ("mathrm", "text", "operatorname")
+PLAIN = {"-": "−", "'": "′"}
+TOKEN = re.compile(r"\\([A-Za-z]+|.)|\s+|.")
 
 
-class Equation(NamedTuple):
-    """`latex` is formulas, to be set one after the other, with commas; `html` is read as it
-    stands, also by a screen reader."""
+def to_html(formula: str) -> Markup:
+    """A formula; a command that is not known, such as \\max, becomes its name."""
+    tokens = [(token[0], token[1]) for token in TOKEN.finditer(formula)]
+    html, place = _run(tokens, 0, italic=True)
+    assert place == len(tokens), f"a brace is missing in {formula}"
+    return Markup(re.sub(r" (?=<su[bp]>)", "", " ".join(html.split())))
 
-    latex: tuple[str, ...]
-    html: Markup
+
+def _run(tokens: list[tuple[str, str | None]], place: int, italic: bool) -> tuple[str, int]:
+    """Tokens as HTML up to the end of their group, and where that is."""
+    parts = []
+    while place < len(tokens) and tokens[place][0] != "}":
+        part, place = _item(tokens, place, italic)
+        parts.append(part)
+    return "".join(parts), place
 
 
-_X, _ADV, _F, _FADV = "<i>x</i>", "<i>x</i>&prime;", "f(<i>x</i>)", "f(<i>x</i>&prime;)"
-_CE, _CE_ADV = f"CE({_F}, <i>y</i>)", f"CE({_FADV}, <i>y</i>)"
-_KL = f"KL({_F} &Vert; {_FADV})"
-CE, CE_ADV = r"\mathrm{CE}(f(x), y)", r"\mathrm{CE}(f(x'), y)"
-KL = r"\mathrm{KL}(f(x) \,\Vert\, f(x'))"
-
-EQUATIONS = {
-    "standard": Equation((CE,), Markup(_CE)),
-    "at": Equation((r"\max_{x'} " + CE_ADV,), Markup(f"max<sub>{_ADV}</sub> {_CE_ADV}")),
-    "trades": Equation(
-        (CE + r" + \beta \max_{x'} " + KL,),
-        Markup(f"{_CE} + &beta; max<sub>{_ADV}</sub> {_KL}"),
-    ),
-    "dtrades": Equation(
-        (
-            CE + r" + \lambda(x)\, " + KL,
-            r"\lambda(x) = \alpha H(f(x)) + \beta \lVert \nabla_{x'} " + KL + r" \rVert_2",
-        ),
-        Markup(
-            f"{_CE} + &lambda;({_X}) {_KL}, "
-            f"&lambda;({_X}) = &alpha; H({_F}) + "
-            f"&beta; &Vert;&nabla;<sub>{_ADV}</sub> {_KL}&Vert;<sub>2</sub>"
-        ),
-    ),
-    "mart": Equation(
-        (r"\mathrm{BCE}(f(x'), y) + \beta\, (1 - f_y(x))\, " + KL,),
-        Markup(f"BCE({_FADV}, <i>y</i>) + &beta; (1 &minus; f<sub><i>y</i></sub>({_X})) {_KL}"),
-    ),
-    "faal": Equation(
-        (
-            r"C\, w_y\, " + CE_ADV,
-            r"w = \arg\max_w \textstyle\sum_c n_c w_c m_c",
-            r"\mathrm{KL}(u \,\Vert\, w) \le r",
-        ),
-        Markup(
-            f"C w<sub><i>y</i></sub> {_CE_ADV}, w = arg max<sub>w</sub> "
-            "&sum;<sub>c</sub> n<sub>c</sub> w<sub>c</sub> m<sub>c</sub>, KL(u &Vert; w) &le; r"
-        ),
-    ),
-}
+def _item(tokens: list[tuple[str, str | None]], place: int, italic: bool) -> tuple[str, int]:
+    """One token, or a group with what makes it a subscript or upright."""
+    text, command = tokens[place]
+    if text in ("_", "^"):
+        inner, place = _item(tokens, place + 1, italic)
+        tag = "sub" if text == "_" else "sup"
+        return f"<{tag}>{inner}</{tag}>", place
+    if text == "{":
+        inner, place = _run(tokens, place + 1, italic)
+        return inner, place + 1
+    if command in UPRIGHT:
+        return _item(tokens, place + 1, False)
+    if command is not None:
+        return str(escape(SIGNS.get(command, f"{command} "))), place + 1
+    shown = str(escape(PLAIN.get(text, text)))
+    return (f"<i>{shown}</i>" if italic and text.isalpha() else shown), place + 1

@@ -29,25 +29,20 @@ PERCENT = Scale(100, 1)
 WEIGHT = Scale(1, 2)  # lambda
 
 
-def estimate(values: Iterable[float], left_out: float = 0.0) -> Estimate | None:
-    """Mean and standard deviation of what is there; None if there is nothing (or only NaN)."""
+def estimate_of(values: Iterable[float], left_out: float = 0.0) -> Estimate | None:
+    """Mean and standard deviation of the values that are not NaN; None without any."""
     known = [float(value) for value in values if value == value]
     if not known:
         return None
     return Estimate(fmean(known), stdev(known) if len(known) > 1 else None, len(known), left_out)
 
 
-def percent(value: float, mark: str) -> str:
-    """0.8534 as "85.3", with the language's decimal mark and a true minus sign."""
-    return printed(value, PERCENT, mark)
-
-
-def printed(value: float, scale: Scale, mark: str) -> str:
+def formatted(value: float, scale: Scale, mark: str) -> str:
     """A value on its scale, with the language's decimal mark and a true minus sign."""
-    return write(_rounded(value, scale), mark)
+    return localized(_rounded(value, scale), mark)
 
 
-def write(number: object, mark: str) -> str:
+def localized(number: object, mark: str) -> str:
     """A number as it stands, with the language's decimal mark and a true minus sign."""
     return str(number).replace(".", mark).replace("-", "\N{MINUS SIGN}")
 
@@ -68,9 +63,9 @@ def rank(
     or the test did not find it. There is no contest of fewer than two, where all tie, or where a
     mean leaves images out: it is of other images than the others.
     """
-    known = {place: one for place, one in enumerate(estimates) if one is not None}
+    known = {place: value for place, value in enumerate(estimates) if value is not None}
     ranks = [0] * len(estimates)
-    if any(one.left_out for one in known.values()):
+    if any(value.left_out for value in known.values()):
         return ranks
     sign = 1 if higher_is_better else -1
     rest = list(known)
@@ -88,10 +83,10 @@ def rank(
 
 
 def _tie(
-    known: Mapping[int, Estimate], one: int, other: int, resolved: Resolved, scale: Scale
+    known: Mapping[int, Estimate], lead: int, other: int, resolved: Resolved, scale: Scale
 ) -> bool:
-    equal = _rounded(known[one].mean, scale) == _rounded(known[other].mean, scale)
-    return equal or not resolved(one, other)
+    equal = _rounded(known[lead].mean, scale) == _rounded(known[other].mean, scale)
+    return equal or not resolved(lead, other)
 
 
 def _rounded(value: float, scale: Scale) -> Decimal:

@@ -1,17 +1,14 @@
 """The tables behind a claim: norms, differences, transfer, and signs of masked gradients."""
 
-from collections.abc import Callable
 from math import isnan
 
 import pandas as pd
 
-from tradeoff.core.study import Study
-from tradeoff.core.tables import CONTROL, HEADLINE, PROPOSAL
-from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate
-from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.missing import seed_remarks
-from tradeoff.reporting.results import ROLES, Results
-from tradeoff.reporting.tables import (
+from tradeoff.core.tables import HEADLINE
+from tradeoff.reporting.coverage import seed_remarks
+from tradeoff.reporting.estimates import PERCENT, Scale
+from tradeoff.reporting.results import ROLES
+from tradeoff.reporting.table import (
     Block,
     Column,
     Group,
@@ -23,7 +20,9 @@ from tradeoff.reporting.tables import (
     Table,
     defense_table,
     nth_letter,
+    wide_or_tall,
 )
+from tradeoff.reporting.view import Place, View, means
 
 # l0 counts components; the others are in units of the image range.
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
@@ -32,211 +31,181 @@ FLAG_SCALES = {"fosc": Scale(1, 2), "gradient_cosine": Scale(1, 2)}
 LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
 
 
-def average_norm(norm: str, results: Results, labels: Labels, named: bool = False) -> Measure:
+def average_norm(view: View, norm: str, named: bool = False) -> Measure:
     """APN over the images that are wrong or were fooled, with the share of the others."""
-
-    def of(defense: str, architecture: str) -> Estimate | None:
-        rows = results.average_norms(defense, architecture, norm)
-        left_out = estimate(rows["unfooled"])
-        return estimate(rows["APN"], left_out.mean if left_out else 0.0)
-
-    key = "metrics.APN_named" if named else "metrics.APN"
-    header = labels(key, norm=labels.name("norms", norm))
-    return Measure(header, of, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}")
+    results = view.results
+    estimates = means(results.norm(norm, "APN"), results.norm(norm, "unfooled"))
+    header = view("metrics.APN_named" if named else "metrics.APN",
+                  norm=view.labels.name("norms", norm))  # fmt: skip
+    return Measure(header, estimates, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}")
 
 
-def norm_table(study: Study, results: Results, labels: Labels) -> Table | None:
+def norm_table(view: View) -> Table | None:
     """APN in each norm, and the median over fooled images; None if there are no norms."""
-    norms = [norm for norm in NORM_SCALES if norm in set(results.norms["norm"])]
-    if not norms:
-        return None
-
-    def of(column: str, norm: str) -> Callable[[str, str], Estimate | None]:
-        return lambda name, arch: estimate(results.average_norms(name, arch, norm)[column])
-
-    groups = [
-        (
-            labels.name("norms", norm),
-            [
-                average_norm(norm, results, labels),
-                Measure(labels("metrics.APN_fooled_median"), of("APN_fooled_median", norm), None,
-                        spread=False, scale=NORM_SCALES[norm]),
-            ],
-        )
-        for norm in norms
-    ]  # fmt: skip
-    caption = labels("tables.norms", images=norm_images(results, labels))
-    remarks = seed_remarks(study, results, labels, "norms")
-    return defense_table("norms", caption, groups, remarks, study, results, labels)
+    groups = []
+    for norm, scale in NORM_SCALES.items():
+        medians = means(view.results.norm(norm, "APN_fooled_median"))
+        if norm in set(view.results.norms["norm"]):
+            median = Measure(view("metrics.APN_fooled_median"), medians, spread=False, scale=scale)
+            groups.append((view.labels.name("norms", norm), [average_norm(view, norm), median]))
+    caption = view("tables.norms", images=norm_images(view))
+    remarks = seed_remarks(view, "norms")
+    return defense_table(view, "norms", caption, groups, remarks) if groups else None
 
 
-def norm_images(results: Results, labels: Labels) -> str:
+def norm_images(view: View) -> str:
     """Of how many images there are minimum norms."""
-    counts = sorted({int(count) for count in results.norms["images"]})
-    return labels.enumerate([str(count) for count in counts]) or "0"
+    counts = sorted({int(count) for count in view.results.norms["images"]})
+    return view.labels.enumerate([str(count) for count in counts]) or "0"
 
 
-def difference_table(study: Study, results: Results, labels: Labels) -> Table | None:
+def difference_table(view: View) -> Table | None:
     """The proposal less each other defense in NA and RA, resolved differences in bold; None if
     nothing is compared."""
-    if results.differences.empty:
+    if view.results.differences.empty or view.proposal is None:
         return None
-
-    def entries(architecture: str, other: str, metric: str) -> list[Number]:
-        one = results.difference(architecture, other, metric)
-        if one is None:
-            return [Number()] * 3
-        return [
-            Number(labels.points(one.difference),
-                   best=results.resolved(architecture, metric, PROPOSAL, other) is True),
-            Number(f"[{labels.points(one.low)}; {labels.points(one.high)}]"),
-            Number() if isnan(one.detectable) else Number(labels.percent(one.detectable)),
-        ]  # fmt: skip
-
     blocks: list[Block] = []
     notes: list[Note] = []
-    for architecture in study.axes.architectures:
+    for architecture in view.architectures:
         rows = []
-        for other in study.axes.defenses:
-            if other == PROPOSAL:
+        for other in view.defenses:
+            if other == view.proposal:
                 continue
-            numbers = tuple(n for metric in HEADLINE for n in entries(architecture, other, metric))
-            one = results.difference(architecture, other, HEADLINE[0])
-            letter = ""
-            if one is not None and one.seeds < len(study.axes.seeds):
+            numbers = [number for metric in HEADLINE
+                       for number in _compared(view, architecture, other, metric)]  # fmt: skip
+            row, letter = view.results.difference(architecture, other, HEADLINE[0]), ""
+            if row is not None and row["seeds"] < len(view.seeds):
                 letter = nth_letter(len(notes))
-                notes.append(Note(letter, labels("notes.shared", there=one.seeds,
-                                                 all=len(study.axes.seeds))))  # fmt: skip
-            rows.append(Row(labels.name("defenses", other), numbers, letter))
-        blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
-    level = labels.number(100 * study.statistics.level)
+                text = view("notes.shared", there=int(row["seeds"]), all=len(view.seeds))
+                notes.append(Note(letter, text))
+            rows.append(Row(view.name(other), tuple(numbers), letter))
+        blocks.append(Block(view.network(architecture), tuple(rows)))
+    statistics, number = view.study.statistics, view.labels.number
+    level = number(100 * statistics.level)
     columns = tuple(
-        Column(labels(f"tables.difference_columns.{key}", level=level), spread=False)
+        Column(view(f"tables.difference_columns.{key}", level=level), spread=False)
         for key in ("difference", "interval", "detectable")
     )
-    caption = labels(
-        "tables.differences",
-        proposal=labels.name("defenses", PROPOSAL),
-        level=level,
-        power=labels.number(100 * study.statistics.power),
-        alpha=labels.number(100 * study.statistics.alpha),
-    )
-    groups = tuple(Group(labels(f"metrics.{metric}"), columns) for metric in HEADLINE)
-    corner = labels("words.less", proposal=labels.name("defenses", PROPOSAL))
+    caption = view("tables.differences", proposal=view.proposal_name, level=level,
+                   power=number(100 * statistics.power),
+                   alpha=number(100 * statistics.alpha))  # fmt: skip
+    groups = tuple(Group(view(f"metrics.{metric}"), columns) for metric in HEADLINE)
+    corner = view("words.less", proposal=view.proposal_name)
     return Table("differences", caption, corner, groups, tuple(blocks), tuple(notes))
 
 
-def transfer_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """Mean share of a target's right images that examples of each role fool; None without any."""
-    there = set(results.transfer["role"])
-    roles = [role for role in ROLES if role in there]
-    if not roles:
-        return None
-
-    def of(role: str) -> Callable[[str, str], Estimate | None]:
-        return lambda name, arch: estimate(results.transferred(name, arch, role))
-
-    measures = [Measure(labels(f"roles.{role}"), of(role), None) for role in roles]
-    counts = sorted({int(count) for count in results.transfer["images"]})
-    caption = labels("tables.transfer", images=labels.enumerate([str(count) for count in counts]),
-                     control=labels.name("defenses", CONTROL))  # fmt: skip
-    remarks = seed_remarks(study, results, labels, "transfer")
-    return defense_table("transfer", caption, [("", measures)], remarks, study, results, labels)
-
-
-def masking_table(study: Study, results: Results, labels: Labels) -> Table | None:
-    """Flags down, defenses across: how many seeds raise a flag, and the range of its numbers."""
-    if results.masking.empty:
-        return None
-    thresholds = results.masking.drop_duplicates("flag").set_index("flag")["threshold"]
-    blocks = []
-    for architecture in study.axes.architectures:
-        rows = []
-        for flag, threshold in thresholds.items():
-            header = flag_name(str(flag), labels, _threshold(str(flag), float(threshold), labels))
-            numbers = tuple(
-                _flag_number(found[found["flag"] == flag], str(flag), labels)
-                for found in (results.flags(name, architecture) for name in study.axes.defenses)
-            )
-            rows.append(Row(header, numbers))
-        blocks.append(Block(labels.name("architectures", architecture), tuple(rows)))
-    columns = tuple(
-        Column(labels.name("defenses", name), spread=False) for name in study.axes.defenses
-    )
-    return Table(
-        "masking", labels("tables.masking"), labels("words.flag"), (Group("", columns),),
-        tuple(blocks), (),
-    )  # fmt: skip
-
-
-def flag_lines(results: Results, labels: Labels) -> list[str]:
-    """What each flag that was measured is, with its threshold and unit."""
-    thresholds = results.masking.drop_duplicates("flag").set_index("flag")["threshold"]
-    large = labels(f"flags.large_epsilon_accuracy.large_{results.dataset.threat.norm}")
+def _compared(view: View, architecture: str, other: str, metric: str) -> list[Number]:
+    """Difference, interval and what is detectable."""
+    row = view.results.difference(architecture, other, metric)
+    if row is None:
+        return [Number()] * 3
+    labels = view.labels
+    resolved = view.results.resolved(architecture, metric, str(view.proposal), other)
     return [
-        labels("masking.what", name=flag_name(str(flag), labels),
-               what=labels(f"flags.{flag}.what", large=large,
-                           threshold=_threshold(str(flag), float(threshold), labels)))
-        for flag, threshold in thresholds.items() if f"flags.{flag}.what" in labels.texts
+        Number(labels.points(row["difference"]), best=resolved is True),
+        Number(f"[{labels.points(row['low'])}; {labels.points(row['high'])}]"),
+        Number("" if isnan(row["detectable"]) else labels.percent(row["detectable"])),
+    ]
+
+
+def transfer_table(view: View) -> Table | None:
+    """Mean share of a target's right images that examples of each role fool; None without any."""
+    table = view.results.transfer
+    names = {"target_architecture": "architecture", "target_defense": "defense"}
+    shares = table.rename(columns=names).set_index([*names.values(), "source"])
+    measures = [
+        Measure(view(f"roles.{role}"), means(shares[shares["role"] == role]["fooled"]))
+        for role in ROLES if role in set(table["role"])
+    ]  # fmt: skip
+    if not measures:
+        return None
+    counts = sorted({int(count) for count in table["images"]})
+    caption = view("tables.transfer", control=view.control_name,
+                   images=view.labels.enumerate([str(count) for count in counts]))  # fmt: skip
+    return defense_table(view, "transfer", caption, [("", measures)],
+                         seed_remarks(view, "transfer"))  # fmt: skip
+
+
+def masking_table(view: View) -> Table | None:
+    """Flags down, defenses across: how many seeds raise a flag, and the range of its numbers."""
+    if view.results.masking.empty:
+        return None
+    blocks = []
+    for architecture in view.architectures:
+        rows = []
+        for flag, threshold in _thresholds(view).items():
+            numbers = tuple(
+                _flag_number(view, flag, rows_of[rows_of["flag"] == flag])
+                for rows_of in (_judged(view, (architecture, name)) for name in view.defenses)
+            )
+            rows.append(Row(flag_name(view, flag, _threshold(view, flag, threshold)), numbers))
+        blocks.append(Block(view.network(architecture), tuple(rows)))
+    groups = (Group("", tuple(Column(view.name(name), spread=False) for name in view.defenses)),)
+    table = Table("masking", view("tables.masking"), view("words.flag"), groups, tuple(blocks), ())
+    return wide_or_tall(table, view("words.defense"))
+
+
+def flag_lines(view: View) -> list[str]:
+    """What each flag that was measured is, with its threshold and unit."""
+    large = view(f"flags.large_epsilon_accuracy.large_{view.results.dataset.threat.norm}")
+    return [
+        view("masking.what", name=flag_name(view, flag),
+             what=view(f"flags.{flag}.what", large=large,
+                       threshold=_threshold(view, flag, threshold)))
+        for flag, threshold in _thresholds(view).items()
+        if f"flags.{flag}.what" in view.labels.texts
     ]  # fmt: skip
 
 
-def _threshold(flag: str, threshold: float, labels: Labels) -> str:
+def _thresholds(view: View) -> dict[str, float]:
+    rows = view.results.masking.drop_duplicates("flag")
+    return dict(zip(rows["flag"], rows["threshold"].astype(float), strict=True))
+
+
+def _threshold(view: View, flag: str, threshold: float) -> str:
     """ "10 %", or a number without a sign if the flag's are no rates."""
     if flag in FLAG_SCALES:
-        return labels.number(threshold)
-    number = labels.number(float(f"{100 * threshold:.4g}"))
-    return labels("sentences.value", number=number)
+        return view.labels.number(threshold)
+    return view("sentences.value", number=view.labels.number(float(f"{100 * threshold:.4g}")))
 
 
-def _flag_number(rows: pd.DataFrame, flag: str, labels: Labels) -> Number:
+def _judged(view: View, place: Place) -> pd.DataFrame:
+    """The flags of a place's seeds that could be measured."""
+    table = view.results.masking
+    rows = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
+    return rows[rows["raised"].notna()]
+
+
+def _flag_number(view: View, flag: str, rows: pd.DataFrame) -> Number:
     """ "2/3" of the seeds that could be measured, and the range of their numbers."""
-    rows = rows[rows["raised"].notna()]
     if rows.empty:
         return Number()
     raised = int((rows["raised"] == "True").sum())
-    scale = FLAG_SCALES.get(flag, PERCENT)
-    ends = [labels.printed(end, scale) for end in (rows["number"].min(), rows["number"].max())]
+    scale, numbers = FLAG_SCALES.get(flag, PERCENT), rows["number"]
+    ends = [view.labels.formatted(end, scale) for end in (numbers.min(), numbers.max())]
     extra = ends[0] if ends[0] == ends[1] else f"[{ends[0]}; {ends[1]}]"
     return Number(f"{raised}/{len(rows)}", best=raised > 0, extra=extra)
 
 
-def flag_name(flag: str, labels: Labels, threshold: str = "") -> str:
+def flag_name(view: View, flag: str, threshold: str = "") -> str:
     """What to call a flag, with the threshold beyond which it is raised."""
-    name = labels.name("flags", f"{flag}.name")
-    name = flag if name == f"{flag}.name" else name
+    name = view.labels.texts.get(f"flags.{flag}.name", flag)
     sign = "<" if flag in LOW_IS_SUSPICIOUS else ">"
     return f"{name} {sign} {threshold}" if threshold else name
 
 
-def raised_flags(defense: str, architecture: str, results: Results) -> dict[str, tuple[int, int]]:
-    """The flags that any seed raises: how many raise it, of how many that could be measured."""
-    rows = results.flags(defense, architecture)
-    rows = rows[rows["raised"].notna()]
-    found = {}
-    for flag, raised in rows.groupby("flag", sort=False)["raised"]:
-        count = int((raised == "True").sum())
-        if count:
-            found[str(flag)] = (count, len(raised))
-    return found
-
-
-def flag_remarks(study: Study, results: Results, labels: Labels) -> Remarks:
-    """For each (defense, architecture) of which a seed raises a flag: which, and how many."""
+def flag_remarks(view: View) -> Remarks:
+    """For each place of which a seed raises a flag: which, and how many of those measured."""
     remarks = {}
-    for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
-            found = raised_flags(defense, architecture, results)
-            if found:
-                flags = [
-                    labels("notes.flag", name=flag_name(flag, labels), count=count, all=seeds)
-                    for flag, (count, seeds) in found.items()
-                ]
-                text = labels(
-                    "notes.flags",
-                    defense=labels.name("defenses", defense),
-                    architecture=labels.name("architectures", architecture),
-                    flags="; ".join(flags),
-                )
-                remarks[defense, architecture] = [text]
+    for architecture, defense in view.places():
+        rows = _judged(view, (architecture, defense)).groupby("flag", sort=False)["raised"]
+        raised = [
+            view("notes.flag", name=flag_name(view, str(flag)), all=len(values),
+                 count=int((values == "True").sum()))
+            for flag, values in rows if (values == "True").any()
+        ]  # fmt: skip
+        if raised:
+            text = view("notes.flags", defense=view.name(defense), flags="; ".join(raised),
+                        architecture=view.network(architecture))  # fmt: skip
+            remarks[architecture, defense] = [text]
     return remarks

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tradeoff.reporting.labels import SUBSCRIPT
+from tradeoff.reporting.vector import colour_rules
 
 SCRIPT = "tables.js"
 
@@ -17,7 +18,7 @@ def render_html(template: str, folder: Path, values: Mapping[str, object]) -> st
     """The template filled in; every value is escaped unless it is Markup.
 
     `script` and `script_hash` are the script of the page and what allows a browser to run it and
-    no other.
+    no other; `light` and `dark` the colours of figures.
     """
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -29,9 +30,11 @@ def render_html(template: str, folder: Path, values: Mapping[str, object]) -> st
     )
     script = (folder / SCRIPT).read_text("utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()
+    light, dark = map(Markup, colour_rules())
     environment.globals.update(
-        script=Markup(script), script_hash=f"sha256-{digest}", with_subscripts=with_subscripts
-    )
+        script=Markup(script), script_hash=f"sha256-{digest}", with_subscripts=with_subscripts,
+        light=light, dark=dark,
+    )  # fmt: skip
     return environment.get_template(template).render(values)
 
 

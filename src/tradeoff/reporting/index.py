@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from tradeoff.core.study import Study
-from tradeoff.reporting.estimates import estimate
+from tradeoff.reporting.coverage import Missing, missing
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
-from tradeoff.reporting.missing import Missing, missing, valued
 from tradeoff.reporting.results import Results
-from tradeoff.reporting.vector import colour_rules
+from tradeoff.reporting.sentences import by_mean, named
+from tradeoff.reporting.view import View
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Entry:
 
     dataset: str
     name: str
-    there: int
+    evaluated: int
     all: int
     leaders: list[str]
     missing: Missing | None
@@ -50,28 +48,21 @@ def build_index(
     parts = []
     for language in languages:
         labels = load_labels(language, templates)
-        entries = [_entry(study, name, results, labels) for name, results in evaluated.items()]
+        entries = [_entry(View(study, results, labels)) for results in evaluated.values()]
         absent = [labels.name("datasets", name) for name in study.axes.datasets
                   if name not in evaluated]  # fmt: skip
         parts.append(Part(language, LANGUAGES[language][0], labels, entries, absent))
-    light, dark = colour_rules()
-    values = {"parts": parts, "light": Markup(light), "dark": Markup(dark)}
-    return render_html("index.html.j2", templates, values).encode()
+    return render_html("index.html.j2", templates, {"parts": parts}).encode()
 
 
-def _entry(study: Study, dataset: str, results: Results, labels: Labels) -> Entry:
-    leaders = []
-    for architecture in study.axes.architectures:
-        means = {
-            defense: one
-            for defense in study.axes.defenses
-            if (one := estimate(results.group(defense, architecture)["RA"])) is not None
-        }
-        if means:
-            lead = max(means, key=lambda name: means[name].mean)
-            value = valued(means[lead], len(study.axes.seeds), labels)
-            named = labels("sentences.named", name=labels.name("defenses", lead), value=value)
-            leaders.append(f"{labels.name('architectures', architecture)}: {named}")
-    there = len(results.expected) - len(results.missing_cells)
-    return Entry(dataset, labels.name("datasets", dataset), there, len(results.expected), leaders,
-                 missing(results, labels))  # fmt: skip
+def _entry(view: View) -> Entry:
+    leaders = [
+        f"{view.network(architecture)}: {named(view, *known[0])}"
+        for architecture in view.architectures
+        if (known := by_mean(view, architecture, "RA"))
+    ]
+    results = view.results
+    dataset, count = results.dataset.name, len(results.expected)
+    evaluated = count - len(results.missing_cells)
+    return Entry(dataset, view.labels.name("datasets", dataset), evaluated, count, leaders,
+                 missing(view))  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.reporting.estimates import Estimate, Scale, percent, printed, write
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, formatted, localized
+from tradeoff.reporting.tellings import words
 
 # A language's name for itself, and how babel loads it. Spanish: "Tabla", not "Cuadro", and no
 # characters that become commands.
@@ -57,11 +58,17 @@ class Labels:
         """The decimal mark."""
         return self("decimal_mark")
 
-    def percent(self, value: float) -> str:
-        return percent(value, self.mark)
+    @property
+    def language(self) -> str:
+        """The code in the file's name, labels.LANGUAGE.yaml."""
+        return self.file.split(".")[1]
 
-    def printed(self, value: float, scale: Scale) -> str:
-        return printed(value, scale, self.mark)
+    def percent(self, value: float) -> str:
+        """0.8534 as "85.3"."""
+        return self.formatted(value, PERCENT)
+
+    def formatted(self, value: float, scale: Scale) -> str:
+        return formatted(value, scale, self.mark)
 
     def points(self, value: float) -> str:
         """A difference of rates in percentage points, with its sign: "+1.2"."""
@@ -73,7 +80,7 @@ class Labels:
         if isinstance(value, bool):
             return self("yes" if value else "no")
         if isinstance(value, float):
-            return write(f"{value:g}", self.mark)
+            return localized(f"{value:g}", self.mark)
         if isinstance(value, list | tuple):
             return self.enumerate([self.number(item) for item in value]) or self("none")
         return self("none") if value is None else str(value)
@@ -95,7 +102,7 @@ class Labels:
 
 
 def load_labels(language: str, folder: Path) -> Labels:
-    """Read labels.LANGUAGE.yaml.
+    """Read labels.LANGUAGE.yaml, and what defenses are called.
 
     Raises:
         BadLabels: the file is missing or holds something other than texts in sections.
@@ -107,7 +114,7 @@ def load_labels(language: str, folder: Path) -> Labels:
         raise BadLabels(f"{path}: not found") from None
     except YAMLError as error:
         raise BadLabels(f"{path}: is not readable as YAML: {error}") from None
-    return Labels(path.name, _flat(raw, path.name))
+    return Labels(path.name, _flat(raw, path.name) | words(language))
 
 
 def _flat(section: Any, file: str, at: str = "") -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tradeoff.reporting.labels import SUBSCRIPT
-from tradeoff.reporting.tables import Number, Table
+from tradeoff.reporting.table import Number, Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",

@@ -8,6 +8,7 @@ from pathlib import Path
 from tradeoff.core.study import Study
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
+from tradeoff.reporting.tellings import load_tellings
 
 FILE = "references.bib"
 METHODS = ("ece", "fosc", "holm", "satterthwaite")
@@ -56,7 +57,11 @@ def load_references(folder: Path) -> list[Reference]:
         fields = dict(FIELD.findall(body))
         place = next((fields[name] for name in ("booktitle", "journal", "institution",
                                                 "howpublished") if name in fields), "")  # fmt: skip
-        lacking = [name for name in ("author", "title", "year", "of") if not fields.get(name)]
+        of = {f"defenses.{name}" for name, telling in load_tellings().items()
+              if telling.source == key}  # fmt: skip
+        of |= set(fields["of"].split(", ")) if "of" in fields else set()
+        lacking = [name for name in ("author", "title", "year") if not fields.get(name)]
+        lacking += [] if of else ["of"]
         if lacking or not place:
             raise BadReferences(f"{FILE}: {key}: has no {(lacking or ['booktitle'])[0]}")
         authors = ", ".join(" ".join(reversed(name.split(", ")))
@@ -65,7 +70,7 @@ def load_references(folder: Path) -> list[Reference]:
             pages = fields["pages"].replace("--", "–")  # noqa: RUF001
             place = f"{place} {fields['volume']}({fields['number']}), {pages}"
         text = f"{authors}. {fields['title']}. {place}, {fields['year']}."
-        found.append(Reference(key, text, frozenset(fields["of"].split(", "))))
+        found.append(Reference(key, text, frozenset(of)))
     return found
 
 

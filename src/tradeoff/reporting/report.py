@@ -4,25 +4,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from tradeoff.core.study import Study
-from tradeoff.reporting.cells import cell_groups, coverage_grid
+from tradeoff.reporting.cells import cell_groups
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, load_labels
 from tradeoff.reporting.references import cited, defenses, load_references, material, measures
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses
-from tradeoff.reporting.vector import colour_rules
+from tradeoff.reporting.view import View
 
-# In the order of the page; those of OPTIONAL are left out where the results lack them.
+# In the order of the page; those of OPTIONAL are left out where the results lack their figures.
 SECTIONS = (
     "setting", "defenses", "coverage", "results", "differences", "attacks", "classes", "norms",
-    "examples", "transfer", "masking", "training", "lambda", "cost", "ablation", "limits",
-    "software", "references", "cells",
+    "examples", "transfer", "masking", "training", "lambda", "cost", "limits", "software",
+    "references", "cells",
 )  # fmt: skip
-OPTIONAL = {"examples": "examples", "lambda": "lambda", "ablation": "sweep"}
+OPTIONAL = ("examples", "lambda")
 
 
 def build_report(
@@ -37,41 +35,27 @@ def build_report(
     Nothing of it depends on when, where or by whom it is built.
 
     Raises:
-        BadParams: the study has no such data set.
         BadLabels: a label file lacks a text.
     """
     files = {}
-    light, dark = colour_rules()
     languages = list(languages)
     references = load_references(templates)
     for language in languages:
-        labels = load_labels(language, templates)
-        found = contents(study, dataset, results, labels)
-        values = found | {
-            "t": labels,
+        view = View(study, results, load_labels(language, templates))
+        values: dict[str, Any] = contents(view)
+        subjects = [*material(study, [results], view.labels), *defenses(study, view.labels),
+                    *measures([results], view.labels)]  # fmt: skip
+        values |= {
+            "t": view.labels,
             "language": language,
             "others": {code: LANGUAGES[code][0] for code in languages if code != language},
-            "defenses": describe_defenses(study, labels),
-            "seeds": study.axes.seeds,
-            "sections": [name for name in SECTIONS if shown(name, found)],
-            "grid": coverage_grid(study, results, labels),
-            "references": cited(
-                [
-                    *material(study, [results], labels),
-                    *defenses(study, labels),
-                    *measures([results], labels),
-                ],
-                references,
-            ),
-            "groups": cell_groups(study, results, labels),
-            "light": Markup(light),
-            "dark": Markup(dark),
-        }
+            "defenses": describe_defenses(study, view.labels),
+            "seeds": view.seeds,
+            "sections": [name for name in SECTIONS
+                         if name not in OPTIONAL or values["pictures"][name]],
+            "references": cited(subjects, references),
+            "groups": cell_groups(view),
+        }  # fmt: skip
         page = render_html("report.html.j2", templates, values)
         files[f"report.{language}.html"] = page.encode()
     return files
-
-
-def shown(section: str, found: dict[str, Any]) -> bool:
-    """Whether a page has a section."""
-    return section not in OPTIONAL or bool(found["pictures"][OPTIONAL[section]])

@@ -1,186 +1,151 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
-from tradeoff.core.study import Cell, Study
-from tradeoff.core.tables import HEADLINE, PROPOSAL
-from tradeoff.reporting.estimates import Estimate, estimate
+from tradeoff.core.tables import HEADLINE
+from tradeoff.reporting.accuracy import passes
+from tradeoff.reporting.coverage import seed_sentence
+from tradeoff.reporting.estimates import Estimate, Scale
 from tradeoff.reporting.evidence import flag_name
-from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.missing import of_seeds, valued
-from tradeoff.reporting.results import Results
+from tradeoff.reporting.view import View, means
 
 
-def leaders(study: Study, results: Results, labels: Labels) -> list[str]:
+def leaders(view: View) -> list[str]:
     """For each architecture, who leads in NA and in RA, and whether that is resolved."""
-    return [
-        _leader(architecture, metric, study, results, labels)
-        for architecture in study.axes.architectures
-        for metric in HEADLINE
-    ]
+    return [_leader(view, architecture, metric)
+            for architecture in view.architectures for metric in HEADLINE]  # fmt: skip
 
 
-def rule(study: Study, labels: Labels) -> str:
+def rule(view: View) -> str:
     """When a difference counts as resolved."""
-    return labels("sentences.rule", alpha=labels.number(100 * study.statistics.alpha),
-                  proposal=labels.name("defenses", PROPOSAL))  # fmt: skip
+    return view("sentences.rule", alpha=view.labels.number(100 * view.study.statistics.alpha),
+                proposal=view.proposal_name)  # fmt: skip
 
 
-def _leader(architecture: str, metric: str, study: Study, results: Results, labels: Labels) -> str:
-    found = [
-        (defense, estimate(results.group(defense, architecture)[metric]))
-        for defense in study.axes.defenses
-    ]
-    known = [(defense, one) for defense, one in found if one is not None]
-    # Stable: of equal means, the one that params.yaml names first.
-    known.sort(key=lambda item: -item[1].mean)
-    where = {
-        "architecture": labels.name("architectures", architecture),
-        "metric": labels(f"metric_names.{metric}"),
-    }
+def by_mean(view: View, architecture: str, metric: str) -> list[tuple[str, Estimate]]:
+    """The defenses with their means, the highest first; of equal ones in the study's order."""
+    estimates = view.means(metric)
+    known = [(name, estimates[architecture, name]) for name in view.defenses
+             if (architecture, name) in estimates]  # fmt: skip
+    return sorted(known, key=lambda item: -item[1].mean)
+
+
+def named(view: View, defense: str, estimate: Estimate) -> str:
+    """ "AT (85.3 ± 0.4 %)"."""
+    value = view.with_seed_count(estimate)
+    return view("sentences.named", name=view.name(defense), value=value)
+
+
+def _leader(view: View, architecture: str, metric: str) -> str:
+    known = by_mean(view, architecture, metric)
+    where = {"architecture": view.network(architecture), "metric": view(f"metric_names.{metric}")}
     if not known:
-        return labels("sentences.nobody", **where)
-    (defense, lead), rivals = known[0], known[1:]
-    where["leader"] = _named(defense, lead, study, labels)
+        return view("sentences.nobody", **where)
+    (lead, _), rivals = known[0], known[1:]
+    where["leader"] = named(view, *known[0])
     if not rivals:
-        return labels("sentences.alone", **where)
-
-    text = [labels("sentences.leads", **where, second=_named(*rivals[0], study, labels))]
+        return view("sentences.alone", **where)
+    text = [view("sentences.leads", **where, second=named(view, *rivals[0]))]
     sides: dict[str, list[str]] = {"resolved": [], "open": [], "untested": []}
     for rival, _ in rivals:
-        resolved = results.resolved(architecture, metric, defense, rival)
+        resolved = view.results.resolved(architecture, metric, lead, rival)
         side = "untested" if resolved is None else "resolved" if resolved else "open"
-        sides[side].append(labels.name("defenses", rival))
-    for side, names in sides.items():
-        if names:
-            key = f"sentences.{side}" + ("_many" if len(names) > 1 else "")
-            text.append(labels(key, names=labels.enumerate(names)))
+        sides[side].append(view.name(rival))
+    text += [_in_number(view, f"sentences.{side}", names) for side, names in sides.items() if names]
     return " ".join(text)
 
 
-def _named(defense: str, one: Estimate, study: Study, labels: Labels) -> str:
-    value = valued(one, len(study.axes.seeds), labels)
-    return labels("sentences.named", name=labels.name("defenses", defense), value=value)
+def _in_number(view: View, key: str, names: list[str], **values: str) -> str:
+    """A text about one name or about several."""
+    key += "_many" if len(names) > 1 else ""
+    return view(key, names=view.labels.enumerate(names), **values)
 
 
-def coverage(results: Results, labels: Labels) -> list[str]:
-    """How many of the data set's cells are evaluated and have a training history; which are not."""
-    everything = len(results.expected)
-    dataset = labels.name("datasets", results.dataset.name)
-    text = []
-    for kind, missing in (
-        ("cells", results.missing_cells),
-        ("histories", results.missing_histories),
-    ):
-        if missing:
-            text.append(labels(f"coverage.{kind}", there=everything - len(missing),
-                               dataset=dataset, all=everything,
-                               missing=_keys(missing)))  # fmt: skip
-    return text or [labels("coverage.complete", all=everything, dataset=dataset)]
-
-
-def _keys(cells: list[Cell]) -> str:
-    return ", ".join(cell.key for cell in cells)
-
-
-def differences(study: Study, results: Results, labels: Labels) -> list[str]:
+def differences(view: View) -> list[str]:
     """For each architecture and metric, against whom the proposal's difference is resolved."""
-    if PROPOSAL not in study.axes.defenses:
-        return [labels("differences.no_proposal", proposal=labels.name("defenses", PROPOSAL))]
-    return [
-        _compared(architecture, metric, study, results, labels)
-        for architecture in study.axes.architectures
-        for metric in HEADLINE
-    ]
+    if view.proposal is None:
+        return [view("differences.no_proposal", proposal=view.proposal_name)]
+    return [_compared(view, architecture, metric)
+            for architecture in view.architectures for metric in HEADLINE]  # fmt: skip
 
 
-def _compared(
-    architecture: str, metric: str, study: Study, results: Results, labels: Labels
-) -> str:
+def _compared(view: View, architecture: str, metric: str) -> str:
     sides: dict[str, list[str]] = {
         "higher": [], "lower": [], "open": [], "untested": [], "missing": [],
     }  # fmt: skip
-    for other in study.axes.defenses:
-        if other == PROPOSAL:
+    for other in view.defenses:
+        if other == view.proposal:
             continue
-        one, name = results.difference(architecture, other, metric), labels.name("defenses", other)
-        if one is None:
+        row, name = view.results.difference(architecture, other, metric), view.name(other)
+        if row is None:
             sides["missing"].append(name)
             continue
-        resolved = results.resolved(architecture, metric, PROPOSAL, other)
-        side = "higher" if one.difference > 0 else "lower"
+        resolved = view.results.resolved(architecture, metric, str(view.proposal), other)
+        side = "higher" if row["difference"] > 0 else "lower"
         side = side if resolved else "untested" if resolved is None else "open"
-        points = labels.points(one.difference)
-        points += of_seeds(one.seeds, len(study.axes.seeds), labels)
-        sides[side].append(labels("sentences.named", name=name, value=points))
-    text = [labels("differences.of", architecture=labels.name("architectures", architecture),
-                   metric=labels(f"metric_names.{metric}"))]  # fmt: skip
-    proposal = labels.name("defenses", PROPOSAL)
+        points = view.labels.points(row["difference"]) + view.seed_count(int(row["seeds"]))
+        sides[side].append(view("sentences.named", name=name, value=points))
+    text = [view("differences.of", architecture=view.network(architecture),
+                 metric=view(f"metric_names.{metric}"))]  # fmt: skip
     for side, names in sides.items():
+        section = "sentences" if side in ("open", "untested") else "differences"
         if names:
-            shared = side in ("open", "untested")
-            key = f"sentences.{side}" if shared else f"differences.{side}"
-            key += "_many" if len(names) > 1 else ""
-            text.append(labels(key, proposal=proposal, names=labels.enumerate(names)))
+            text.append(_in_number(view, f"{section}.{side}", names, proposal=view.proposal_name))
     if not any(sides.values()):
-        text.append(labels("differences.alone", proposal=proposal))
+        text.append(view("differences.alone", proposal=view.proposal_name))
     return " ".join(text)
 
 
-def gaps(results: Results, labels: Labels) -> dict[str, list[str]]:
-    """By table: which evaluated cells it lacks, and of transfer also which models were no source;
-    empty if none."""
-    targets = {cell.key for cell in results.expected} - set(results.transfer["target"])
-    lacking = {
-        "norms": results.lacking(results.norms),
-        "curve": results.lacking(results.curve),
-        "masking": results.lacking(results.masking),
-        "transfer": [cell for cell in results.expected
-                     if cell.key in targets and cell not in results.missing_cells],
-    }  # fmt: skip
-    evaluated = len(results.expected) - len(results.missing_cells)
-    found = {
-        table: [labels(f"gaps.{table}", there=evaluated - len(cells), all=evaluated,
-                       missing=_keys(cells))] if cells else []
-        for table, cells in lacking.items()
-    }  # fmt: skip
-    sources = set(results.transfer["source"])
-    idle = [cell for cell in results.expected if sources and cell.key not in sources]
-    if idle:
-        there, everything = len(results.expected) - len(idle), len(results.expected)
-        found["transfer"].append(labels("gaps.sources", there=there, all=everything,
-                                        missing=_keys(idle)))  # fmt: skip
-    return found
-
-
-def attack_images(results: Results, labels: Labels) -> str:
+def attack_images(view: View) -> str:
     """On how many images each attack's accuracy counts, where that differs between attacks."""
-    table = results.attacks
+    table = view.results.attacks
     rows = table[(table["version"] == "best") & (table["class"] == "all")]
     names: dict[str, list[str]] = {}
     for attack, counts in rows.groupby("attack", sort=False)["images"]:
-        images = labels.enumerate([str(count) for count in sorted({int(n) for n in counts})])
-        names.setdefault(images, []).append(labels.name("attacks", str(attack)))
+        distinct = sorted({int(count) for count in counts})
+        images = view.labels.enumerate([str(count) for count in distinct])
+        names.setdefault(images, []).append(view.labels.name("attacks", str(attack)))
     if len(names) == 1:
-        return labels("attack_images.same", images=next(iter(names)))
-    parts = [
-        labels("attack_images.part", images=images, attacks=labels.enumerate(attacks))
-        for images, attacks in names.items()
-    ]
-    return labels("attack_images.differ", parts="; ".join(parts)) if parts else ""
+        return view("attack_images.same", images=next(iter(names)))
+    parts = [view("attack_images.part", images=images, attacks=view.labels.enumerate(attacks))
+             for images, attacks in names.items()]  # fmt: skip
+    return view("attack_images.differ", parts="; ".join(parts)) if parts else ""
 
 
-def masking(study: Study, results: Results, labels: Labels) -> list[str]:
+def masking(view: View) -> list[str]:
     """Which flags are raised by how many cells and what each suggests; or that none is."""
-    table = results.masking
+    table = view.results.masking
     judged = table[table["raised"].notna()]
     if judged.empty:
-        return [labels("masking.unjudged")]
+        return [view("masking.unjudged")]
     text = []
     for flag, rows in judged[judged["raised"] == "True"].groupby("flag", sort=False):
-        all_of = judged[judged["flag"] == flag]
-        suggests = labels.texts.get(f"flags.{flag}.suggests", str(rows["suggests"].iloc[0]))
-        text.append(labels("masking.raised", name=flag_name(str(flag), labels), count=len(rows),
-                           all=len(all_of), suggests=suggests))  # fmt: skip
+        suggests = view.labels.texts.get(f"flags.{flag}.suggests", str(rows["suggests"].iloc[0]))
+        count = int((judged["flag"] == flag).sum())
+        text.append(view("masking.raised", name=flag_name(view, str(flag)), count=len(rows),
+                         all=count, suggests=suggests))  # fmt: skip
     cells = len(judged.drop_duplicates(["defense", "architecture", "seed"]))
-    text = text or [labels("masking.none", cells=cells)]
+    text = text or [view("masking.none", cells=cells)]
     unknown = len(table) - len(judged)
-    return [*text, labels("masking.unknown", count=unknown)] if unknown else text
+    return [*text, view("masking.unknown", count=unknown)] if unknown else text
+
+
+def cost(view: View) -> list[str]:
+    """For each architecture how many times as many passes an epoch of the proposal takes as
+    others' do."""
+    counts = means(passes(view)) if view.proposal else {}
+    text = []
+    for architecture in view.architectures:
+        proposed = counts.get((architecture, str(view.proposal)))
+        others = [name for name in view.defenses if name != view.proposal]
+        ratios = [
+            view("cost.ratio", other=view.name(other),
+                 ratio=view.labels.formatted(proposed.mean / counts[architecture, other].mean,
+                                             Scale(1, 2)))
+            for other in others
+            if proposed and (architecture, other) in counts and counts[architecture, other].mean
+        ]  # fmt: skip
+        if ratios:
+            text.append(view("cost.of", architecture=view.network(architecture),
+                             proposal=view.proposal_name,
+                             ratios=view.labels.enumerate(ratios)))  # fmt: skip
+    fewer = seed_sentence(view, "histories")
+    return [*text, fewer] if text and fewer else text

@@ -1,14 +1,17 @@
 """What was run, in words, from params.yaml and the tables."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tradeoff.core.study import Dataset, Study, Suite
-from tradeoff.reporting.equations import EQUATIONS, Equation
+import pandas as pd
+from markupsafe import Markup
+
+from tradeoff.core.study import Study, Suite
+from tradeoff.reporting.equations import to_html
 from tradeoff.reporting.labels import Labels
-from tradeoff.reporting.results import Results
+from tradeoff.reporting.tellings import Telling, load_tellings
+from tradeoff.reporting.view import View
 
 # Settings that only some values of another make use of, by whether theirs do. A setting that is
 # not beside the other, such as the momentum of an attack, is used.
@@ -18,11 +21,6 @@ USED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "decay": lambda other: other.get("schedule") == "step",
     "warmup": lambda other: other.get("schedule") == "onecycle",
     "plus_restarts": lambda other: other.get("version") == "plus",
-    "finetune_rate": lambda other: other.get("finetune_epochs") is not None,
-    "pretrain": lambda other: other.get("finetune_epochs") is not None,
-    "pretrain_beta": lambda other: (
-        other.get("finetune_epochs") is not None and other.get("pretrain") == "trades"
-    ),
 }
 # What provenance says of compilation, and the words for it; anything else is shown as it is.
 COMPILATIONS = {
@@ -42,143 +40,135 @@ class Item:
 
 @dataclass(frozen=True)
 class Defense:
+    """A defense as pages and chapter describe it; `equation` is formulas in LaTeX."""
+
     id: str
     name: str
-    equation: Equation | None
+    equation: list[str]
+    html: Markup
+    symbols: str
     knobs: str
 
 
-def describe_setting(
-    study: Study, dataset: Dataset, results: Results, labels: Labels
-) -> list[Item]:
+def describe_setting(view: View) -> list[Item]:
     """Data, threat, networks, training, attacks and seeds."""
-    seeds = labels.enumerate([str(seed) for seed in study.axes.seeds])
+    results, number = view.results, view.labels.number
     items = [
-        Item(labels("setting.images"), _images(dataset, results, labels)),
-        Item(labels("setting.threat"), _threat(dataset, labels)),
-        Item(labels("setting.networks"), _networks(study, dataset, results, labels)),
-        Item(labels("setting.training"), _training(dataset, results, labels)),
-        Item(labels("setting.seeds"), seeds),
-    ]
-    items += [_suite(suite, results, labels) for suite in dataset.suites.values()]
-    transfer, statistics = study.transfer.model_dump(), study.statistics
+        Item(view("setting.images"), _images(view)),
+        Item(view("setting.threat"), _threat(view)),
+        Item(view("setting.networks"), _networks(view)),
+        Item(view("setting.training"), _training(view)),
+        Item(view("setting.seeds"), view.labels.enumerate([str(seed) for seed in view.seeds])),
+    ]  # fmt: skip
+    items += [_suite(view, suite) for suite in results.dataset.suites.values()]
+    transfer, statistics = view.study.transfer.model_dump(), view.study.statistics
     del transfer["batch_size"]  # decides no result
-    images = _of_the_test(transfer.pop("images"), results)
-    text = labels("setting.transfer_images", images=images, knobs=knob_text(transfer, labels))
-    return [
-        *items,
-        Item(labels("headings.transfer"), text),
-        Item(
-            labels("setting.statistics"),
-            # In words: alpha is also a knob of the proposal.
-            labels(
-                "setting.statistics_text",
-                level=labels.number(100 * statistics.level),
-                alpha=labels.number(100 * statistics.alpha),
-                power=labels.number(100 * statistics.power),
-            ),
-        ),
-    ]
+    images = _of_the_test(view, transfer.pop("images"))
+    text = view("setting.transfer_images", images=images, knobs=knob_text(transfer, view.labels))
+    # In words: alpha may also be a knob.
+    levels = view("setting.statistics_text", level=number(100 * statistics.level),
+                  alpha=number(100 * statistics.alpha),
+                  power=number(100 * statistics.power))  # fmt: skip
+    return [*items, Item(view("headings.transfer"), text), Item(view("setting.statistics"), levels)]
 
 
 def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
-    """Each defense with its objective, if this package knows it, and its knobs."""
-    return [
-        Defense(
-            name,
-            labels.name("defenses", name),
-            EQUATIONS.get(name),
-            knob_text(study.knobs[name].model_dump(), labels) or labels("none"),
-        )
-        for name in study.axes.defenses
-    ]
+    """Each defense with its knobs and what its telling says of it."""
+    described = []
+    for name in study.axes.defenses:
+        telling = load_tellings().get(name) or Telling(title=name)
+        formulas = Markup(", ").join(map(to_html, telling.equation))
+        described.append(
+            Defense(name, labels.name("defenses", name), telling.equation, formulas,
+                    telling.symbols.get(labels.language, ""),
+                    defense_knobs(name, study.knobs[name].model_dump(), labels) or labels("none"))
+        )  # fmt: skip
+    return described
 
 
-def software(results: Results, labels: Labels) -> list[str]:
-    """With which versions and on which devices the cells were computed, and whether repeatably."""
-    table = results.provenance
-    known = [name for name in ("python", "torch", "device", "deterministic") if name in table]
-    if table.empty or not known:
-        return [labels("software.unknown")]
+def defense_knobs(name: str, knobs: dict[str, Any], labels: Labels) -> str:
+    """The knobs of a defense in the words of its telling."""
+    return knob_text(knobs, labels, f"words_of.{name}")
+
+
+def software(view: View) -> list[str]:
+    """With which PyTorch, arithmetic and GPUs the cells were computed, and whether repeatably."""
+    table = view.results.provenance
+    known = [name for name in ("torch", "arithmetic", "device", "deterministic") if name in table]
     text = []
     for values, rows in table.dropna(subset=known, how="all").groupby(known, dropna=False):
-        row = dict(zip(known, values, strict=True))
-        said = {name: str(row.get(name, labels("software.not_told"))) for name in
-                ("python", "torch", "device")}  # fmt: skip
-        said["device"] = device_name(said["device"], labels)
-        repeatable = {"yes": "repeatable", "no": "varying"}.get(str(row.get("deterministic")), "")
-        line = labels("software.on", **said, results=len(rows))
-        text.append(line + (" " + labels(f"software.{repeatable}") if repeatable else ""))
-    return text or [labels("software.unknown")]
+        row = dict(zip(known, map(str, values), strict=True))
+        words = [view("software.torch", version=row.get("torch", view("software.not_told")))]
+        if row.get("arithmetic") in ("portable", "native"):
+            words.append(view(f"software.{row['arithmetic']}"))
+        words.append(row["device"] if row.get("device", "nan") != "nan" and not
+                     row["device"].startswith("cpu") else view("software.cpu"))  # fmt: skip
+        text.append(view("software.on", what=", ".join(words), results=len(rows)))
+        if row.get("deterministic") in ("yes", "no"):
+            text[-1] += " " + view(f"software.{row['deterministic']}")
+    return text if known and text else [view("software.unknown")]
 
 
-def device_name(device: str, labels: Labels) -> str:
-    """A device as provenance describes it, "cpu, 4 threads" or a GPU's name, in words."""
-    threads = re.fullmatch(r"cpu, (\d+) threads?", device)
-    if threads is None:
-        return device
-    if threads[1] == "1":
-        return labels("software.one_thread")
-    return labels("software.threads", count=threads[1])
-
-
-def trained_on(column: str, results: Results) -> list[str]:
+def trained_with(view: View, column: str) -> list[str]:
     """What provenance says of the training of the cells: the distinct values of a column."""
-    table = results.provenance
+    table = view.results.provenance
     if column not in table:
         return []
     return [str(value) for value in table[table["stage"] == "train"][column].dropna().unique()]
 
 
-def limit_note(dataset: Dataset, labels: Labels) -> str:
+def limit_note(view: View) -> str:
     """A warning if the study ran on a part of the images only, else an empty text."""
-    limit = dataset.split.limit
-    return "" if limit is None else labels("setting.limit", limit=limit)
+    limit = view.results.dataset.split.limit
+    return "" if limit is None else view("setting.limit", limit=limit)
 
 
-def _images(dataset: Dataset, results: Results, labels: Labels) -> str:
-    split = dataset.split
-    text = [labels("setting.validation", images=split.validation)]
+def _images(view: View) -> str:
+    split, results = view.results.dataset.split, view.results
+    text = [view("setting.validation", images=split.validation)]
     if split.test is None:
-        text.append(labels("setting.published_test"))
+        text.append(view("setting.published_test"))
     else:
-        text.append(labels("setting.test", images=split.test))
+        text.append(view("setting.test", images=split.test))
     counts = sorted({int(count) for count in results.cells["images"].dropna()})
     if counts:
-        text.append(labels("setting.evaluated", images=labels.enumerate([str(n) for n in counts])))
+        images = view.labels.enumerate([str(count) for count in counts])
+        text.append(view("setting.evaluated", images=images))
     train = results.size("images", "train")
     if train is not None:
-        text.insert(0, labels("setting.train", images=train))
+        text.insert(0, view("setting.train", images=train))
     return " ".join(text)
 
 
-def _threat(dataset: Dataset, labels: Labels) -> str:
-    norm = labels.name("norms", dataset.threat.norm)
-    return labels("setting.ball", norm=norm, radius=radius(dataset.threat.epsilon, labels))
+def _threat(view: View) -> str:
+    threat = view.results.dataset.threat
+    norm = view.labels.name("norms", threat.norm)
+    return view("setting.ball", norm=norm, radius=radius(view, threat.epsilon))
 
 
-def radius(epsilon: float, labels: Labels) -> str:
+def radius(view: View, epsilon: float) -> str:
     """An epsilon; papers write radii on 8-bit images as fractions of 255."""
     steps = round(255 * epsilon)
     exact = steps > 0 and abs(255 * epsilon - steps) < 1e-9
-    value = labels.number(float(f"{epsilon:.4g}"))
+    value = view.labels.number(float(f"{epsilon:.4g}"))
     return f"{steps}/255 ≈ {value}" if exact and steps != 255 else value
 
 
-def _networks(study: Study, dataset: Dataset, results: Results, labels: Labels) -> str:
+def _networks(view: View) -> str:
     text = []
-    for architecture in study.axes.architectures:
-        settings = dataset.models[architecture]
+    for architecture in view.architectures:
+        settings = view.results.dataset.models[architecture]
         source = settings.pretrained
         start = (
-            labels("setting.scratch") if source is None
-            else labels("setting.pretrained", source=labels.name("sources", source))
+            view("setting.scratch") if source is None
+            else view("setting.pretrained", source=view.labels.name("sources", source))
         )  # fmt: skip
-        name = labels.name("architectures", architecture)
-        width = labels.number(settings.width)
-        count = results.size("parameters", architecture)
-        parameters = "" if count is None else labels("setting.parameters", count=grouped(count))
-        text.append(labels("setting.network", name=name, width=width, start=start) + parameters)
+        count = view.results.size("parameters", architecture)
+        text.append(
+            view("setting.network", name=view.network(architecture), start=start,
+                 width=view.labels.number(settings.width))
+            + ("" if count is None else view("setting.parameters", count=grouped(count)))
+        )  # fmt: skip
     return " ".join(text)
 
 
@@ -187,63 +177,71 @@ def grouped(count: int) -> str:
     return f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
-def _of_the_test(asked: int, results: Results) -> int:
-    """So many test images, or all if there are fewer."""
-    there = results.size("images", "test")
-    return asked if there is None else min(asked, there)
+def _of_the_test(view: View, asked: int) -> int:
+    """How many images are taken, where no more are asked for than there are."""
+    count = view.results.size("images", "test")
+    return asked if count is None else min(asked, count)
 
 
-def _training(dataset: Dataset, results: Results, labels: Labels) -> str:
+def _training(view: View) -> str:
     """The recipe as it was set; number format and compilation as they came about."""
-    settings = dataset.train.model_dump()
+    settings, labels = view.results.dataset.train.model_dump(), view.labels
     precision, compilation = settings.pop("precision"), settings.pop("compile")
     recipe = knob_text({key: value for key, value in settings.items() if value is not None}, labels)
-    devices, compiled = trained_on("device", results), trained_on("compilation", results)
-    if not devices or not compiled:
-        text = labels("setting.as_set", precision=labels.name("values", precision),
-                      compilation=labels.name("values", compilation))  # fmt: skip
+    compiled = trained_with(view, "compilation")
+    if not compiled:
+        text = view("setting.as_set", precision=labels.name("values", precision),
+                    compilation=labels.name("values", compilation))  # fmt: skip
     else:
-        ways = [labels(f"setting.{COMPILATIONS[way]}") if way in COMPILATIONS else way
+        ways = [view(f"setting.{COMPILATIONS[way]}") if way in COMPILATIONS else way
                 for way in compiled]  # fmt: skip
-        text = labels("setting.ran", precision=_precision(precision, devices, labels),
-                      compilation=labels.enumerate(ways))  # fmt: skip
+        text = view("setting.ran", precision=_precision(view, precision),
+                    compilation=labels.enumerate(ways))  # fmt: skip
     return f"{recipe}. {text}"
 
 
-def _precision(asked: str, devices: list[str], labels: Labels) -> str:
-    """The number format of training on these devices; TF32 is one of GPUs alone."""
+def _precision(view: View, asked: str) -> str:
+    """The number format of training; TF32 is one of GPUs alone, which provenance names."""
     if asked != "tf32":
-        return labels.name("values", asked)
+        return view.labels.name("values", asked)
+    table = view.results.provenance
+    rows = table[table["stage"] == "train"]
+    devices = rows["device"].fillna("cpu") if "device" in rows else pd.Series("cpu", rows.index)
     on_cpu = {device.startswith("cpu") for device in devices}
-    found = {True: labels.name("values", "float32"), False: labels("setting.tf32_on_gpus")}
-    return labels.enumerate([found[kind] for kind in sorted(on_cpu)])
+    words = {True: view.labels.name("values", "float32"), False: view("setting.tf32_on_gpus")}
+    return view.labels.enumerate([words[kind] for kind in sorted(on_cpu)])
 
 
-def _suite(suite: Suite, results: Results, labels: Labels) -> Item:
+def _suite(view: View, suite: Suite) -> Item:
     images = (
-        labels("setting.all_images") if suite.images is None
-        else labels("setting.some_images", images=_of_the_test(suite.images, results))
+        view("setting.all_images") if suite.images is None
+        else view("setting.some_images", images=_of_the_test(view, suite.images))
     )  # fmt: skip
     attacks = []
     for attack in suite.attacks:
-        own = knob_text(attack.knobs.model_dump(), labels)
-        name = labels.name("attacks", attack.name)
-        attacks.append(f"{name} ({own})" if own else name)
-    return Item(labels("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
+        knobs = knob_text(attack.knobs.model_dump(), view.labels)
+        name = view.labels.name("attacks", attack.name)
+        attacks.append(f"{name} ({knobs})" if knobs else name)
+    return Item(view("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
 
 
-def knob_text(values: dict[str, Any], labels: Labels) -> str:
+def knob_text(values: dict[str, Any], labels: Labels, words: str = "") -> str:
     """ "steps = 10; step size / ε = 0.25"; a section in a section stands in brackets. Settings that
-    these values make no use of are left out."""
+    these values make no use of are left out.
+
+    Args:
+        words: where in the labels names are looked up first.
+    """
     parts = []
     for key, value in values.items():
         if key in USED and not USED[key](values):
             continue
-        name = labels.name("knobs", key)
+        name = labels.texts.get(f"{words}.{key}") or labels.name("knobs", key)
         if isinstance(value, dict):
-            parts.append(f"{name} ({knob_text(value, labels)})")
+            parts.append(f"{name} ({knob_text(value, labels, words)})")
         elif isinstance(value, str):
-            parts.append(f"{name} = {labels.name('values', value)}")
+            shown = labels.texts.get(f"{words}.{value}") or labels.name("values", value)
+            parts.append(f"{name} = {shown}")
         else:
             parts.append(f"{name} = {labels.number(value)}")
     # Not a comma: in Spanish it is the decimal mark.

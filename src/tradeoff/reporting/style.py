@@ -1,26 +1,27 @@
-"""How figures look: one colour and one marker for a defense, the same in every figure.
+"""How figures look: a colour for each family of defenses, a marker and a line style for each of
+its members, the same in every figure of a study.
 
 The colours are those of Okabe and Ito, which people with any common colour blindness tell apart;
 markers say the same once more, for print without colour.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+Dashes = Literal["-", "none"] | tuple[int, tuple[float, ...]]
 
 
 class Look(NamedTuple):
     colour: str
     marker: str
+    dashes: Dashes = "-"
 
 
-KNOWN = {
-    "standard": Look("#666666", "X"),
-    "at": Look("#e69f00", "s"),
-    "trades": Look("#0072b2", "o"),
-    "dtrades": Look("#d55e00", "D"),
-    "mart": Look("#009e73", "^"),
-    "faal": Look("#cc79a7", "v"),
-}
-SPARE = (Look("#56b4e9", "P"), Look("#8c6d31", "p"), Look("#4b3f8f", "h"), Look("#b0a000", "*"))
+CONTROL = Look("#666666", "X")
+COLOURS = ("#e69f00", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d31", "#4b3f8f",
+           "#b0a000")  # fmt: skip
+MARKERS = ("s", "o", "D", "^", "v", "P", "p", "h", "*")
+LINES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 INK, GRID, PAPER = "#1b1f24", "#d4d9de", "#fffffe"
 
@@ -71,8 +72,23 @@ RC: dict[Any, Any] = {
 }
 
 
-def looks(defenses: list[str]) -> dict[str, Look]:
-    """The look of each defense; those that this module does not know share the spare ones."""
-    new = [name for name in defenses if name not in KNOWN]
-    spare = {name: SPARE[index % len(SPARE)] for index, name in enumerate(new)}
-    return {name: KNOWN.get(name) or spare[name] for name in defenses}
+def looks(families: Mapping[str, str], control: str | None) -> dict[str, Look]:
+    """The look of each defense, by the order of the study: a defense that is added at the end
+    changes no other's.
+
+    Args:
+        families: the family of each defense, in the study's order.
+    """
+    colours: dict[str, int] = {}
+    members = dict.fromkeys(range(len(COLOURS)), 0)
+    found = {}
+    for defense, family in families.items():
+        if defense == control:
+            found[defense] = CONTROL
+            continue
+        colour = colours.setdefault(family, len(colours) % len(COLOURS))
+        member = members[colour]
+        members[colour] += 1
+        found[defense] = Look(COLOURS[colour], MARKERS[(colour + member) % len(MARKERS)],
+                              LINES[member % len(LINES)])  # fmt: skip
+    return found

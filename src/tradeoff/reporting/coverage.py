@@ -1,0 +1,132 @@
+"""What a report says of cells that are missing: which and why, and which means rest on fewer seeds
+than the study has."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tradeoff.core.study import Cell
+from tradeoff.reporting.table import Remarks
+from tradeoff.reporting.view import Place, View
+
+Kind = Literal["cells", "norms", "curve", "transfer", "histories"]
+"""Which table a mean is computed from; of transfer its seeds are those of the targets."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """The note on top: how many cells are missing, then a text for each reason."""
+
+    head: str
+    reasons: list[str]
+
+
+def missing(view: View) -> Missing | None:
+    """The note on the cells that are not evaluated; None if all are."""
+    absent = view.results.missing_cells
+    if not absent:
+        return None
+    head = view("missing.head", missing=len(absent), all=len(view.results.expected))
+    return Missing(head, [text for cell in absent for text in reasons(view, cell)])
+
+
+def reasons(view: View, cell: Cell) -> list[str]:
+    """Why a cell is not evaluated: the stages of it that failed, with their errors."""
+    rows = view.results.missing[view.results.missing["cell"] == cell.key]
+    texts = [
+        view("missing.reason", stage=stage, error=_error(view, str(error)))
+        for stage, error in zip(rows["stage"], rows["error"], strict=True)
+    ]
+    return texts or [view("missing.unknown", cell=cell.key)]
+
+
+def _error(view: View, error: str) -> str:
+    """An error is shown as it is; what stands for none, in the report's language."""
+    return view.labels.texts.get(f"missing.errors.{error.replace(' ', '_')}", error)
+
+
+def coverage(view: View) -> list[str]:
+    """How many of the data set's cells are evaluated and have a training history; which are not."""
+    results = view.results
+    count, dataset = len(results.expected), view.labels.name("datasets", results.dataset.name)
+    text = [
+        view(f"coverage.{kind}", there=count - len(absent), all=count, dataset=dataset,
+             missing=_keys(absent))
+        for kind, absent in (("cells", results.missing_cells),
+                             ("histories", results.missing_histories))
+        if absent
+    ]  # fmt: skip
+    return text or [view("coverage.complete", all=count, dataset=dataset)]
+
+
+def gaps(view: View) -> dict[str, list[str]]:
+    """By table: which evaluated cells it lacks, and of transfer also which models were no source;
+    empty if none."""
+    results = view.results
+    count, evaluated = len(results.expected), len(results.expected) - len(results.missing_cells)
+    targets, sources = (set(results.transfer[column]) for column in ("target", "source"))
+    lacking = {
+        "norms": results.lacking(results.norms),
+        "curve": results.lacking(results.curve),
+        "masking": results.lacking(results.masking),
+        "transfer": [cell for cell in results.expected
+                     if cell.key not in targets and cell not in results.missing_cells],
+    }  # fmt: skip
+    text = {
+        table: [view(f"gaps.{table}", there=evaluated - len(cells), all=evaluated,
+                     missing=_keys(cells))] if cells else []
+        for table, cells in lacking.items()
+    }  # fmt: skip
+    idle = [cell for cell in results.expected if sources and cell.key not in sources]
+    if idle:
+        text["transfer"].append(
+            view("gaps.sources", there=count - len(idle), all=count, missing=_keys(idle))
+        )
+    return text
+
+
+def _keys(cells: list[Cell]) -> str:
+    return ", ".join(cell.key for cell in cells)
+
+
+def known_seeds(view: View, kind: Kind, place: Place) -> list[int]:
+    """The seeds that a mean rests on, in the study's order."""
+    results = view.results
+    if kind == "histories":
+        known = set(results.histories)
+    elif kind == "transfer":
+        known = set(results.transfer["target"])
+    else:
+        absent = [*results.missing_cells, *results.lacking(getattr(results, kind))]
+        known = {cell.key for cell in results.expected} - {cell.key for cell in absent}
+    return [cell.seed for cell in view.cells(place) if cell.key in known]
+
+
+def seed_remarks(view: View, kind: Kind = "cells") -> Remarks:
+    """For each place that lacks seeds: on how many its means rest."""
+    remarks = {}
+    for architecture, defense in view.places():
+        known = known_seeds(view, kind, (architecture, defense))
+        absent = [str(seed) for seed in view.seeds if seed not in known]
+        if absent:
+            none = "notes.no_seed" if kind == "cells" else "notes.nothing"
+            text = view(
+                "notes.seeds" if known else none,
+                defense=view.name(defense), architecture=view.network(architecture),
+                there=len(known), all=len(view.seeds), missing=view.labels.enumerate(absent),
+            )  # fmt: skip
+            remarks[architecture, defense] = [text]
+    return remarks
+
+
+def seed_sentence(view: View, kind: Kind, defenses: Iterable[str] | None = None) -> str:
+    """Which means of a figure or of a list rest on fewer seeds; empty if none do."""
+    chosen = view.defenses if defenses is None else list(defenses)
+    parts = []
+    for architecture, defense in view.places():
+        known = len(known_seeds(view, kind, (architecture, defense)))
+        if defense in chosen and known < len(view.seeds):
+            parts.append(view("notes.fewer_part", there=known, all=len(view.seeds),
+                              architecture=view.network(architecture),
+                              defense=view.name(defense)))  # fmt: skip
+    return view("notes.fewer", parts="; ".join(parts)) if parts else ""

@@ -1,0 +1,74 @@
+"""RA over epsilon, from the minimum norms."""
+
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from tradeoff.reporting.accuracy import image_counts
+from tradeoff.reporting.evidence import norm_images
+from tradeoff.reporting.pictures.picture import (
+    Picture,
+    legend,
+    number_axes,
+    panel_grid,
+    picture,
+    say_nothing,
+)
+from tradeoff.reporting.style import INK
+from tradeoff.reporting.view import View
+
+
+def pictures(view: View) -> list[Picture]:
+    if view.results.curve.empty:
+        return []
+    return [
+        picture(view, "curve", partial(draw, view), description(view), means_of="curve",
+                images=image_counts(view, "images"), norms=norm_images(view))
+    ]  # fmt: skip
+
+
+def draw(view: View) -> Figure:
+    """A line for each defense, a mean over the seeds.
+
+    Lone markers at the threat's epsilon are the RA of the bounded attacks and AutoAttack.
+    """
+    figure, panels = panel_grid(len(view.architectures), 2.6)
+    threat, robust = view.results.dataset.threat, view.means("RA")
+    curves = view.results.robustness_curves()
+    known = set(curves)
+    for panel, architecture in zip(panels, view.architectures, strict=True):
+        panel.set_title(view.network(architecture))
+        norm = view.labels.name("norms", threat.norm)
+        panel.set_xlabel(view("figures.axes.epsilon", norm=norm))
+        panel.set_ylim(0, 100)
+        panel.axvline(threat.epsilon, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
+        if not any((architecture, defense) in known for defense in view.defenses):
+            say_nothing(view, panel)
+        for index, (defense, look) in enumerate(view.looks.items()):
+            place = (architecture, defense)
+            if place in known:
+                line = 100 * curves[place].dropna()
+                panel.plot(line.index, line, color=look.colour, linewidth=1.2,
+                           linestyle=look.dashes, marker=look.marker, markersize=4,
+                           markevery=(2 + index % 9, 9), markeredgewidth=0)  # fmt: skip
+            if place in robust:
+                panel.plot([threat.epsilon], [100 * robust[place].mean], marker=look.marker,
+                           markersize=6.5, color=look.colour, markeredgecolor=INK,
+                           markeredgewidth=0.9, zorder=3)  # fmt: skip
+    number_axes(view, panels[0])
+    panels[0].set_xlim(left=0)
+    panels[0].set_ylabel(view("figures.axes.RA"))
+    legend(view, figure, lines=True)
+    return figure
+
+
+def description(view: View) -> str:
+    """RA from minimum norms at the threat's epsilon, by architecture and defense."""
+    curves = view.results.robustness_curves()
+    if curves.empty:
+        return view.per_architecture("figures.curve", "alt_value", {})
+    gaps = abs(curves.index.to_numpy(dtype=float) - view.results.dataset.threat.epsilon)
+    at_epsilon = curves.iloc[int(gaps.argmin())].dropna()
+    values = {place: {"ra": view.labels.percent(at_epsilon[place])}
+              for place in view.places() if place in at_epsilon}  # fmt: skip
+    return view.per_architecture("figures.curve", "alt_value", values)

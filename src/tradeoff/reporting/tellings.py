@@ -1,0 +1,65 @@
+"""What reports say of a defense: defenses/NAME.yaml beside its module, on which nothing else
+depends. A defense without that file goes by its own name."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tradeoff.core.plugins import PACKAGE
+from tradeoff.core.schema import BadParams, Section, validate
+
+FOLDER = PACKAGE / "defenses"
+
+
+class Telling(Section):
+    """What is said of a defense; texts by language.
+
+    Attributes:
+        title: its name, one text if it is the same in all languages.
+        family: defenses of a family share a colour; without one it is a family of its own.
+        equation: the formulas of its objective, in LaTeX.
+        symbols: a sentence on what the formulas' symbols mean.
+        source: a key of references.bib.
+        words: names of its knobs, of their values and of the terms of its weight lambda.
+    """
+
+    title: str | dict[str, str]
+    family: str | None = None
+    equation: list[str] = Field(default_factory=list)
+    symbols: dict[str, str] = Field(default_factory=dict)
+    source: str | None = None
+    words: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+@cache
+def load_tellings(folder: Path = FOLDER) -> dict[str, Telling]:
+    """All tellings of a folder, by the name of the defense.
+
+    Raises:
+        BadParams: a file is not what it should be; the message names file, key and value.
+    """
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _read(path: Path) -> Telling:
+    try:
+        raw = YAML(typ="safe").load(path.read_text("utf-8"))
+    except YAMLError as error:
+        raise BadParams(f"{path.name}: is not readable as YAML: {error}") from None
+    telling: Telling = validate(Telling, raw, file=path.name)
+    return telling
+
+
+def words(language: str) -> dict[str, str]:
+    """The tellings' texts in a language, by keys like those of label files: "defenses.NAME" and
+    "words_of.NAME.WORD"."""
+    texts = {}
+    for name, telling in load_tellings().items():
+        title = telling.title
+        texts[f"defenses.{name}"] = title if isinstance(title, str) else title.get(language, name)
+        for word, text in telling.words.get(language, {}).items():
+            texts[f"words_of.{name}.{word}"] = text
+    return texts

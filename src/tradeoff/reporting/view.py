@@ -1,0 +1,156 @@
+"""A data set's results as one language tells them: what every table, figure and sentence takes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from tradeoff.core.study import Cell, Study
+from tradeoff.core.tables import ENSEMBLE
+from tradeoff.reporting.estimates import Estimate, estimate_of
+from tradeoff.reporting.labels import Labels
+from tradeoff.reporting.results import Results
+from tradeoff.reporting.style import Look, looks
+from tradeoff.reporting.tellings import load_tellings
+
+Place = tuple[str, str]
+"""(architecture, defense)"""
+
+
+@dataclass(frozen=True)
+class View:
+    study: Study
+    results: Results
+    labels: Labels
+
+    def __call__(self, key: str, **values: object) -> str:
+        """A text of the language."""
+        return self.labels(key, **values)
+
+    @property
+    def defenses(self) -> list[str]:
+        return self.study.axes.defenses
+
+    @property
+    def architectures(self) -> list[str]:
+        return self.study.axes.architectures
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.study.axes.seeds
+
+    @property
+    def proposal(self) -> str | None:
+        """The defense that all others are compared with; None if the study has none."""
+        return self._row(self.study.axes.proposal)
+
+    @property
+    def baseline(self) -> str | None:
+        """The defense with the proposal's objective and one weight for all images, if any."""
+        return self._row(self.study.axes.baseline)
+
+    @property
+    def control(self) -> str | None:
+        """What is trained without any defense, if the study has it."""
+        return self._row(self.study.axes.control)
+
+    def _row(self, role: str | None) -> str | None:
+        return role if role in self.defenses else None
+
+    def name(self, defense: str) -> str:
+        """What a defense, or an ensemble of surrogates, is called."""
+        if defense == ENSEMBLE:
+            return self("roles.ensemble")
+        return self.labels.name("defenses", defense)
+
+    @property
+    def proposal_name(self) -> str:
+        """The name of the study's proposal, also where it is no row."""
+        role = self.study.axes.proposal
+        return self("words.proposal") if role is None else self.name(role)
+
+    @property
+    def control_name(self) -> str:
+        role = self.study.axes.control
+        return self("words.control") if role is None else self.name(role)
+
+    def network(self, architecture: str) -> str:
+        return self.labels.name("architectures", architecture)
+
+    def places(self) -> Iterator[Place]:
+        """Every (architecture, defense), in the order of the tables."""
+        for architecture in self.architectures:
+            for defense in self.defenses:
+                yield architecture, defense
+
+    def cells(self, place: Place) -> list[Cell]:
+        """The expected cells of a place, in the order of their seeds."""
+        return [cell for cell in self.results.expected
+                if (cell.architecture, cell.defense) == place]  # fmt: skip
+
+    def histories(self, place: Place) -> list[pd.DataFrame]:
+        """The training histories of a place, one for each seed that has one."""
+        known = self.results.histories
+        return [known[cell.key] for cell in self.cells(place) if cell.key in known]
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        tellings = load_tellings()
+        families = {name: tellings[name].family or name if name in tellings else name
+                    for name in self.defenses}  # fmt: skip
+        return looks(families, self.control)
+
+    def means(self, metric: str) -> dict[Place, Estimate]:
+        """The means of a column of the table of cells."""
+        return means(self.results.metric(metric))
+
+    def with_seed_count(self, estimate: Estimate) -> str:
+        """ "85.3 ± 0.4 %", and if it rests on fewer seeds than the study has, on how many."""
+        return self.labels.estimate(estimate) + self.seed_count(estimate.seeds)
+
+    def seed_count(self, count: int) -> str:
+        """ "; 2 of 3 seeds" behind a value; empty if it rests on all of them."""
+        if count >= len(self.seeds):
+            return ""
+        return self("sentences.of_seeds", there=count, all=len(self.seeds))
+
+    def per_architecture(
+        self, alt: str, value: str, values: Mapping[Place, Mapping[str, object]]
+    ) -> str:
+        """The text in place of a figure: `alt`, then for each architecture the defenses' values.
+
+        Args:
+            alt: the figure's part of the label file, with the texts alt, alt_part and `value`.
+            values: of each place what the text `value` is filled in with beside the defense.
+        """
+        parts = [self(f"{alt}.alt")]
+        for architecture in self.architectures:
+            items = [
+                self(f"{alt}.{value}", defense=self.name(defense), **values[architecture, defense])
+                for defense in self.defenses
+                if (architecture, defense) in values
+            ]
+            parts.append(
+                self(f"{alt}.alt_part", architecture=self.network(architecture),
+                     values="; ".join(items) or self("words.nothing"))
+            )  # fmt: skip
+        return " ".join(parts)
+
+
+def means(values: pd.Series, left_out: pd.Series | None = None) -> dict[Place, Estimate]:
+    """Means over the seeds of numbers that are indexed by architecture, defense and more.
+
+    Args:
+        left_out: likewise, the shares of the images that the numbers are not of.
+    """
+    shares = {} if left_out is None else means(left_out)
+    found: dict[Place, Estimate] = {}
+    groups: Any = values.groupby(level=["architecture", "defense"], sort=False)
+    for place, numbers in groups:
+        share = shares[place].mean if place in shares else 0.0
+        estimate = estimate_of(numbers, share)
+        if estimate is not None:
+            found[place] = estimate
+    return found
