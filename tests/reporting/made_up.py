@@ -24,7 +24,7 @@ from tradeoff.core.settings import (
     TrainSettings,
     TransferSettings,
 )
-from tradeoff.core.study import Attack, Cell, Dataset, Study, Suite
+from tradeoff.core.study import Attack, Cell, Dataset, Study, Suite, defense_section
 
 DEFENSES = ["standard", "at", "trades", "dtrades", "mart", "faal"]
 ATTACKS = ["fgsm", "pgd", "cw"]
@@ -104,11 +104,10 @@ def made_up_study(
                 suite, None, 64, ["best", "last"], None, tuple(map(_attack, attacks or ATTACKS))
             ),
         },
+        certificates={},
     )
     sections = {
-        name: knobs_class("defenses", name).model_validate(KNOBS[name])
-        if name in KNOBS
-        else NoKnobs()
+        name: defense_section(name).model_validate(KNOBS[name]) if name in KNOBS else NoKnobs()
         for name in defenses
     }
     return Study(

@@ -216,7 +216,9 @@ class Study:
         """
         raw = _read(file)
         defenses = module_names("defenses", "Knobs")
-        sections: dict[str, Any] = {name: (_section(name), ...) for name in defenses if name in raw}
+        sections: dict[str, Any] = {
+            name: (defense_section(name), ...) for name in defenses if name in raw
+        }
         whole = create_model(
             "Params",
             __base__=Section,
@@ -390,7 +392,7 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     )
 
 
-def _section(defense: str) -> type[Section]:
+def defense_section(defense: str) -> type[Section]:
     """What a defense's section of params.yaml holds: its knobs, and those of its classifier and of
     its fine-tuning, where it has them."""
     fields: dict[str, Any] = {}
