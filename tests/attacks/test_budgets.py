@@ -13,7 +13,7 @@ from tests.attacks.calls import carlini_wagner, fmn
 from tradeoff.core.study import Study
 
 ROOT = Path(__file__).parents[2]
-IMAGES = 60
+IMAGES = 30
 
 
 def budget(attack: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_keeps_the_contract():
 @pytest.mark.parametrize("network", [natural, robust])
 def test_as_strong_as_foolbox(network):
     """foolbox 3 has no L-BFGS; DDN is its strongest l2 attack."""
-    model, (images, labels) = network(), test_digits(40)
+    model, (images, labels) = network(), test_digits(24)
     ours = lbfgs(model, images, labels, binary_search_steps=8)
     assert_as_strong(model, images, labels, "l2", ours, foolbox.attacks.DDNAttack(steps=100))
 

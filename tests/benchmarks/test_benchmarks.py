@@ -68,7 +68,7 @@ def test_gpu_part_runs_with_torch_and_numpy_alone() -> None:
 
 def test_packing() -> None:
     sizes = ["--size=8", "--width=0.125", "--batch=4", "--steps=1", "--seconds=0.1", "--threads=1"]
-    assert "best packing" in run("packing.py", *sizes, "--cells", "1", "2")
+    assert "best packing" in run("packing.py", *sizes, "--cells", "2")
 
 
 @pytest.mark.parametrize("version", ["standard", "plus"])

@@ -83,6 +83,9 @@ def made_up_study(
         proposal="dtrades",
         baseline="trades",
         control="standard",
+        bases={"robust": "at"},
+        trained={},
+        certified=[],
     )
     ascent = {"steps": 10, "relative_step_size": 0.25}
     train = TrainSettings.model_validate({

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -129,34 +130,34 @@ def components(
 
 def attacks(knobs: Knobs, threat: Threat) -> dict[str, tuple[Bounded, Section]]:
     """The components of a version in their order, each an attack and its budget."""
-    steps, targets, restarts = knobs.apgd_steps, knobs.targets, knobs.plus_restarts
-    apgd_t = Apgd(loss="targeted_dlr", targets=targets, steps=steps, restarts=1)
-    to_any_class = Fab(
+    targets, restarts = knobs.targets, knobs.plus_restarts
+    ascent = partial(Apgd, targets=targets, steps=knobs.apgd_steps)
+    boundary = partial(
+        Fab,
         norm=threat.norm,
-        targets=None,
         steps=knobs.fab_steps,
-        restarts=restarts,
         enough=threat.epsilon,
         start_radius=threat.epsilon,
     )
-    fab_t = to_any_class.model_copy(update={"targets": targets, "restarts": 1})
     squares = Square(
         queries=knobs.square_queries, restarts=1, rescale_schedule=knobs.square_rescale_schedule
     )
+    apgd_t = (apgd, ascent(loss="targeted_dlr", restarts=1))
+    fab_t = (_fab_within, boundary(targets=targets, restarts=1))
     if knobs.version == "standard":
         return {
-            "apgd-ce": (apgd, apgd_t.model_copy(update={"loss": "ce"})),
-            "apgd-t": (apgd, apgd_t),
-            "fab-t": (_fab_within, fab_t),
+            "apgd-ce": (apgd, ascent(loss="ce", restarts=1)),
+            "apgd-t": apgd_t,
+            "fab-t": fab_t,
             "square": (square, squares),
         }
     return {
-        "apgd-ce": (apgd, apgd_t.model_copy(update={"loss": "ce", "restarts": restarts})),
-        "apgd-dlr": (apgd, apgd_t.model_copy(update={"loss": "dlr", "restarts": restarts})),
-        "fab": (_fab_within, to_any_class),
+        "apgd-ce": (apgd, ascent(loss="ce", restarts=restarts)),
+        "apgd-dlr": (apgd, ascent(loss="dlr", restarts=restarts)),
+        "fab": (_fab_within, boundary(targets=None, restarts=restarts)),
         "square": (square, squares),
-        "apgd-t": (apgd, apgd_t),
-        "fab-t": (_fab_within, fab_t),
+        "apgd-t": apgd_t,
+        "fab-t": fab_t,
     }
 
 

@@ -38,7 +38,7 @@ class Subset:
         return pixels.float() / self.white
 
     def first(self, count: int | None) -> "Subset":
-        """The first `count` images: class-balanced, because splits are stored in turns."""
+        """The first `count` images: class-balanced, because classes take turns in a split."""
         return Subset(self.pixels[:count], self.labels[:count], self.white)
 
     def to(self, device: torch.device) -> "Subset":
@@ -152,7 +152,7 @@ def load_prepared(path: Path, name: str) -> Prepared:
                 )
                 for part in SPLITS
             )
-            found, classes = about["name"], tuple(about["classes"])
+            owner, classes = about["name"], tuple(about["classes"])
             mean, std = about["mean"], about["std"]
     except FileNotFoundError:
         raise DataMissing(f"{path}: not there; make it with: dvc repro prepare@{name}") from None
@@ -161,6 +161,6 @@ def load_prepared(path: Path, name: str) -> Prepared:
             f"{path}: damaged or not a prepared file ({error}); delete it and run: "
             f"dvc repro prepare@{name}"
         ) from None
-    if found != name:
-        raise DataMissing(f"{path}: holds {found}, not {name}; delete it and prepare again")
+    if owner != name:
+        raise DataMissing(f"{path}: holds {owner}, not {name}; delete it and prepare again")
     return Prepared(name, train, validation, test, classes, mean, std)

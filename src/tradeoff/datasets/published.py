@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class DataMissing(Exception):
-    """The files of a data set are not there, or not what they should be; says what to do."""
+    """The files of a data set are missing or not as published; the message says what to do."""
 
 
 @dataclass(frozen=True)

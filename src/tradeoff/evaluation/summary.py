@@ -75,11 +75,11 @@ def _ledger(cell: Cell, suite: str) -> Ledger:
     path = cell.ledger(suite)
     ledger = load_ledger(path, cell.key, suite)
     evaluation = cell.dataset.evaluation(suite)
-    wanted, found = dotted(evaluation), dotted({n: ledger.about.get(n) for n in evaluation})
-    for name in wanted | found:
-        if found.get(name) != wanted.get(name):
+    wanted, recorded = dotted(evaluation), dotted({n: ledger.about.get(n) for n in evaluation})
+    for name in wanted | recorded:
+        if recorded.get(name) != wanted.get(name):
             raise BadLedger(
-                f"{path}: of another run: {name} was {found.get(name)}, params.yaml has "
+                f"{path}: of another run: {name} was {recorded.get(name)}, params.yaml has "
                 f"{wanted.get(name)}; delete it and run: dvc repro attack@{cell.key}-{suite}"
             )
     return ledger
