@@ -144,7 +144,7 @@ def test_a_complete_matrix_has_no_note(tmp_path, templates):
     pages = [build_report(study, "digits", found, templates, ["es"]) for found in (before, after)]
     assert pages[0] == pages[1]
     assert b"Faltan celdas" not in pages[0]["report.es.html"]
-    assert coverage.missing(after, load_labels("en", templates)) is None
+    assert coverage.missing(View(study, after, load_labels("en", templates))) is None
 
 
 def test_a_dropped_cell_leaves_the_note(tmp_path, english):

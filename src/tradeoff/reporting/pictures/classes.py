@@ -24,7 +24,9 @@ def class_means(view: View, architecture: str) -> pd.DataFrame:
 def draw(view: View) -> Figure:
     """A field of numbers for each architecture; each defense's worst classes are framed."""
     height = 0.35 + 0.24 * len(view.defenses)
-    figure, panels = panel_grid(len(view.architectures), height, columns=1, width=2 * PANEL_WIDTH)
+    # Below each other, or if that would be higher than a page, beside each other.
+    columns, width = (1, 2 * PANEL_WIDTH) if len(view.defenses) <= 12 else (2, PANEL_WIDTH)
+    figure, panels = panel_grid(len(view.architectures), height, columns, width)
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
         table = class_means(view, architecture)
