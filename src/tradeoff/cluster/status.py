@@ -79,12 +79,9 @@ def sentence(state: State) -> str:
 
 def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, str]:
     """A word for each cell: that of its stage which is farthest from done."""
-    entries = lockfile.read(root)
     wanted = {name for cell in cells for name in cell_stages(cell)}
-    wanted |= {f"prepare@{cell.dataset.name}" for cell in cells}
-    text = lockfile.HEADER + "".join(b for name, b in entries.items() if name in wanted)
-    lock: dict[str, Any] = YAML(typ="safe").load(text)["stages"] or {}
-    params = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    lock = _entries(root, wanted | {f"prepare@{cell.dataset.name}" for cell in cells})
+    params = _params(root)
     outputs = {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
     judged = {}
     for cell in cells:
@@ -101,6 +98,32 @@ def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, 
                 words.append("stale" if entry else "missing")
         judged[cell.key] = min(words, key=WORDS.index)
     return judged
+
+
+def up_to_date(root: Path, stage: str) -> bool:
+    """Whether a stage's results are those of today's parameters, code and inputs."""
+    digest.cache_clear()
+    try:
+        entry = _entries(root, {stage}).get(stage)
+    except lockfile.DamagedLock:  # or DVC is writing it
+        return False
+    return (
+        entry is not None
+        and _belongs(entry, _params(root), {}, root)
+        and all(digest(root / out["path"]) == out["md5"] for out in entry.get("outs", []))
+    )
+
+
+def _entries(root: Path, wanted: set[str]) -> dict[str, Any]:
+    """Some entries of dvc.lock: parsing all of it takes a second."""
+    blocks = lockfile.read(root).items()
+    text = lockfile.HEADER + "".join(block for name, block in blocks if name in wanted)
+    return YAML(typ="safe").load(text)["stages"] or {}
+
+
+def _params(root: Path) -> dict[str, Any]:
+    params: dict[str, Any] = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    return params
 
 
 def _lost(entry: dict[str, Any], state: State | None, root: Path) -> bool:
