@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from tradeoff.core.settings import TrainSettings  # noqa: E402
 from tradeoff.datasets.prepared import Prepared, Subset  # noqa: E402
 from tradeoff.networks.layouts import place, training_layout  # noqa: E402
-from tradeoff.networks.models import Blueprint, build_model  # noqa: E402
+from tradeoff.networks.models import Blueprint, build_network  # noqa: E402
 from tradeoff.networks.randomness import generator  # noqa: E402
 from tradeoff.networks.threat import Threat  # noqa: E402
 from tradeoff.training import loop  # noqa: E402
@@ -83,7 +83,7 @@ def epoch(options: argparse.Namespace) -> tuple[float, float]:
     plan = Plan(defense, knobs, settings, Threat("linf", 0.1), seed=0)
     blueprint = Blueprint.of("resnet18", options.width, data)
     layout = training_layout(device, options.precision)
-    model = place(build_model(blueprint, data.mean, data.std, 0), device, layout)
+    model = place(build_network(blueprint, data.mean, data.std, 0), device, layout)
     steps = -(-options.images // options.batch)
     epochs: list[float] = []
 
@@ -101,7 +101,7 @@ def single_steps(
     model: torch.nn.Module, data: Prepared, plan: Plan, device: torch.device, count: int = 5
 ) -> list[float]:
     """Seconds of a step on a batch that lies ready: twin, forward, backward, optimizer."""
-    run = Run.begin(model, plan, len(data.classes))
+    run = Run.begin(model, plan, data)
     train = data.train.to(device)
     networks, _ = loop._networks(run, train)
     batch = plan.settings.batch_size

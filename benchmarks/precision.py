@@ -29,7 +29,7 @@ from tradeoff.core.study import Cell, Study
 from tradeoff.datasets.prepared import Prepared, load_prepared
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.layouts import place, training_layout
-from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.models import Blueprint, build_network
 from tradeoff.networks.threat import Threat
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
@@ -59,7 +59,7 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
     threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
     settings = cell.dataset.train.model_copy(update={"precision": precision})
     blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-    model = build_model(blueprint, data.mean, data.std, cell.seed)
+    model = build_network(blueprint, data.mean, data.std, cell.seed)
     place(model, device, training_layout(device, precision))
     defense = importlib.import_module(f"tradeoff.defenses.{cell.defense}")
     plan = Plan(defense, cell.knobs, settings, threat, cell.seed)
@@ -67,7 +67,8 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
         trained = fit(model, data, plan, lambda *told: None)
     model.load_state_dict(trained.best)
     model.eval().requires_grad_(False)
-    return accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
+    measured = accuracies(model, data.test.to(device), threat, ATTACK, batch_size=512)
+    return tuple(measured.values())
 
 
 def main() -> None:

@@ -4,11 +4,11 @@ import _environment
 
 from tradeoff.attacks.suites.ledger import save_ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.files import checkpoints_folder
+from tradeoff.core.files import checkpoints_folder, file_hash
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.networks.device import describe, pick_device
-from tradeoff.networks.models import Blueprint, load_model, read_origin
+from tradeoff.networks.models import load_classifier, read_origin
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
@@ -22,10 +22,8 @@ def main(cell: str, suite: str) -> None:
     attacks = dataset.suite(suite)
     device = pick_device(dataset.threads)
     data = load_prepared(dataset.prepared, dataset.name)
-    blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     models = {
-        version: load_model(chosen.model(version), blueprint, device, cell)
-        for version in attacks.versions
+        version: load_classifier(chosen, version, data, device) for version in attacks.versions
     }
     test = data.test.first(attacks.images).to(device)
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
@@ -37,6 +35,7 @@ def main(cell: str, suite: str) -> None:
         "suite": suite,
         "classes": len(data.classes),
         **dataset.evaluation(suite),
+        "models": {v: file_hash(chosen.model(v)) for v in attacks.versions},
         "trained_with": read_origin(chosen.model(attacks.versions[0])),
         "attacked_with": provenance(device),
     }

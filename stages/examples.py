@@ -9,8 +9,8 @@ from tradeoff.evaluation import examples
 from tradeoff.evaluation.missing import trained
 from tradeoff.evaluation.tables import write_table
 from tradeoff.networks.device import describe, pick_device
-from tradeoff.networks.folding import fold
-from tradeoff.networks.models import Blueprint, load_model
+from tradeoff.networks.folding import attacked_twin
+from tradeoff.networks.models import load_classifier
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
 
@@ -34,11 +34,10 @@ def main(dataset: str) -> None:
     counts["images", "classes"] = len(data.classes)
     shown = {}
     for cell in cells:
-        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        model = load_model(cell.model("best"), blueprint, device, cell.key)
+        model = load_classifier(cell, "best", data, device)
         counts["parameters", cell.architecture] = examples.parameter_count(model)
         shown[cell.architecture, cell.defense] = examples.attack_model(
-            fold(model),
+            attacked_twin(model, test.images),
             test.images,
             test.labels,
             threat,

@@ -10,8 +10,8 @@ from tradeoff.evaluation.surrogates import ensembles, labelled
 from tradeoff.evaluation.tables import write_table
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 from tradeoff.networks.device import describe, pick_device
-from tradeoff.networks.folding import fold
-from tradeoff.networks.models import Blueprint, load_model
+from tradeoff.networks.folding import attacked_twin
+from tradeoff.networks.models import load_classifier
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
 
@@ -26,11 +26,11 @@ def main(dataset: str) -> None:
     cells = {cell.key: cell for cell in trained(asked)}
     where = describe(device)
     print(f"[transfer] {dataset}: {len(cells)} of {len(asked)} models on {where}", flush=True)
-    models = {}
-    for key, cell in cells.items():
-        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        models[key] = fold(load_model(cell.model("best"), blueprint, device, key))
     test = data.test.first(settings.images).to(device)
+    models = {
+        key: attacked_twin(load_classifier(cell, "best", data, device), test.images[:16])
+        for key, cell in cells.items()
+    }
     outcome = transfer(
         models,
         test.images,

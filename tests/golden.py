@@ -19,8 +19,11 @@ from tradeoff.training.contract import Step
 
 @cache
 def _file() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "data" / "golden.npz") as file:
-        return dict(file)
+    arrays: dict[str, np.ndarray] = {}
+    for path in sorted((Path(__file__).parent / "data").glob("golden_*.npz")):
+        with np.load(path) as file:
+            arrays |= dict(file)
+    return arrays
 
 
 def tensor(key: str) -> Tensor:
@@ -39,8 +42,8 @@ def labels() -> Tensor:
     return tensor("y")
 
 
-def network() -> nn.Module:
-    """The network, in train mode."""
+def network(name: str = "state") -> nn.Module:
+    """One of the networks of the golden files, in train mode."""
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False),
         nn.BatchNorm2d(8),
@@ -51,8 +54,9 @@ def network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(256, 10),
     )
-    prefix = "state/"
-    model.load_state_dict({k.removeprefix(prefix): tensor(k) for k in _file() if prefix in k})
+    prefix = f"{name}/"
+    state = {key.removeprefix(prefix): key for key in _file() if key.startswith(prefix)}
+    model.load_state_dict({parameter: tensor(key) for parameter, key in state.items()})
     return model
 
 
@@ -64,8 +68,8 @@ def inner_attack() -> InnerAttack:
 class GoldenStep(Step):
     """A step whose start points are the golden ones."""
 
-    def gaussian_start(self, images: Tensor) -> Tensor:
-        return images + 0.001 * tensor("noise").to(images.dtype)
+    def gaussian_noise(self, images: Tensor) -> Tensor:
+        return tensor("noise").to(images.dtype)
 
     def random_start(self, images: Tensor) -> Tensor:
         noise = tensor("uniform").to(images.dtype)
@@ -73,7 +77,7 @@ class GoldenStep(Step):
 
 
 def step(frozen: nn.Module) -> Step:
-    return GoldenStep(frozen, inner_attack(), torch.Generator(), epoch=0, epochs=1)
+    return GoldenStep(frozen, inner_attack(), torch.Generator(), 0, 1, 0.0, frozen)
 
 
 def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-5) -> None:

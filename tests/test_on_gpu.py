@@ -35,7 +35,7 @@ from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.randomness import generator
 from tradeoff.networks.threat import Threat
 from tradeoff.running.estimate import estimated_seconds
-from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
+from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
 from tradeoff.training import loop
 from tradeoff.training.acceleration import emulates
 from tradeoff.training.contract import Loss
@@ -148,10 +148,10 @@ def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> N
     cell = partial(fitted, gpu, "trades", ema_decay=0.9)
     whole = cell()
     with pytest.raises(Interrupted):
-        cell(checkpoint=Checkpoint(path, After(6)))
-    state = Checkpoint(path).load()
+        cell(checkpoint=TrainingCheckpoint(path, After(6)))
+    state = TrainingCheckpoint(path).load()
     assert state is not None and state["epoch"] == 1
-    resumed = cell(checkpoint=Checkpoint(path))
+    resumed = cell(checkpoint=TrainingCheckpoint(path))
     for name, tensor in whole.last.items():
         torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-4, atol=1e-6)
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from tests.evaluation.ledgers import write_ledger
 from tradeoff.core.study import Cell, Study
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.networks.models import Blueprint, build_model, save_model
+from tradeoff.networks.models import Assembly, new_networks, save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,7 +78,7 @@ def failed(stage: str, error: str) -> None:
 
 
 def table(name: str) -> pd.DataFrame:
-    return pd.read_csv(Path("plots", "summary", "digits", f"{name}.csv"))
+    return pd.read_csv(Study.load().dataset("digits").table(name))
 
 
 def test_the_summary_is_of_the_cells_that_are_there(folder: Path) -> None:
@@ -133,9 +133,9 @@ def test_transfer_and_examples_take_the_models_that_are_there(folder: Path) -> N
         assert "none of the 4 cells of digits is trained" in run(stage, ok=False)
     at, _, *dtrades = cells()
     for cell in (at, *dtrades):
-        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        model = build_model(blueprint, data.mean, data.std, cell.seed)
-        save_model(model.state_dict(), blueprint, cell.model("best"), cell=cell.key)
+        assembly = Assembly.of(cell, data)
+        (model,) = new_networks(assembly, data)
+        save_model(model.state_dict(), assembly, cell.model("best"), cell=cell.key)
 
     assert "3 of 4 models" in run("transfer")
     found = table("transfer")

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from tradeoff.archs import resnet18, vgg16
-from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.models import Blueprint, build_network
 from tradeoff.networks.preprocess import Preprocess, scaled
 
 ARCHITECTURES = [resnet18, vgg16]
@@ -21,7 +21,7 @@ def parameters(model: nn.Module) -> int:
 def model_of(architecture: ModuleType, channels: int = 3, width: float = 0.125) -> nn.Sequential:
     name = architecture.__name__.split(".")[-1]
     blueprint = Blueprint(name, "any", channels, 10, width)
-    return build_model(blueprint, [0.4] * channels, [0.2] * channels, seed=0)
+    return build_network(blueprint, [0.4] * channels, [0.2] * channels, 0)
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradeoff.core import schema
-from tradeoff.core.schema import (
-    BadParams,
-    Fraction,
-    Number,
-    Section,
-    dotted,
-    knobs_class,
-    module_names,
-    unknown,
-    validate,
-)
+from tradeoff.core.plugins import knobs_class, module_names
+from tradeoff.core.schema import BadParams, Fraction, Number, Section, dotted, unknown, validate
 
 
 class Inner(Section):

@@ -23,11 +23,17 @@ OWN = ROOT / "params.yaml"
 PARAMS: dict[str, Any] = YAML(typ="safe").load(
     """
 study: {defenses: [standard, trades], architectures: [resnet18, vgg16],
-        datasets: [digits, cifar10], seeds: [0, 5]}
+        datasets: [digits, cifar10], seeds: [0, 5], certified: [],
+        bases: {natural: standard, robust: trades, noisy: gaussian},
+        trained: {alone: [standard, trades], on_robust: []}}
 standard: {}
 trades: {beta: 6.0}
 dtrades: {alpha: 1.0, beta: 1.0, differentiable: false}
-faal: {radius: 0.5, finetune_epochs: null, finetune_rate: 0.1, pretrain: at, pretrain_beta: 6.0}
+faal: {radius: 0.5, fine_tuning: {epochs: 2, rate: 0.1}}
+at: {}
+gaussian: {sigma: 0.25}
+smoothing: {classifier: {sigma: 0.25, copies: 8}}
+mixing: {classifier: {alpha: 0.5}}
 train:
   epochs: 10
   batch_size: 32
@@ -64,6 +70,8 @@ suites:
     gradient_checks: null
     attacks: {all: {attack: autoattack}}
   minimal: *one
+certificates:
+  smoothing: {images: 10, batch_size: 100, selection: 10, samples: 100, failure: 0.001}
 transfer: {images: 50, batch_size: 50, steps: 20, relative_step_size: 0.1}
 masking:
   pgd_minus_autoattack: 0.1
@@ -84,6 +92,7 @@ datasets:
     threads: 1
     train: {epochs: 2, attack: {steps: 3}}
     suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}, autoattack: {}, minimal: {}}
+    certificates: {smoothing: {samples: 50}}
   cifar10:
     split: {validation: 5000, test: null, limit: 5400}
     models: {resnet18: {width: 1, pretrained: null}, vgg16: {width: 1.0, pretrained: null}}
@@ -91,6 +100,7 @@ datasets:
     threads: null
     train: {}
     suites: {bounded: {}, autoattack: {}, minimal: {}}
+    certificates: {}
 """
 )
 
@@ -191,12 +201,12 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("trdes",), {}, "(top level)", "did you mean trades?"),
     (("study", "defences"), [], "study", "did you mean defenses?"),
     (("study", "defenses"), ["tradse"], "study.defenses.0", "did you mean trades?"),
-    (("study", "defenses"), ["__init__"], "study.defenses.0", "allowed: at, dtrades"),
+    (("study", "defenses"), ["__init__"], "study.defenses.0", "allowed: at, distillation"),
     (("study", "defenses"), ["at", "at"], "study.defenses", "each thing once"),
     (("study", "defenses"), [], "study.defenses", "at least 1 item"),
     (("study", "defenses"), "trades", "study.defenses", "valid list"),
     (("study", "defenses"), [3], "study.defenses.0", "valid string"),
-    (("study", "defenses"), ["at"], "at", "this section of study.defenses is missing"),
+    (("study", "trained", "alone"), ["mart"], "mart", "this section of study.defenses is missing"),
     (("study", "architectures"), ["resnet"], "study.architectures.0", "did you mean resnet18?"),
     (("study", "architectures"), ["preprocess"], "study.architectures.0", "resnet18, vgg16"),
     (("study", "datasets"), ["cifar100"], "study.datasets.0", "did you mean cifar10?"),
@@ -222,9 +232,19 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("trades", "gamma"), 1.0, "trades", "'gamma' is not known; allowed: beta"),
     (("trades",), None, "trades", "section with keys beta"),
     (("dtrades", "differentiable"), 1, "dtrades.differentiable", "valid boolean"),
-    (("faal", "pretrain"), "trade", "faal.pretrain", "'at' or 'trades'"),
-    (("faal", "finetune_epochs"), 0, "faal.finetune_epochs", "greater than 0"),
-    (("faal", "finetune_rate"), 0, "faal.finetune_rate", "greater than 0"),
+    (("faal", "fine_tuning", "epochs"), 0, "faal.fine_tuning.epochs", "greater than 0"),
+    (("faal", "fine_tuning", "rate"), 0, "faal.fine_tuning.rate", "greater than 0"),
+    (("faal", "fine_tuning"), MISSING, "faal.fine_tuning", "is missing"),
+    (("mixing", "classifier", "alpha"), 2, "mixing.classifier.alpha", "less than or equal to 1"),
+    (("mixing", "classifier"), MISSING, "mixing.classifier", "is missing"),
+    (
+        ("certificates", "smoothing", "samples"),
+        0,
+        "certificates.smoothing.samples",
+        "greater than 0",
+    ),
+    (("certificates", "polytope"), {}, "certificates", "'polytope' is not known"),
+    (("study", "bases", "robust"), "madry", "study.bases.robust", "'madry' is not known"),
     (("standard", "beta"), 1.0, "standard", "'beta' is not known; allowed: (nothing)"),
     (("train", "epochs"), 0, "train.epochs", "greater than 0"),
     (("train", "epochs"), 2.5, "train.epochs", "valid integer"),
@@ -405,23 +425,6 @@ def test_what_is_no_yaml_mapping_is_refused(text: str, says: str, tmp_path: Path
         Study.load(file)
     assert str(caught.value).startswith("params.yaml: ")
     assert says in str(caught.value)
-
-
-@pytest.mark.parametrize(("own", "refused"), [(1, False), (2, True), (9, True), (None, False)])
-def test_fine_tuning_leaves_epochs_to_pretraining(
-    own: int | None, refused: bool, tmp_path: Path
-) -> None:
-    """Digits have 2 epochs; what is no part of the study may be as it is."""
-    params = changed(("faal", "finetune_epochs"), own)
-    load(params, tmp_path)
-    params["study"]["defenses"] = ["faal"]
-    if not refused:
-        assert load(params, tmp_path).knobs["faal"].model_dump()["finetune_epochs"] == own
-        return
-    assert complaint(params, tmp_path) == (
-        f"params.yaml: faal.finetune_epochs: is {own}; it should be less than the epochs of "
-        "digits, which are 2, or null for faal in all of them"
-    )
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.defenses import dtrades
+from tradeoff.defenses.trades import objective as trades_objective
 from tradeoff.networks.ascent import ascend_divergence
-from tradeoff.networks.losses import trades_objective
 
 ALPHA, BETA = 2.0, 3.0
 
@@ -98,7 +98,7 @@ def test_the_knob_decides_whether_a_gradient_flows_through_lambda(differentiable
     step = tiny.step(tiny.network().double())
     start, clean = step.gaussian_start(images), step.frozen(images).log_softmax(1)
     adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
-    constant, _, _ = trades_objective(
+    constant, _ = trades_objective(
         model(images), model(adversarial), labels, loss.samples["lambda"]
     )
     torch.testing.assert_close(loss.total, constant)

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests import tiny
 from tradeoff.defenses import faal
 
 RADIUS = 0.5
@@ -150,55 +148,3 @@ def test_nothing_waits_for_the_device() -> None:
     logits, labels = torch.randn(12, 4).requires_grad_(), torch.arange(12) % 4
     with NoWaiting():
         faal.objective(logits, labels, RADIUS)[0].backward()
-
-
-def knobs(finetune_epochs: int | None, pretrain: str) -> faal.Knobs:
-    return faal.Knobs(
-        radius=RADIUS,
-        finetune_epochs=finetune_epochs,
-        finetune_rate=0.1,
-        pretrain=pretrain,
-        pretrain_beta=2.0,
-    )
-
-
-def loss_in_epoch(
-    epoch: int, finetune_epochs: int | None, pretrain: str = "at", epochs: int = 4
-) -> tuple[Tensor, bool]:
-    """The loss, and whether it was FAAL's."""
-    images, labels = tiny.batch()
-    model = tiny.network()
-    step = tiny.step(model, epoch=epoch, epochs=epochs)
-    loss = faal.training_loss(model, images, labels, step, knobs(finetune_epochs, pretrain))
-    return loss.total, "weight" in loss.classes
-
-
-@pytest.mark.parametrize(
-    ("finetune_epochs", "expected"),
-    [
-        (1, [False, False, False, True]),
-        (2, [False, False, True, True]),
-        (None, [True, True, True, True]),
-    ],
-)
-def test_the_last_epochs_are_faal_and_those_before_pretrain(
-    finetune_epochs: int | None, expected: list[bool]
-) -> None:
-    found = [loss_in_epoch(epoch, finetune_epochs) for epoch in range(4)]
-    assert [is_faal for _, is_faal in found] == expected
-    assert len({loss.item() for loss, _ in found}) == len(set(expected))
-
-
-def test_pretraining_with_trades_differs_from_pretraining_with_at() -> None:
-    assert loss_in_epoch(0, 1, "trades")[0] != loss_in_epoch(0, 1, "at")[0]
-    assert loss_in_epoch(3, 1, "trades")[0] == loss_in_epoch(3, 1, "at")[0]
-
-
-@pytest.mark.parametrize(
-    ("pretrain", "parts"), [("at", {"cross_entropy"}), ("trades", {"cross_entropy", "divergence"})]
-)
-def test_pretraining_reports_the_parts_of_its_loss(pretrain: str, parts: set[str]) -> None:
-    images, labels = tiny.batch()
-    model = tiny.network()
-    step = tiny.step(model, epoch=0)
-    assert faal.training_loss(model, images, labels, step, knobs(1, pretrain)).parts.keys() == parts

@@ -1,4 +1,4 @@
-"""Every defense against what its authors' code computes (tests/data/golden.npz)."""
+"""Every defense against what its authors' code computes (tests/data/golden_*.npz)."""
 
 import pytest
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from tests import golden, tiny
 from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.defenses.trades import objective as trades_objective
 from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
 from tradeoff.networks.folding import fold
-from tradeoff.networks.losses import trades_objective
 from tradeoff.networks.threat import random_start
 
 WHOLE = {
@@ -51,8 +51,8 @@ def test_trades_objective() -> None:
     model = golden.network()
     clean, attacked = model(golden.images()), model(golden.tensor("trades/x_adv"))
     beta = golden.number("beta_trades")
-    loss, cross_entropy, divergence = trades_objective(clean, attacked, golden.labels(), beta)
-    torch.testing.assert_close(loss, cross_entropy + beta * divergence)
+    loss, parts = trades_objective(clean, attacked, golden.labels(), beta)
+    torch.testing.assert_close(loss, parts["cross_entropy"] + beta * parts["divergence"])
     golden.assert_loss_and_gradients("trades", model, loss)
 
 
@@ -93,7 +93,7 @@ def test_dtrades_weight_and_objective() -> None:
     golden.assert_close(measured.weight, golden.tensor("dtrades/lambda"))
     golden.assert_close(measured.entropy, golden.tensor("dtrades/entropy"))
     golden.assert_close(measured.sensitivity, golden.tensor("dtrades/sensitivity"))
-    loss, _, _ = trades_objective(model(x), model(x_adv), golden.labels(), measured.weight)
+    loss, _ = trades_objective(model(x), model(x_adv), golden.labels(), measured.weight)
     golden.assert_loss_and_gradients("dtrades", model, loss)
 
 
@@ -117,13 +117,7 @@ def test_whole_training_loss_on_the_folded_twin(name: str) -> None:
 
 
 def test_whole_training_loss_of_faal() -> None:
-    knobs = faal.Knobs(
-        radius=golden.number("faal/radius"),
-        finetune_epochs=None,
-        finetune_rate=1.0,
-        pretrain="at",
-        pretrain_beta=6.0,
-    )
+    knobs = faal.Knobs(radius=golden.number("faal/radius"))
     model = golden.network().double()
     step = golden.step(tiny.calm(model))
     loss = faal.training_loss(model, golden.images().double(), golden.labels(), step, knobs)

@@ -12,24 +12,21 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.core.schema import Section
-from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.defenses import (
+    at,
+    distillation,
+    dtrades,
+    faal,
+    gaussian,
+    mart,
+    standard,
+    tempered,
+    trades,
+)
+from tradeoff.defenses.trades import objective as trades_objective
 from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
-from tradeoff.networks.losses import trades_objective
 from tradeoff.networks.threat import Threat, perturbation_norm
 from tradeoff.training.contract import Step
-
-
-def faal_knobs(
-    finetune_epochs: int | None = None, pretrain: str = "at", beta: float = 2.0
-) -> faal.Knobs:
-    return faal.Knobs(
-        radius=0.5,
-        finetune_epochs=finetune_epochs,
-        finetune_rate=0.1,
-        pretrain=pretrain,
-        pretrain_beta=beta,
-    )
-
 
 DEFENSES: dict[str, tuple[ModuleType, Section]] = {
     "standard": (standard, standard.Knobs()),
@@ -41,12 +38,13 @@ DEFENSES: dict[str, tuple[ModuleType, Section]] = {
         dtrades.Knobs(alpha=2.0, beta=0.5, differentiable=True),
     ),
     "mart": (mart, mart.Knobs(beta=4.0)),
-    "faal": (faal, faal_knobs()),
-    "faal, pretraining with at": (faal, faal_knobs(finetune_epochs=1)),
-    "faal, pretraining with trades": (faal, faal_knobs(finetune_epochs=1, pretrain="trades")),
+    "faal": (faal, faal.Knobs(radius=0.5)),
+    "tempered": (tempered, tempered.Knobs(temperature=20.0)),
+    "distillation": (distillation, distillation.Knobs(temperature=20.0)),
+    "gaussian": (gaussian, gaussian.Knobs(sigma=0.25)),
 }
 # What the train-mode forwards of each are: x the images, ' the adversarial ones.
-FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x'", "x'", "'", "'", "x'"], strict=True))
+FORWARDS = dict(zip(DEFENSES, ["x", "'", "x'", "x'", "x'", "x'", "'", "x", "x", "'"], strict=True))
 
 
 def composed(
@@ -56,14 +54,22 @@ def composed(
     eval_logits = step.frozen(images)
     if name == "standard":
         return F.cross_entropy(model(images), labels), images
-    if name.startswith(("trades", "dtrades")) or name.endswith("with trades"):
+    if name == "tempered":
+        return F.cross_entropy(model(images) / 20, labels), images
+    if name == "distillation":
+        soft = (step.bases["teacher"](images) / 20).softmax(1)
+        return -(soft * (model(images) / 20).log_softmax(1)).sum(1).mean(), images
+    if name == "gaussian":
+        noisy = images + 0.25 * step.gaussian_noise(images)
+        return F.cross_entropy(model(noisy), labels), noisy
+    if name.startswith(("trades", "dtrades")):
         start = step.gaussian_start(images)
         clean = eval_logits.log_softmax(1)
         attacked = ascend_divergence(step.frozen, images, clean, start, step.inner)
     else:
         start = step.gaussian_start(images) if name == "mart" else step.random_start(images)
         attacked = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
-    if name == "at" or name.endswith("with at"):
+    if name == "at":
         return F.cross_entropy(model(attacked), labels), attacked
     if name == "faal":
         return faal.objective(model(attacked), labels, 0.5)[0], attacked
@@ -81,8 +87,7 @@ def composed(
             differentiable=through,
         ).weight
         return trades_objective(clean_logits, model(attacked), labels, weight)[0], attacked
-    beta = 3.0 if name == "trades" else 2.0
-    return trades_objective(clean_logits, model(attacked), labels, beta)[0], attacked
+    return trades_objective(clean_logits, model(attacked), labels, 3.0)[0], attacked
 
 
 def gradients(loss: Tensor, model: nn.Module) -> list[Tensor]:
@@ -126,8 +131,8 @@ def test_the_attack_sees_the_eval_mode_twin_only(name: str) -> None:
     defense.training_loss(model, images, labels, step, knobs)
     assert not step.frozen.training
     torch.testing.assert_close(step.frozen.state_dict(), before, rtol=0, atol=0)
-    if name == "standard":
-        return
+    if name in ("standard", "tempered", "distillation", "gaussian"):
+        return  # they attack nothing
     mine = defense.training_loss(model, images, labels, tiny.step(model), knobs).total
     stranger = tiny.step(tiny.network(seed=1))
     assert defense.training_loss(model, images, labels, stranger, knobs).total < mine
@@ -153,7 +158,6 @@ def test_what_is_reported_carries_no_gradient_and_one_number_each(name: str) -> 
 WEIGHTS: dict[str, tuple[ModuleType, Callable[[float], Section]]] = {
     "trades.beta": (trades, lambda beta: trades.Knobs(beta=beta)),
     "mart.beta": (mart, lambda beta: mart.Knobs(beta=beta)),
-    "faal.pretrain_beta": (faal, lambda beta: faal_knobs(1, "trades", beta)),
     "dtrades.alpha": (
         dtrades,
         lambda alpha: dtrades.Knobs(alpha=alpha, beta=0.0, differentiable=False),

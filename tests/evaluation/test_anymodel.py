@@ -15,13 +15,13 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from tradeoff.attacks.suites.ledger import CHECKS, Ledger
-from tradeoff.core.schema import knobs_class
+from tradeoff.core.plugins import knobs_class
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.datasets import digits
 from tradeoff.datasets.prepared import save_prepared, split
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.anymodel import Unusable, _threat, main
-from tradeoff.networks.models import Blueprint, build_model, save_model
+from tradeoff.networks.models import Assembly, new_networks, save_model
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
 
@@ -174,9 +174,9 @@ def test_a_cell_from_the_shell_has_the_budgets_of_its_data_set(tmp_path: Path) -
     cell = study.cell("at-vgg16-digits-0")
     prepared = split("digits", digits.read(tmp_path), 150, 400, None)
     save_prepared(prepared, tmp_path / cell.dataset.prepared)
-    blueprint = Blueprint.of(cell.architecture, cell.settings.width, prepared)
-    model = build_model(blueprint, prepared.mean, prepared.std, seed=0)
-    save_model(model.state_dict(), blueprint, tmp_path / cell.model("best"), cell=cell.key)
+    assembly = Assembly.of(cell, prepared)
+    (model,) = new_networks(assembly, prepared)
+    save_model(model.state_dict(), assembly, tmp_path / cell.model("best"), cell=cell.key)
     done = shell(tmp_path, cell.key, "--suite", "bounded", "--out", "ledger.npz", own_params=True)
     assert done.returncode == 0, done.stderr
     assert "20 images" in done.stdout and "linf 0.12" in done.stdout

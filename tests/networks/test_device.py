@@ -13,7 +13,7 @@ from tradeoff.networks.cpu_kernels import GreyConvolution
 from tradeoff.networks.device import MATRIX_BACKENDS, NoSuchDevice, pick_device
 from tradeoff.networks.folding import fold
 from tradeoff.networks.layouts import place, training_layout
-from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.models import Blueprint, build_network
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_on_a_gpu_training_is_channels_last_on_tensor_cores_alone(
 
 def network(name: str, width: float, channels: int = 1) -> nn.Sequential:
     blueprint = Blueprint(name, "any", channels, 10, width)
-    return build_model(blueprint, [0.3] * channels, [0.4] * channels, seed=0)
+    return build_network(blueprint, [0.3] * channels, [0.4] * channels, 0)
 
 
 def layouts(model: nn.Module) -> list[bool]:

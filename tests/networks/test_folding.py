@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from tests import golden, tiny
 from tradeoff.networks.folding import EvalTwin, fold, fold_if_same
-from tradeoff.networks.models import Blueprint, build_model
+from tradeoff.networks.models import Blueprint, build_network
 
 
 def trained_model(name: str) -> nn.Sequential:
     """In train mode, with weights and statistics that are not those of the initialisation."""
-    model = build_model(Blueprint(name, "any", 1, 10, 0.125), [0.3], [0.4], seed=0)
+    model = build_network(Blueprint(name, "any", 1, 10, 0.125), [0.3], [0.4], 0)
     disturb(model, seed=1)
     return model
 

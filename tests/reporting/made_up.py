@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tradeoff.core.schema import Section, knobs_class
+from tradeoff.core.plugins import knobs_class
+from tradeoff.core.schema import Section
 from tradeoff.core.settings import (
     Axes,
     ExamplesSettings,

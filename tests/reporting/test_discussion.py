@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up import EPOCHS, TRAIN_IMAGES, made_up_study, made_up_tables, write_made_up
 
-from tradeoff.core.schema import knobs_class
+from tradeoff.core.plugins import knobs_class
 from tradeoff.core.study import Attack, Suite
 from tradeoff.reporting import cost, descriptions, discussion
 from tradeoff.reporting.accuracy import fairness_table

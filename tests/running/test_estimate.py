@@ -15,7 +15,7 @@ from tests.training.test_resume import After
 from tradeoff.core.schema import Section
 from tradeoff.defenses import at, faal
 from tradeoff.running.estimate import estimated_seconds
-from tradeoff.running.training_checkpoints import Checkpoint
+from tradeoff.running.training_checkpoints import TrainingCheckpoint
 from tradeoff.training.contract import Loss
 from tradeoff.training.loop import Interrupted, fit
 from tradeoff.training.plan import Plan
@@ -71,10 +71,10 @@ def test_of_a_resumed_cell_it_is_what_is_left(
 ) -> None:
     """With a clock that tells a second for each step and pass: 3 epochs of 4 steps."""
     path = tmp_path / "state.pt"
-    assert Checkpoint(path).reached() == (0, 0)
+    assert TrainingCheckpoint(path).reached() == (0, 0)
     with pytest.raises(Interrupted):
-        train("at", checkpoint=Checkpoint(path, After(6)))
-    reached = Checkpoint(path).reached()
+        train("at", checkpoint=TrainingCheckpoint(path, After(6)))
+    reached = TrainingCheckpoint(path).reached()
     assert reached == (1, 2)
     clock = count()
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from tests import tiny
 from tradeoff.attacks.pgd import pgd
 from tradeoff.datasets.prepared import Prepared
-from tradeoff.defenses import at, dtrades, faal, mart, standard, trades
+from tradeoff.defenses import at, dtrades, faal, gaussian, mart, standard, trades
 from tradeoff.networks.randomness import sample_keys
-from tradeoff.running.training_checkpoints import Checkpoint
+from tradeoff.running.training_checkpoints import TrainingCheckpoint
 from tradeoff.training import loop
+from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
 from tradeoff.training.contract import Loss, Step
 from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan, batches_per_epoch, inner_attack
 from tradeoff.training.run import make_optimizer
+from tradeoff.training.validation import accuracies, certified_accuracy
 
 ROOT = Path(__file__).parents[2]
 KNOBS: dict[str, tuple[Any, Any]] = {
@@ -34,12 +36,7 @@ KNOBS: dict[str, tuple[Any, Any]] = {
     "trades": (trades, trades.Knobs(beta=6.0)),
     "dtrades": (dtrades, dtrades.Knobs(alpha=2.6, beta=1.0, differentiable=False)),
     "mart": (mart, mart.Knobs(beta=5.0)),
-    "faal": (
-        faal,
-        faal.Knobs(
-            radius=0.5, finetune_epochs=1, finetune_rate=0.1, pretrain="at", pretrain_beta=6.0
-        ),
-    ),
+    "faal": (faal, faal.Knobs(radius=0.5)),
 }
 
 
@@ -267,9 +264,9 @@ def test_kernels_are_chosen_by_trial_in_epochs_alone(monkeypatch: pytest.MonkeyP
             tried["training"].add(torch.backends.cudnn.benchmark)
             return super().training_loss(model, images, labels, step, knobs)
 
-    def noted(*given: Any) -> tuple[float, float]:
+    def noted(*given: Any) -> dict[str, float]:
         tried["validation"].add(torch.backends.cudnn.benchmark)
-        return 0.5, 0.5
+        return {"natural": 0.5, "robust": 0.5}
 
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(loop, "accuracies", noted)
@@ -350,8 +347,8 @@ def test_making_the_networks_is_not_counted_among_an_epochs_seconds(
     monkeypatch.setattr(loop, "compiled", slow)
     stops = iter([False] * 5 + [True])
     with pytest.raises(Interrupted):
-        train("at", checkpoint=Checkpoint(tmp_path / "state.pt", lambda: next(stops)))
-    rows = train("at", checkpoint=Checkpoint(tmp_path / "state.pt")).history
+        train("at", checkpoint=TrainingCheckpoint(tmp_path / "state.pt", lambda: next(stops)))
+    rows = train("at", checkpoint=TrainingCheckpoint(tmp_path / "state.pt")).history
     assert now == [2000.0] and [row["seconds"] for row in rows] == [0.0] * 3
 
 
@@ -431,34 +428,96 @@ def test_history_has_accuracies_parts_and_telemetry_for_every_epoch() -> None:
         assert row["lambda_std"] > 0
 
 
-def test_history_of_faal_has_class_weights_once_they_are_used() -> None:
-    rows = train("faal").history
+def test_history_of_faal_has_class_weights() -> None:
     weights = [f"class_weight_{label}" for label in range(tiny.CLASSES)]
-    assert all(weights[0] not in row for row in rows[:-1])
-    assert sum(rows[-1][name] for name in weights) == pytest.approx(1.0, abs=1e-4)
+    for row in train("faal").history:
+        assert sum(row[name] for name in weights) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("finetune_epochs", [1, 2, None])
-def test_faals_selected_epoch_is_one_of_its_own(
-    finetune_epochs: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However much better its pretraining was; there, and nowhere else, it has class weights."""
-    robust = iter([0.9, 0.8, 0.2, 0.1])
-    monkeypatch.setattr(loop, "accuracies", lambda *given: (0.9, next(robust)))
-    knobs = KNOBS["faal"][1].model_copy(update={"finetune_epochs": finetune_epochs})
-    plan = Plan(faal, knobs, tiny.settings(epochs=4), tiny.THREAT, 0)
-    trained = fit(tiny.network(), tiny.made_up(), plan, lambda *told: None)
-    first = 0 if finetune_epochs is None else 4 - finetune_epochs
-    selected = [row["selected"] for row in trained.history]
-    assert selected == [float(epoch == first) for epoch in range(4)]
-    assert ["class_weight_0" in row for row in trained.history] == [
-        epoch >= first for epoch in range(4)
-    ]
+@dataclass
+class Looking:
+    """A defense that notes what a step shows it, and counts its steps in its memory."""
+
+    SELECT_BY: str = "robust"
+    seen: list[Step] = field(default_factory=list)
+    counted: list[float] = field(default_factory=list)
+
+    def training_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any
+    ) -> Loss:
+        self.seen.append(step)
+        count = step.memory.get("steps", torch.zeros(()))
+        self.counted.append(float(count))
+        step.memory["steps"] = count + 1
+        teacher = step.bases["teacher"](images) if step.bases else 0
+        return Loss(F.cross_entropy(model(images) + 0 * teacher, labels))
 
 
-def test_the_rate_that_is_used_begins_anew_with_fine_tuning() -> None:
-    rates = [row["learning_rate"] for row in train("faal", epochs=4, schedule="constant").history]
-    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001])
+def test_a_step_shows_progress_network_and_bases() -> None:
+    looking, model, teacher = Looking(), tiny.network(), tiny.calm(tiny.network(1))
+    plan = Plan(looking, None, tiny.settings(epochs=2), tiny.THREAT, 0, {"teacher": teacher})
+    row = fit(model, tiny.made_up(), plan, lambda *told: None).history[0]
+    assert [step.progress for step in looking.seen] == [number / 8 for number in range(8)]
+    assert all(step.network is model for step in looking.seen)
+    images, _ = tiny.batch()
+    assert torch.equal(looking.seen[0].bases["teacher"](images), teacher(images))
+    assert row["forward_passes"] == 2 * 64  # what a base costs is counted
+
+
+def test_memory_lasts_through_training_and_an_interruption() -> None:
+    class Stopping(NoCheckpoint):
+        state: dict[str, Any] | None = None
+
+        def interrupted(self) -> bool:
+            return len(looking.seen) == 5
+
+        def load(self) -> dict[str, Any] | None:
+            return self.state
+
+        def save(self, state: dict[str, Any]) -> None:
+            self.state = copy.deepcopy(state)
+
+    looking, checkpoint = Looking(), Stopping()
+    plan = Plan(looking, None, tiny.settings(epochs=2), tiny.THREAT, 0)
+    with pytest.raises(Interrupted):
+        fit(tiny.network(), tiny.made_up(), plan, lambda *told: None, checkpoint)
+    fit(tiny.network(), tiny.made_up(), plan, lambda *told: None, checkpoint)
+    assert looking.counted == [float(number) for number in range(8)]
+
+
+def test_what_a_compilation_tries_is_not_remembered() -> None:
+    looking = Looking()
+    plan = Plan(looking, None, tiny.settings(epochs=1, compile="on"), tiny.THREAT, 0)
+    fit(tiny.network(), tiny.made_up(), plan, lambda *told: None)
+    assert looking.counted[-4:] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_the_epoch_is_chosen_by_what_the_defense_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By certified accuracy where it says so, which is then in the history too."""
+    certified = iter([0.1, 0.5, 0.3])
+    natural = iter([0.9, 0.7, 0.8])
+    monkeypatch.setattr(loop, "certified_accuracy", lambda *given: next(certified))
+    monkeypatch.setattr(
+        loop, "accuracies", lambda *given: {"natural": next(natural), "robust": 0.4}
+    )
+    plan = Plan(Looking(SELECT_BY="certified"), None, tiny.settings(epochs=3), tiny.THREAT, 0)
+    history = fit(tiny.network(), tiny.made_up(), plan, lambda *told: None).history
+    assert [row["selected"] for row in history] == [0, 1, 0]
+    assert [row["validation_certified_accuracy"] for row in history] == [0.1, 0.5, 0.3]
+
+
+def test_validation_of_noise_training_is_accuracy_under_noise() -> None:
+    subset, model = tiny.made_up().validation, tiny.calm(tiny.network())
+    found = []
+    for sigma in (1e-9, 0.5):
+        plan = Plan(gaussian, gaussian.Knobs(sigma=sigma), tiny.settings(), tiny.THREAT, 0)
+        sizes = {certified_accuracy(model, subset, plan, size) for size in (5, 32)}
+        assert len(sizes) == 1
+        found.append(sizes.pop())
+    assert (
+        found[0] == accuracies(model, subset, tiny.THREAT, tiny.settings().selection, 8)["natural"]
+    )
+    assert found[1] != found[0]
 
 
 def test_progress_is_reported_after_each_step_and_epoch() -> None:

@@ -16,7 +16,7 @@ from tradeoff.core.files import BadInterval, save_interval
 from tradeoff.core.study import Study
 from tradeoff.running import training_checkpoints
 from tradeoff.running.interruption import interruptions
-from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
+from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
 from tradeoff.training import loop
 from tradeoff.training.contract import Loss
 from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
@@ -40,7 +40,7 @@ class After:
         return self.left == 0
 
 
-def attempt(name: str, checkpoint: Checkpoint, **changes: Any) -> Trained:
+def attempt(name: str, checkpoint: TrainingCheckpoint, **changes: Any) -> Trained:
     torch.manual_seed(int.from_bytes(os.urandom(4), "little"))
     return train(name, checkpoint=checkpoint, **changes)
 
@@ -59,18 +59,18 @@ def test_interrupted_anywhere_it_gives_the_same_bytes(
 ) -> None:
     path = tmp_path / "folder" / "state.pt"
     with pytest.raises(Interrupted, match="goes on"):
-        attempt(name, Checkpoint(path, After(steps)), **changes)
+        attempt(name, TrainingCheckpoint(path, After(steps)), **changes)
     assert path.exists()
-    resumed = attempt(name, Checkpoint(path), **changes)
+    resumed = attempt(name, TrainingCheckpoint(path), **changes)
     assert digest(resumed) == uninterrupted(CHANGES.index((name, changes)))
 
 
 def test_it_goes_on_instead_of_starting_again(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     with pytest.raises(Interrupted):
-        attempt("at", Checkpoint(path, After(10)))
+        attempt("at", TrainingCheckpoint(path, After(10)))
     counted = After(1000)
-    attempt("at", Checkpoint(path, counted))
+    attempt("at", TrainingCheckpoint(path, counted))
     assert 1000 - counted.left == 2, "of the 12 steps, 2 were left"
 
 
@@ -81,8 +81,8 @@ def test_a_state_is_also_kept_between_interruptions(
     monkeypatch.setattr(loop, "accuracies", lambda *rest: 1 / 0)  # as a crash in validation
     path = tmp_path / "state.pt"
     with pytest.raises(ZeroDivisionError):
-        attempt("at", Checkpoint(path))
-    state = Checkpoint(path).load()
+        attempt("at", TrainingCheckpoint(path))
+    state = TrainingCheckpoint(path).load()
     assert state is not None and (state["epoch"], state["step"]) == (0, 4)
 
 
@@ -104,14 +104,14 @@ def test_a_state_that_is_not_finite_is_never_kept(
 
     def fitted(watched: Watched, asked: Any = lambda: False) -> Trained:
         plan = Plan(watched, None, tiny.settings(), tiny.THREAT, seed=0)
-        data, state = tiny.made_up(), Checkpoint(path, asked)
+        data, state = tiny.made_up(), TrainingCheckpoint(path, asked)
         return fit(tiny.network(), data, plan, lambda *told: None, state)
 
     monkeypatch.setattr(training_checkpoints, "INTERVAL", 1e9 if stop else -1.0)
     path = tmp_path / "state.pt"
     with pytest.raises(TrainingFailed, match=r"epoch 2, step 2 of 4\. .* same command"):
         fitted(Spoiled(), After(6) if stop else lambda: False)
-    state = Checkpoint(path).load()
+    state = TrainingCheckpoint(path).load()
     assert state is not None and (state["epoch"], state["step"]) == (1, 0 if stop else 1)
     assert digest(fitted(Watched())) == digest(watch()[1])
 
@@ -120,14 +120,14 @@ def test_a_state_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """With Adam's averages it is four times as large as the model, on a slow disk perhaps."""
     path, original, read = tmp_path / "state.pt", torch.load, []
     with pytest.raises(Interrupted):
-        attempt("at", Checkpoint(path, After(6)))
+        attempt("at", TrainingCheckpoint(path, After(6)))
 
     def load(*given: Any, **options: Any) -> Any:
         read.append(given)
         return original(*given, **options)
 
     monkeypatch.setattr(torch, "load", load)
-    checkpoint = Checkpoint(path)
+    checkpoint = TrainingCheckpoint(path)
     assert checkpoint.reached() == checkpoint.reached() == (1, 2)
     assert digest(attempt("at", checkpoint)) == digest(train("at"))
     assert len(read) == 1
@@ -139,7 +139,7 @@ def test_a_state_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
     """As of a card of another generation; there Adam's averages must lie as the weights do."""
 
-    def trained(layout: torch.memory_format, checkpoint: Checkpoint) -> Trained:
+    def trained(layout: torch.memory_format, checkpoint: TrainingCheckpoint) -> Trained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = nn.Sequential(
@@ -149,9 +149,9 @@ def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
 
     path = tmp_path / "state.pt"
     with pytest.raises(Interrupted):
-        trained(torch.contiguous_format, Checkpoint(path, After(6)))
-    resumed = trained(torch.channels_last, Checkpoint(path))
-    whole = trained(torch.contiguous_format, Checkpoint())
+        trained(torch.contiguous_format, TrainingCheckpoint(path, After(6)))
+    resumed = trained(torch.channels_last, TrainingCheckpoint(path))
+    whole = trained(torch.contiguous_format, TrainingCheckpoint())
     for name, tensor in whole.last.items():
         torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-3, atol=1e-5)
 
@@ -160,18 +160,18 @@ def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
 def test_a_torn_state_is_no_state(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "state.pt"
     with pytest.raises(Interrupted):
-        attempt("at", Checkpoint(path, After(5)))
+        attempt("at", TrainingCheckpoint(path, After(5)))
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
-    assert Checkpoint(path).load() is None
-    assert digest(attempt("at", Checkpoint(path))) == digest(train("at"))
+    assert TrainingCheckpoint(path).load() is None
+    assert digest(attempt("at", TrainingCheckpoint(path))) == digest(train("at"))
 
 
 def test_something_else_is_no_state(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     for content in (b"a line of text\n", b"\x00" * 100, b"[1, 2]"):
         path.write_bytes(content)
-        assert Checkpoint(path).load() is None
+        assert TrainingCheckpoint(path).load() is None
 
 
 @pytest.mark.parametrize(("minutes", "states"), [(None, 3), ("60", 0), ("1e-9", 15)])
@@ -183,7 +183,7 @@ def test_how_often_a_state_is_kept_may_be_said(
     if minutes is not None:
         monkeypatch.setenv("TRADEOFF_SAVE_MINUTES", minutes)
     kept: list[int] = []
-    checkpoint = Checkpoint(tmp_path / "state.pt", interval=save_interval())
+    checkpoint = TrainingCheckpoint(tmp_path / "state.pt", interval=save_interval())
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda state: (kept.append(state["step"]), save(state)))
     assert digest(attempt("at", checkpoint)) == digest(train("at"))
@@ -198,7 +198,7 @@ def test_an_interval_that_is_none_is_refused(minutes: str, monkeypatch: pytest.M
 
 
 def test_nothing_is_left_when_it_is_done(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "folder" / "state.pt")
+    checkpoint = TrainingCheckpoint(tmp_path / "folder" / "state.pt")
     attempt("at", checkpoint)
     assert (tmp_path / "folder").exists()
     checkpoint.done()

@@ -1,12 +1,9 @@
 """The vocabulary in which params.yaml is described, and how a wrong value is told to a person."""
 
-import ast
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal  # noqa: F401 (Literal: for `knobs`)
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -19,9 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Fraction", "NonNegative", "Number", "Positive", "PositiveInt", "Section"]
-
-PACKAGE = Path(__file__).parents[1]
+__all__ = ["Fraction", "Literal", "NonNegative", "Number", "Positive", "PositiveInt", "Section"]
 
 
 class BadParams(Exception):
@@ -110,33 +105,3 @@ def _sentence(item: Any, file: str, at: str) -> str:
     # pydantic's own are "Input should ..." and "List should ... after validation, not 0".
     rule = re.sub(r"^[A-Z]\w+ (?=should )| after validation, not \d+$", "", item["msg"])
     return f"{file}: {place}: is {item['input']!r}; it {rule}"
-
-
-@cache
-def module_names(folder: str, attribute: str) -> list[str]:
-    """The modules of a package folder that define `attribute`: what params.yaml may name."""
-    paths = sorted((PACKAGE / folder).glob("*.py"))
-    return [path.stem for path in paths if _definition(path, attribute)]
-
-
-@cache
-def knobs_class(folder: str, name: str) -> type[Section]:
-    """The class `Knobs` of a defense or attack, without importing its file.
-
-    A wrong key should be told at once, but these files import torch, which takes seconds. And a
-    stage that only reads params must not depend on the code of every defense. So the class alone
-    is taken out of the file; it may use the names of this module.
-    """
-    path = PACKAGE / folder / f"{name}.py"
-    definition = _definition(path, "Knobs")
-    assert definition is not None, f"{path} defines no class Knobs"
-    namespace = dict(globals())
-    exec(compile(ast.Module([definition], []), str(path), "exec"), namespace)
-    found: type[Section] = namespace["Knobs"]
-    return found
-
-
-def _definition(path: Path, name: str) -> ast.stmt | None:
-    kinds = (ast.ClassDef, ast.FunctionDef)
-    body = ast.parse(path.read_text("utf-8")).body
-    return next((node for node in body if isinstance(node, kinds) and node.name == name), None)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from tradeoff.core.plugins import module_names
 from tradeoff.core.schema import (
     Fraction,
     NonNegative,
@@ -12,7 +13,6 @@ from tradeoff.core.schema import (
     Positive,
     PositiveInt,
     Section,
-    module_names,
     unknown,
 )
 
@@ -26,7 +26,7 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 def _one_of(folder: str, attribute: str) -> Any:
-    """A list of distinct names of modules in a package folder."""
+    """The name of a module in a package folder."""
 
     def known(name: str) -> str:
         allowed = module_names(folder, attribute)
@@ -36,20 +36,38 @@ def _one_of(folder: str, attribute: str) -> Any:
             )
         return name
 
-    names = list[Annotated[str, AfterValidator(known)]]
-    return Annotated[names, Field(min_length=1), AfterValidator(_distinct)]
+    return Annotated[str, AfterValidator(known)]
+
+
+def _names(name: Any, least: int) -> Any:
+    """A list of distinct names, `least` of them at least."""
+    return Annotated[list[name], Field(min_length=least), AfterValidator(_distinct)]
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Axes(Section):
-    """Section `study`: the matrix."""
+_Defense = _one_of("defenses", "Knobs")
 
-    defenses: _one_of("defenses", "Knobs")  # type: ignore[valid-type]
-    architectures: _one_of("archs", "build")  # type: ignore[valid-type]
-    datasets: _one_of("datasets", "read")  # type: ignore[valid-type]
+
+class Axes(Section):
+    """Section `study`: the matrix, and which defenses stand on which others' models.
+
+    Attributes:
+        bases: the defense whose model each role is.
+        trained: every defense of the matrix and every base that one of them needs, in the list of
+            the roles that it stands on: `alone`, `on_robust`, `on_natural_and_robust`. Each list
+            is one block of `train` in dvc.yaml, which knows a cell's dependencies from it.
+        certified: the defenses whose certificates are computed.
+    """
+
+    defenses: _names(_Defense, 1)  # type: ignore[valid-type]
+    architectures: _names(_one_of("archs", "build"), 1)  # type: ignore[valid-type]
+    datasets: _names(_one_of("datasets", "read"), 1)  # type: ignore[valid-type]
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+    bases: dict[str, _Defense]  # type: ignore[valid-type]
+    trained: dict[str, _names(_Defense, 0)]  # type: ignore[valid-type]
+    certified: _names(_Defense, 0)  # type: ignore[valid-type]
 
 
 class Split(Section):
@@ -136,6 +154,25 @@ class TrainSettings(Section):
     selection: AscentSettings
 
 
+class FineTuning(Section):
+    """How a defense goes on from its base's weights: the key `fine_tuning` of its section.
+
+    Attributes:
+        epochs: in place of train.epochs.
+        rate: the peak learning rate, as a share of train.learning_rate.
+    """
+
+    epochs: PositiveInt
+    rate: Positive
+
+
+class CertificateSettings(Section):
+    """Part of an entry of section `certificates`: what is certified, for every certificate."""
+
+    images: PositiveInt | None
+    batch_size: PositiveInt
+
+
 class DatasetSettings(Section):
     split: Split
     models: dict[str, ModelSettings]
@@ -143,6 +180,7 @@ class DatasetSettings(Section):
     threads: PositiveInt | None
     train: dict[str, Any]
     suites: dict[str, dict[str, Any]]
+    certificates: dict[str, dict[str, Any]]
 
 
 class SuiteSettings(Section):

@@ -4,7 +4,8 @@ No torch here: reading and checking the whole file takes a fraction of a second.
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from pydantic import create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tradeoff.core.schema import BadParams, Section, knobs_class, module_names, unknown, validate
+from tradeoff.core import foundations
+from tradeoff.core.plugins import constant, knobs_class, module_names
+from tradeoff.core.schema import BadParams, Section, unknown, validate
 from tradeoff.core.settings import (
     AscentSettings,
     Axes,
+    CertificateSettings,
     DatasetSettings,
     ExamplesSettings,
+    FineTuning,
     MaskingSettings,
     ModelSettings,
     ReportSettings,
@@ -71,6 +76,7 @@ class Dataset:
     threads: int | None
     train: TrainSettings
     suites: dict[str, Suite]
+    certificates: dict[str, Section]
 
     def suite(self, name: str) -> Suite:
         """A suite with this data set's budgets.
@@ -79,6 +85,17 @@ class Dataset:
             BadParams: params.yaml has no such suite.
         """
         return _named(self.suites, name)
+
+    def certificate(self, defense: str) -> Any:
+        """The budget of a defense's certificate on this data set.
+
+        Raises:
+            BadParams: the defense has no certificate.
+        """
+        name = foundations.certificate(defense)
+        if name is None:
+            raise BadParams(f"{defense} has no certificate: its file names no CERTIFICATE")
+        return self.certificates[name]
 
     def evaluation(self, suite: str) -> dict[str, Any]:
         """Threat and attacks of a suite, as its ledgers record them."""
@@ -110,13 +127,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the study's table; every stage works on one, or on those of a data set."""
+    """One row of the study's table, or a model that rows stand on.
+
+    Attributes:
+        bases: the cells on whose models it stands, by role.
+    """
 
     defense: str
     architecture: str
     dataset: Dataset
     seed: int
     knobs: Section
+    bases: Mapping[str, "Cell"] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -125,6 +147,36 @@ class Cell:
     @property
     def settings(self) -> ModelSettings:
         return self.dataset.models[self.architecture]
+
+    @property
+    def stage(self) -> str:
+        """The block of dvc.yaml that makes its model: train, train_on_robust, ..."""
+        return "_on_".join(["train", *(["_and_".join(self.bases)] if self.bases else [])])
+
+    @property
+    def train(self) -> TrainSettings:
+        """Section `train` for this cell, with the defense's own epochs where it fine-tunes."""
+        settings, tuning = self.dataset.train, getattr(self.knobs, "fine_tuning", None)
+        if tuning is None:
+            return settings
+        rate = tuning.rate * settings.learning_rate
+        return settings.model_copy(update={"epochs": tuning.epochs, "learning_rate": rate})
+
+    @property
+    def classifier(self) -> str:
+        """The classifier that its networks make: a module of tradeoff.classifiers."""
+        return foundations.classifier(self.defense)
+
+    @property
+    def network_count(self) -> int:
+        return foundations.network_count(self.defense)
+
+    @property
+    def start(self) -> "Cell | None":
+        """The cell with whose weights training begins; None: it begins with random ones."""
+        if getattr(self.knobs, "fine_tuning", None) is None:
+            return None
+        return self.bases[constant("defenses", self.defense, "START")]
 
     def model(self, version: str) -> Path:
         return Path("models", self.dataset.name, self.key, f"{version}.safetensors")
@@ -135,6 +187,10 @@ class Cell:
 
     def ledger(self, suite: str) -> Path:
         return Path("ledgers", self.dataset.name, f"{self.key}-{suite}.npz")
+
+    @property
+    def certificates(self) -> Path:
+        return Path("ledgers", self.dataset.name, f"{self.key}-certificates.npz")
 
 
 @dataclass(frozen=True)
@@ -160,9 +216,7 @@ class Study:
         """
         raw = _read(file)
         defenses = module_names("defenses", "Knobs")
-        sections: dict[str, Any] = {
-            name: (knobs_class("defenses", name), ...) for name in defenses if name in raw
-        }
+        sections: dict[str, Any] = {name: (_section(name), ...) for name in defenses if name in raw}
         whole = create_model(
             "Params",
             __base__=Section,
@@ -175,10 +229,12 @@ class Study:
             examples=(ExamplesSettings, ...),
             statistics=(StatisticsSettings, ...),
             report=(ReportSettings, ...),
+            certificates=(dict[str, dict[str, Any]], ...),
             **sections,
         )
         params = validate(whole, raw, file=file.name)
-        for name in params.study.defenses:
+        listed = (name for names in params.study.trained.values() for name in names)
+        for name in (*params.study.defenses, *listed):
             if name not in raw:
                 raise BadParams(f"{file.name}: {name}: this section of study.defenses is missing")
         for name in params.study.datasets:
@@ -191,13 +247,14 @@ class Study:
                         f"{file.name}: datasets.{name}.models.{architecture}: is missing, "
                         "study.architectures has it"
                     )
+        threats = {name: params.datasets[name].threat for name in params.study.datasets}
+        foundations.check(params.study, threats, file.name)
         suites = {
             suite: _suite(suite, entries, file.name, f"suites.{suite}")
             for suite, entries in raw["suites"].items()
         }
+        _certificates(raw["certificates"], {}, file.name, "certificates")
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
-        for name, dataset in product(params.study.defenses, params.study.datasets):
-            _check_finetuning(name, getattr(params, name), datasets[dataset], file.name)
         return cls(
             params.study,
             datasets,
@@ -216,12 +273,12 @@ class Study:
         Raises:
             BadParams: there is no such cell in the study.
         """
-        for cell in self.cells():
-            if cell.key == key:
-                return cell
-        near = difflib.get_close_matches(key, [cell.key for cell in self.cells()], 1)
+        cells = {cell.key: cell for cell in self.trained_cells()}
+        if key in cells:
+            return cells[key]
+        near = difflib.get_close_matches(key, cells, 1)
         axes = {
-            "DEFENSE": self.axes.defenses,
+            "DEFENSE": self._trained,
             "ARCHITECTURE": self.axes.architectures,
             "DATASET": self.axes.datasets,
             "SEED": self.axes.seeds,
@@ -233,15 +290,35 @@ class Study:
         )
 
     def cells(self, dataset: str | None = None) -> list[Cell]:
-        """All cells, or those of one data set, in the order of params.yaml."""
+        """The rows of the table, or those of one data set, in the order of params.yaml."""
+        return self._product(self.axes.defenses, dataset)
+
+    def trained_cells(self, dataset: str | None = None) -> list[Cell]:
+        """Everything that has a model: the rows, and the bases that are no rows."""
+        return self._product(self._trained, dataset)
+
+    @property
+    def _trained(self) -> list[str]:
+        rows = self.axes.defenses
+        listed = (name for names in self.axes.trained.values() for name in names)
+        return [*rows, *(name for name in listed if name not in rows)]
+
+    def _product(self, defenses: list[str], dataset: str | None) -> list[Cell]:
         axes = self.axes
         names = axes.datasets if dataset is None else [self.dataset(dataset).name]
-        rows = product(axes.defenses, axes.architectures, names, axes.seeds)
-        return [Cell(d, a, self.datasets[s], seed, self.knobs[d]) for d, a, s, seed in rows]
+        axes_of_cells = product(defenses, axes.architectures, names, axes.seeds)
+        return [self._cell(d, a, self.datasets[s], seed) for d, a, s, seed in axes_of_cells]
+
+    def _cell(self, defense: str, architecture: str, dataset: Dataset, seed: int) -> Cell:
+        bases = {
+            role: self._cell(self.axes.bases[role], architecture, dataset, seed)
+            for role in foundations.roles(defense)
+        }
+        return Cell(defense, architecture, dataset, seed, self.knobs[defense], bases)
 
     def position(self, cell: Cell) -> tuple[int, int]:
-        """Which of its data set's cells it is, from 1, and how many there are."""
-        keys = [other.key for other in self.cells(cell.dataset.name)]
+        """Which of its data set's models it is, from 1, and how many there are."""
+        keys = [other.key for other in self.trained_cells(cell.dataset.name)]
         return keys.index(cell.key) + 1, len(keys)
 
     def suite(self, name: str) -> Suite:
@@ -298,19 +375,51 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
         suite: _suite(suite, _replace(raw["suites"][suite], own), file, f"{at}.suites.{suite}")
         for suite, own in settings.suites.items()
     }
+    certificates = _certificates(
+        raw["certificates"], settings.certificates, file, f"{at}.certificates"
+    )
     return Dataset(
-        name, settings.split, settings.models, settings.threat, settings.threads, train, suites
+        name,
+        settings.split,
+        settings.models,
+        settings.threat,
+        settings.threads,
+        train,
+        suites,
+        certificates,
     )
 
 
-def _check_finetuning(defense: str, chosen: Section, dataset: Dataset, file: str) -> None:
-    """A defense that fine-tunes needs epochs before its own, or it trains from scratch unsaid."""
-    own, epochs = getattr(chosen, "finetune_epochs", None), dataset.train.epochs
-    if own is not None and own >= epochs:
-        raise BadParams(
-            f"{file}: {defense}.finetune_epochs: is {own}; it should be less than the epochs of "
-            f"{dataset.name}, which are {epochs}, or null for {defense} in all of them"
+def _section(defense: str) -> type[Section]:
+    """What a defense's section of params.yaml holds: its knobs, and those of its classifier and of
+    its fine-tuning, where it has them."""
+    fields: dict[str, Any] = {}
+    if constant("defenses", defense, "START"):
+        fields["fine_tuning"] = (FineTuning | None, ...)
+    knobs = knobs_class("classifiers", foundations.classifier(defense))
+    if knobs.model_fields:
+        fields["classifier"] = (knobs, ...)
+    base = knobs_class("defenses", defense)
+    return create_model(base.__name__, __base__=base, **fields) if fields else base
+
+
+def _certificates(raw: Any, own: dict[str, Any], file: str, at: str) -> dict[str, Section]:
+    """The budgets of all certificates, some values replaced by a data set's own."""
+    known = module_names("certificates", "certify")
+    for name in {**raw, **own}:
+        if name not in known:
+            raise BadParams(f"{file}: {at}: {unknown(name, known)}")
+    return {
+        name: validate(
+            create_model(
+                "Certificate", __base__=(CertificateSettings, knobs_class("certificates", name))
+            ),
+            _replace(raw[name], own.get(name, {})),
+            file=file,
+            at=f"{at}.{name}",
         )
+        for name in raw
+    }
 
 
 def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:

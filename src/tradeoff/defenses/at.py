@@ -14,10 +14,14 @@ class Knobs(Section):
     """Adversarial training has no knobs: the inner attack is section `train.attack`."""
 
 
+def adversarial_examples(images: Tensor, labels: Tensor, step: Step) -> Tensor:
+    """PGD on the cross-entropy from a random point of the threat, (N, C, H, W)."""
+    start = step.random_start(images)
+    return ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
+
+
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    start = step.random_start(images)
-    adversarial = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
-    loss = F.cross_entropy(model(adversarial), labels)
+    loss = F.cross_entropy(model(adversarial_examples(images, labels, step)), labels)
     return Loss(loss, {"cross_entropy": loss.detach()})

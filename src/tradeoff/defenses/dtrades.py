@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.core.schema import NonNegative, Section
-from tradeoff.networks.ascent import ascend_divergence
-from tradeoff.networks.losses import entropy, kl_divergence, trades_objective
+from tradeoff.defenses import trades
+from tradeoff.networks.losses import entropy, kl_divergence
 from tradeoff.networks.threat import perturbation_norm
 from tradeoff.training.contract import Loss, Step
 
@@ -67,10 +67,8 @@ def adaptive_weight(
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    start = step.gaussian_start(images)
     eval_logits = step.eval_logits(images)
-    clean = F.log_softmax(eval_logits, 1)
-    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
+    adversarial = trades.adversarial_examples(images, eval_logits, step)
     clean_logits = model(images)
     if knobs.differentiable:
         measured = adaptive_weight(
@@ -81,15 +79,12 @@ def training_loss(
     else:
         measured = adaptive_weight(step.frozen, eval_logits, adversarial, knobs.alpha, knobs.beta)
         adversarial_logits = model(adversarial)
-    total, cross_entropy, divergence = trades_objective(  # equation 6.4
+    total, parts = trades.objective(  # equation 6.4
         clean_logits, adversarial_logits, labels, measured.weight
     )
-    return Loss(
-        total,
-        {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()},
-        {
-            "lambda": measured.weight.detach(),
-            "entropy": measured.entropy.detach(),
-            "sensitivity": measured.sensitivity.detach(),
-        },
-    )
+    samples = {
+        "lambda": measured.weight.detach(),
+        "entropy": measured.entropy.detach(),
+        "sensitivity": measured.sensitivity.detach(),
+    }
+    return Loss(total, parts, samples)

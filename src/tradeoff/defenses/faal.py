@@ -3,33 +3,28 @@
 In each batch the weights solve  max_w sum_c n_c w_c m_c  with sum w = 1, KL(uniform || w) <= r,
 where m_c is class c's mean margin max_{j != y} p_j - p_y under attack and n_c its count.
 
-The authors fine-tune a finished robust network for a few epochs, at a smaller learning rate. So
-before the last `finetune_epochs` this trains one with AT or TRADES, through a whole schedule of
-the learning rate. The last epochs have a schedule of their own, whose peak is `finetune_rate`
-times as high, and the chosen epoch is one of them. Null: FAAL from the first epoch.
+The authors fine-tune a finished robust network for a few epochs, at a smaller learning rate: so
+training begins with the weights of the base `robust`, unless `faal.fine_tuning` is null.
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
-from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
-from tradeoff.networks.losses import margin, trades_objective
-from tradeoff.training.contract import Finetuning, Loss, Step
+from tradeoff.core.schema import Positive, Section
+from tradeoff.defenses import at
+from tradeoff.networks.losses import margin
+from tradeoff.training.contract import Loss, Step
 
 SELECT_BY = "robust"
+BASES = ("robust",)
+START = "robust"
 
 
 class Knobs(Section):
     radius: Positive
-    finetune_epochs: PositiveInt | None
-    finetune_rate: Positive
-    pretrain: Literal["at", "trades"]
-    pretrain_beta: NonNegative
 
 
 def class_margins(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,36 +81,11 @@ def objective(
     return len(weights) * (weights[labels] * losses).mean(), weights, margins
 
 
-def finetuning(knobs: Knobs, epochs: int) -> Finetuning:
-    """The last epochs, at a lower rate; without pretraining all of them, at the usual one."""
-    if knobs.finetune_epochs is None:
-        return Finetuning(0, 1.0)
-    return Finetuning(epochs - knobs.finetune_epochs, knobs.finetune_rate)
-
-
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    pretraining = step.epoch < finetuning(knobs, step.epochs).first_epoch
-    if pretraining and knobs.pretrain == "trades":
-        return _trades(model, images, labels, step, knobs.pretrain_beta)
-    start = step.random_start(images)
-    adversarial = ascend_cross_entropy(step.frozen, images, labels, start, step.inner)
-    logits = model(adversarial)
-    if pretraining:
-        loss = F.cross_entropy(logits, labels)
-        return Loss(loss, {"cross_entropy": loss.detach()})
+    logits = model(at.adversarial_examples(images, labels, step))
     loss, weights, margins = objective(logits, labels, knobs.radius)
     return Loss(
         loss, {"cross_entropy": loss.detach()}, classes={"weight": weights, "margin": margins}
     )
-
-
-def _trades(model: nn.Module, images: Tensor, labels: Tensor, step: Step, beta: float) -> Loss:
-    start = step.gaussian_start(images)
-    clean = F.log_softmax(step.eval_logits(images), 1)
-    adversarial = ascend_divergence(step.frozen, images, clean, start, step.inner)
-    total, cross_entropy, divergence = trades_objective(
-        model(images), model(adversarial), labels, beta
-    )
-    return Loss(total, {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()})

@@ -24,7 +24,7 @@ from tradeoff.datasets.prepared import class_balanced_order, load_prepared
 from tradeoff.evaluation.metrics import suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
 from tradeoff.networks.device import NoSuchDevice, pick_device
-from tradeoff.networks.models import Blueprint, load_model
+from tradeoff.networks.models import load_classifier
 from tradeoff.networks.passes import in_training
 from tradeoff.networks.threat import BallNorm, Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
@@ -164,8 +164,7 @@ def _evaluate_files(given: argparse.Namespace) -> Evaluation:
         dataset = cell.dataset
         device = pick_device(dataset.threads)
         data = load_prepared(dataset.prepared, dataset.name)
-        blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
-        model: nn.Module = load_model(cell.model("best"), blueprint, device, cell.key)
+        model = load_classifier(cell, "best", data, device)
         test = data.test.first(dataset.suite(given.suite).images).to(device)
         images, labels = test.images, test.labels
     else:

@@ -16,11 +16,12 @@ Objective = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """How the inner maximisation of a training step is solved: threat, steps, and their length."""
+    """How the inner maximisation of a training step is solved: threat, steps, and their length,
+    one for all images or one for each (N,)."""
 
     threat: Threat
     steps: int
-    step_size: float
+    step_size: float | Tensor
 
 
 def ascend(

@@ -7,6 +7,7 @@ rounding.
 """
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeGuard
 
@@ -57,6 +58,16 @@ class EvalTwin:
 def fold(model: nn.Module) -> nn.Module:
     """The folded twin of a finished model of this package."""
     return EvalTwin(model).module
+
+
+def attacked_twin(model: nn.Module, images: Tensor) -> nn.Module:
+    """What attacks differentiate in a model's place, while the model itself judges.
+
+    That is the classifier's own `surrogate()` where it offers one, because its gradient leads
+    nowhere; else the folded twin, or the model where folding would change it.
+    """
+    surrogate: Callable[[], nn.Module] | None = getattr(model, "surrogate", None)
+    return fold_if_same(model, images) if surrogate is None else surrogate()
 
 
 @torch.no_grad()

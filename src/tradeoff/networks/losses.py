@@ -13,24 +13,6 @@ def kl_divergence(clean_log_probabilities: Tensor, adversarial_logits: Tensor) -
     return F.kl_div(adversarial, clean_log_probabilities, log_target=True, reduction="none").sum(1)
 
 
-def trades_objective(
-    clean_logits: Tensor, adversarial_logits: Tensor, labels: Tensor, weight: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """CE(f(x), y) + weight KL(f(x) || f(x')), as TRADES has it (Zhang et al. 2019, equation 5).
-
-    Args:
-        clean_logits, adversarial_logits: f(x) and f(x'), (N, C); neither is detached.
-        labels: (N,).
-        weight: of the divergence, one for all or one for each image (N,).
-
-    Returns:
-        The whole, its cross-entropy and its unweighted divergence, each a mean over the batch.
-    """
-    cross_entropy = F.cross_entropy(clean_logits, labels)
-    divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits)
-    return cross_entropy + (weight * divergence).mean(), cross_entropy, divergence.mean()
-
-
 def entropy(logits: Tensor) -> Tensor:
     """Entropy of the predicted distribution per sample, (N, C) -> (N,), in [0, ln C] nats."""
     log_probabilities = F.log_softmax(logits, dim=1)

@@ -4,7 +4,7 @@ Images are float tensors (N, C, H, W) in [0, 1]; epsilon is in the same units.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -18,12 +18,17 @@ BallNorm = Literal["l2", "linf"]
 class Threat:
     """All x' in [0, 1] with ||x' - x||_norm <= epsilon.
 
+    Attributes:
+        epsilon: the radius.
+        radii: one radius for each image (N,), in its place; for training only.
+
     Raises:
         ValueError: epsilon is negative or not finite, or the norm is not "l2" or "linf".
     """
 
     norm: BallNorm
     epsilon: float
+    radii: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.norm not in ("l2", "linf"):
@@ -31,15 +36,20 @@ class Threat:
         if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
             raise ValueError(f"epsilon is {self.epsilon}; it must be a finite number >= 0")
 
+    @property
+    def radius(self) -> float | Tensor:
+        """Epsilon, or the radii of the images as (N, 1, 1, 1)."""
+        return self.epsilon if self.radii is None else self.radii.view(-1, 1, 1, 1)
+
 
 def project(candidate: Tensor, images: Tensor, threat: Threat) -> Tensor:
     """The point of the threat's set nearest to `candidate` (for l2: ball first, then range)."""
     if threat.norm == "linf":
-        inside = candidate.clamp(images - threat.epsilon, images + threat.epsilon)
+        inside = candidate.clamp(images - threat.radius, images + threat.radius)
     else:
         delta = candidate - images
-        length = perturbation_norm(delta, "l2").clamp_min(1e-12)
-        inside = images + delta * per_sample((threat.epsilon / length).clamp_max(1), delta)
+        length = per_sample(perturbation_norm(delta, "l2").clamp_min(1e-12), delta)
+        inside = images + delta * (threat.radius / length).clamp_max(1)
     return inside.clamp(0, 1)
 
 
@@ -55,9 +65,15 @@ def steepest(gradient: Tensor, norm: BallNorm) -> Tensor:
 
 
 def step_up(
-    current: Tensor, direction: Tensor, images: Tensor, threat: Threat, step_size: float
+    current: Tensor, direction: Tensor, images: Tensor, threat: Threat, step_size: float | Tensor
 ) -> Tensor:
-    """One projected step of length `step_size` along the steepest direction of the norm."""
+    """One projected step along the steepest direction of the norm.
+
+    Args:
+        step_size: its length, one for all images or one for each (N,).
+    """
+    if isinstance(step_size, Tensor):
+        step_size = per_sample(step_size, images)
     return project(current + step_size * steepest(direction, threat.norm), images, threat)
 
 
@@ -69,10 +85,9 @@ def random_start(images: Tensor, noise: Tensor, radius: Tensor, threat: Threat) 
         radius: (N,) uniform in [0, 1); used for l2 only.
     """
     if threat.norm == "linf":
-        return (images + threat.epsilon * noise).clamp(0, 1)
-    dimension = images[0].numel()
-    scale = threat.epsilon * radius ** (1 / dimension)
-    return project(images + per_sample(scale, noise) * steepest(noise, "l2"), images, threat)
+        return (images + threat.radius * noise).clamp(0, 1)
+    scale = threat.radius * per_sample(radius ** (1 / images[0].numel()), noise)
+    return project(images + scale * steepest(noise, "l2"), images, threat)
 
 
 def perturbation_norm(delta: Tensor, norm: Norm) -> Tensor:

@@ -14,7 +14,7 @@ from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.randomness import generator
 from tradeoff.training.history import EpochRecord
 from tradeoff.training.loop import Networks, accumulate_gradient
-from tradeoff.training.plan import Plan, batches_per_epoch
+from tradeoff.training.plan import Plan
 from tradeoff.training.run import Run
 from tradeoff.training.validation import validated_at_once
 
@@ -33,12 +33,11 @@ def estimated_seconds(
     """
     device = next(model.parameters()).device
     settings, (epoch, step) = plan.settings, reached
-    steps = batches_per_epoch(len(data.train), settings.batch_size)
+    run = Run.begin(copy.deepcopy(model).train(), plan, data)
     epochs = settings.epochs - epoch
-    run = Run.begin(copy.deepcopy(model).train(), plan, len(data.classes))
     run.epoch = min(epoch, settings.epochs - 1)
     twin, validated = EvalTwin(run.model), EvalTwin(run.model, torch.contiguous_format).module
-    networks = Networks(run.model, twin.module, twin)
+    networks = Networks(run.model, twin.module, twin, plan.bases)
     draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
 
     def train(images: Tensor, labels: Tensor) -> None:
@@ -65,7 +64,7 @@ def estimated_seconds(
         slow = seconds(work, FEW) * full / FEW
         return slow if slow > 10 else seconds(work, full)
 
-    left = epochs * steps - step
+    left = epochs * run.steps - step
     training = left * warm_seconds(train, min(settings.batch_size, len(data.train)))
     at_once = min(validated_at_once(settings, device), len(data.validation), len(data.train))
     # A forward and backward pass for each step, and three times a forward pass alone.

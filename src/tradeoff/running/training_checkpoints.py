@@ -18,10 +18,18 @@ from tradeoff.training.plan import Plan
 
 INTERVAL = 180.0  # seconds between two states within an epoch
 
-CODE = ("attacks/outcome.py", "attacks/pgd.py", "networks/*.py", "training/*.py")
+CODE = (
+    "attacks/outcome.py",
+    "attacks/pgd.py",
+    "certificates/*.py",
+    "defenses/at.py",
+    "defenses/trades.py",
+    "networks/*.py",
+    "training/*.py",
+)
 
 
-class Checkpoint:
+class TrainingCheckpoint:
     """A file with the last state of one cell.
 
     Args:
@@ -102,6 +110,8 @@ def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) ->
         "threads": torch.get_num_threads() if device == "cpu" else None,
     }
     tensors = [*model.state_dict().values()]
+    for base in plan.bases.values():
+        tensors += base.state_dict().values()
     for subset in (data.train, data.validation):
         tensors += [subset.pixels, subset.labels]
     own = (f"archs/{cell.architecture}.py", f"defenses/{cell.defense}.py")

@@ -1,20 +1,29 @@
 """What the training loop hands to a defense and what it gets back.
 
-A defense is a module of this package with
+A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
 
-    SELECT_BY: "robust" | "natural"         which accuracy on validation chooses the epoch
-    class Knobs(Section)                    its section of params.yaml (names of core.fields)
-    training_loss(model, images, labels, step, knobs) -> Loss
-    finetuning(knobs, epochs) -> Finetuning     only where the first epochs are not its own
+    class Knobs(Section)             its section of params.yaml (names of core.schema)
+    SELECT_BY                        "robust" | "natural" | "certified": the accuracy on validation
+                                     that chooses the epoch; "natural" if nothing is said
+    BASES = ("teacher",)             roles of other cells' models that it needs: study.bases
+    START = "robust"                 the role with whose weights training begins; its section then
+                                     has a key `fine_tuning`
+    NETWORKS = 2                     how many networks train together; 1 if nothing is said
+    CLASSIFIER = "plain"             what its networks make: a module of tradeoff.classifiers
+    CERTIFICATE = "smoothing"        what can be proved of that: a module of tradeoff.certificates
+    training_loss(model, images, labels, step, knobs) -> Loss      absent: nothing is trained, the
+                                     classifier is made of the bases' networks
+    training_set(train, bases, knobs) -> Subset                    absent: all of it
 
-`training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that
-they neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in
-train mode. What it does is composed of pure functions of tensors, which tests feed with known
-numbers.
+`training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that they
+neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in train
+mode. What it does is composed of pure functions of tensors, which tests feed with known numbers.
+A defense may import `defenses.at` and `defenses.trades`, on which every training stage depends;
+others only where dvc.yaml's block of its bases lists them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +34,17 @@ from tradeoff.networks.threat import random_start
 
 @dataclass(frozen=True)
 class Step:
-    """Where training is, and what its inner attack may do.
+    """Where training is, what its inner attack may do, and what it may look at.
 
     Attributes:
         frozen: the model as it is now, in eval mode and without parameter gradients.
-        inner: threat and budget of the inner attack.
+        inner: threat and budget of the inner attack; its epsilon may be one for each image (N,).
         generator: the only source of randomness, on the images' device.
         epoch, epochs: this epoch, from 0, and how many there are.
+        progress: the share of all steps that is done, in [0, 1), for curricula.
+        network: the model itself, whose layers can be read: neither compiled nor counted.
+        bases: by role the classifiers of other cells, in eval mode and frozen.
+        memory: tensors that a defense keeps from step to step, and that survive an interruption.
         batch, part: the size of the batch and the images of it that are at hand, where a batch is
             done in parts; a part's random start is then its share of the whole batch's.
     """
@@ -41,6 +54,10 @@ class Step:
     generator: torch.Generator
     epoch: int
     epochs: int
+    progress: float
+    network: nn.Module
+    bases: Mapping[str, nn.Module] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
     batch: int | None = None
     part: slice = field(default_factory=lambda: slice(None))
 
@@ -54,10 +71,13 @@ class Step:
         radius = images.new_empty(len(noise)).uniform_(generator=self.generator)
         return random_start(images, noise[self.part], radius[self.part], threat)
 
+    def gaussian_noise(self, images: Tensor) -> Tensor:
+        """Standard normal numbers, (N, C, H, W)."""
+        return self._empty(images).normal_(generator=self.generator)[self.part]
+
     def gaussian_start(self, images: Tensor) -> Tensor:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
-        noise = self._empty(images).normal_(generator=self.generator)
-        return images + 0.001 * noise[self.part]
+        return images + 0.001 * self.gaussian_noise(images)
 
     @torch.no_grad()
     def eval_logits(self, images: Tensor) -> Tensor:
@@ -70,29 +90,6 @@ class Step:
         """Room for a number for each pixel of the whole batch."""
         # Not `empty_like`: numbers are drawn in the order of memory, whatever the images' layout.
         return images.new_empty(self.batch or len(images), *images.shape[1:])
-
-
-class Finetuning(NamedTuple):
-    """Which epochs are a defense's own; those before make the network that it fine-tunes.
-
-    Attributes:
-        first_epoch: from 0. Epochs before it are never chosen as the best one.
-        rate: the peak learning rate from there on, as a share of train.learning_rate.
-    """
-
-    first_epoch: int
-    rate: float
-
-
-class Defense(Protocol):
-    """The module of a defense, as the training loop sees it; `finetuning` is not in each."""
-
-    SELECT_BY: Literal["robust", "natural"]
-
-    def training_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Any, /
-    ) -> "Loss":
-        """The loss of one step: images (N, C, H, W) in [0, 1], labels (N,)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The training loop, the same for every defense."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,9 +16,9 @@ from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
 from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.plan import Plan, batch_sizes, batches_per_epoch, inner_attack, micro_batches
+from tradeoff.training.plan import Plan, batch_sizes, inner_attack, micro_batches
 from tradeoff.training.run import Run, State, snapshot
-from tradeoff.training.validation import accuracies, validated_at_once
+from tradeoff.training.validation import accuracies, certified_accuracy, validated_at_once
 
 OnProgress = Callable[[int, int, int, int, Row | None], None]
 
@@ -52,11 +53,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Networks:
-    """The model in train mode and its eval-mode twin, as a defense calls them."""
+    """The model in train mode, its eval-mode twin and its bases, as a defense calls them."""
 
     model: nn.Module
     frozen: nn.Module
     twin: EvalTwin
+    bases: Mapping[str, nn.Module]
 
 
 def fit(
@@ -81,12 +83,11 @@ def fit(
     checkpoint = checkpoint or NoCheckpoint()
     device = next(model.parameters()).device
     train, validation = data.train.to(device), data.validation.to(device)
-    run = Run.begin(model, plan, len(data.classes))
+    run = Run.begin(model, plan, data)
     if (state := checkpoint.load()) is not None:
         run.load_state_dict(state)
     networks, compilation = _networks(run, train)
     validated = EvalTwin(run.evaluated, torch.contiguous_format)  # for float32
-    steps = batches_per_epoch(len(train), settings.batch_size)
     at_once = validated_at_once(settings, device)
     run.start_clock()
     while run.epoch < settings.epochs:
@@ -94,26 +95,29 @@ def fit(
             row = _epoch(run, networks, train, report, checkpoint)
         validated.refresh()
         try:
-            natural, robust = accuracies(
+            measured = accuracies(
                 validated.module, validation, plan.threat, settings.selection, at_once
             )
+            if plan.select_by == "certified":
+                measured["certified"] = certified_accuracy(
+                    validated.module, validation, plan, at_once
+                )
         except ValueError as error:  # finite weights, and logits that are not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
+        row |= {f"validation_{name}_accuracy": value for name, value in measured.items()}
         row |= {
-            "validation_natural_accuracy": natural,
-            "validation_robust_accuracy": robust,
             "seconds": run.seconds,
             "selected": 0.0,
         }
-        # The control is not made to be robust, so it is not chosen by robustness.
-        score = (robust, natural) if plan.defense.SELECT_BY == "robust" else (natural, robust)
-        own = run.epoch >= plan.finetuning.first_epoch
-        if own and score > run.best_score:
+        # What is not made to be robust, such as the control, is not chosen by robustness.
+        second = "robust" if plan.select_by == "natural" else "natural"
+        score = (measured[plan.select_by], measured[second])
+        if score > run.best_score:
             run.best, run.best_score = snapshot(run.evaluated), score
             run.history = [past | {"selected": 0.0} for past in run.history]
             row["selected"] = 1.0
         run.history.append(row)
-        report(run.epoch, settings.epochs, steps, steps, row)
+        report(run.epoch, settings.epochs, run.steps, run.steps, row)
         run.epoch += 1
         run.begin_epoch()
         if checkpoint.due_after_epoch:
@@ -124,8 +128,7 @@ def fit(
 def _epoch(
     run: Run, networks: Networks, train: Subset, report: OnProgress, checkpoint: Checkpoint
 ) -> Row:
-    settings, device = run.plan.settings, train.labels.device
-    steps = batches_per_epoch(len(train), settings.batch_size)
+    settings, device, steps = run.plan.settings, train.labels.device, run.steps
     order = torch.randperm(len(train), generator=generator("order", run.plan.seed, run.epoch))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -199,6 +202,10 @@ def accumulate_gradient(
         draws,
         run.epoch,
         settings.epochs,
+        progress=(run.epoch + run.step / run.steps) / settings.epochs,
+        network=run.model,
+        bases=networks.bases,
+        memory=run.memory,
     )
     parts = micro_batches(len(images), settings.micro_batch)
     state = draws.get_state() if len(parts) > 1 else None
@@ -222,14 +229,18 @@ def _networks(run: Run, train: Subset) -> tuple[Networks, str]:
     twin = EvalTwin(run.model)
     device = train.labels.device
 
+    untouched = copy.copy(run)
+    untouched.memory = {}  # what a probe remembers is no part of training
+
     def probe(model: nn.Module, frozen: nn.Module) -> None:
         for count in batch_sizes(len(train), settings.batch_size):
             images, labels = train.floats(train.pixels[:count]), train.labels[:count]
             draws, record = generator("probe", device=device), EpochRecord(run.classes, device)
-            accumulate_gradient(run, Networks(model, frozen, twin), images, labels, draws, record)
+            networks = Networks(model, frozen, twin, run.plan.bases)
+            accumulate_gradient(untouched, networks, images, labels, draws, record)
 
-    steps = settings.epochs * batches_per_epoch(len(train), settings.batch_size)
+    steps = settings.epochs * run.steps
     with one_batch_size():
         model, frozen, how = compiled(run.model.train(), twin.module, settings, steps, probe)
-    counted = Networks(run.passes.count(model), run.passes.count(frozen), twin)
-    return counted, how
+    bases = {role: run.passes.count(base) for role, base in run.plan.bases.items()}
+    return Networks(run.passes.count(model), run.passes.count(frozen), twin, bases), how

@@ -1,43 +1,47 @@
 """What determines a training run, and what follows from it by arithmetic."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+from torch import nn
 
 from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.threat import Threat
-from tradeoff.training.contract import Defense, Finetuning
 from tradeoff.training.schedules import learning_rate
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that determines a training run, next to the model and the data."""
+    """Everything that determines a training run, next to the model and the data.
 
-    defense: Defense
+    Attributes:
+        defense: the module of a defense (`training.contract`).
+        bases: by role the classifiers that it stands on, frozen, in eval mode, on the device.
+    """
+
+    defense: Any
     knobs: Any
     settings: TrainSettings
     threat: Threat
     seed: int
+    bases: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
-    def finetuning(self) -> Finetuning:
-        """The defense's own epochs: all, if it says nothing else."""
-        own = getattr(self.defense, "finetuning", None)
-        return Finetuning(0, 1.0) if own is None else own(self.knobs, self.settings.epochs)
+    def select_by(self) -> str:
+        """The accuracy on validation that chooses the epoch: robust, natural or certified."""
+        name: str = getattr(self.defense, "SELECT_BY", "natural")
+        return name
 
     def learning_rate(self, epoch: int, step: int, steps: int) -> float:
-        """Of a step of an epoch with `steps` steps, all from 0.
+        """The learning rate of step `step` of `steps` in epoch `epoch`, both counted from 0.
 
-        The schedule runs whole over the epochs of pretraining and anew over the defense's own. It
-        is taken at the middle of the step, so that no schedule wastes its first or last one.
+        It is taken at the middle of the step, so that no schedule wastes its first or last one.
         """
-        first, rate = self.finetuning
-        begin, end = (first, self.settings.epochs) if epoch >= first else (0, first)
-        peak = rate if epoch >= first else 1.0
-        progress = ((epoch - begin) * steps + step + 0.5) / ((end - begin) * steps)
-        return peak * learning_rate(self.settings, progress)
+        progress = (epoch * steps + step + 0.5) / (self.settings.epochs * steps)
+        return learning_rate(self.settings, progress)
 
 
 def inner_attack(threat: Threat, budget: AscentSettings) -> InnerAttack:
@@ -46,12 +50,12 @@ def inner_attack(threat: Threat, budget: AscentSettings) -> InnerAttack:
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:
-    """A last batch of a single image is left out: BatchNorm cannot train on it."""
+    """The number of batches; a last one of a single image is left out, as BatchNorm needs two."""
     return images // batch_size + (images % batch_size > 1)
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
-    """Those of an epoch, each once: the usual one, and that of the last batch if it differs."""
+    """The distinct batch sizes of an epoch: the usual one and, if smaller, the last batch's."""
     last = images % batch_size
     return [size for size in (batch_size, last) if 1 < size <= images]
 

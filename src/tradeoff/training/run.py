@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tradeoff.core.settings import TrainSettings
+from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.passes import PassCounter
 from tradeoff.networks.randomness import generator
 from tradeoff.training.history import EpochRecord, Row
-from tradeoff.training.plan import Plan
+from tradeoff.training.plan import Plan, batches_per_epoch
 
 State = dict[str, Tensor]
 
@@ -22,16 +23,19 @@ class Run:
     """A cell in training.
 
     Attributes:
+        steps: in an epoch.
         averaged: the moving average of the model, if there is one.
         epoch, step: what comes next, from 0.
         record, draws, passes: of the present epoch; see `begin_epoch`.
         best, best_score: the weights of the epoch chosen so far, and by which accuracies; before
-            the defense's first own epoch those of the beginning, and -1.
+            the first epoch those of the beginning, and -1.
+        memory: what the defense keeps from step to step.
     """
 
     plan: Plan
     model: nn.Module
     classes: int
+    steps: int
     optimizer: torch.optim.Optimizer
     averaged: AveragedModel | None
     best: State
@@ -40,13 +44,15 @@ class Run:
     step: int = 0
     history: list[Row] = field(default_factory=list)
     passes: PassCounter = field(default_factory=PassCounter)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, model: nn.Module, plan: Plan, classes: int) -> "Run":
+    def begin(cls, model: nn.Module, plan: Plan, data: Prepared) -> "Run":
         """Before the first step."""
-        settings = plan.settings
+        settings, classes = plan.settings, len(data.classes)
+        steps = batches_per_epoch(len(data.train), settings.batch_size)
         optimizer, averaged = make_optimizer(model, settings), _average(model, settings)
-        run = cls(plan, model, classes, optimizer, averaged, snapshot(model))
+        run = cls(plan, model, classes, steps, optimizer, averaged, snapshot(model))
         run.begin_epoch()
         return run
 
@@ -92,6 +98,7 @@ class Run:
             "history": self.history,
             "record": self.record.state_dict(),
             "draws": self.draws.get_state(),
+            "memory": self.memory,
             "passes": (self.passes.forward, self.passes.backward),
             "seconds": self.seconds,
         }
@@ -111,6 +118,8 @@ class Run:
         self.begin_epoch()
         self.step = state["step"]
         self.record.load_state_dict(state["record"])
+        device = next(self.model.parameters()).device
+        self.memory = {name: tensor.to(device) for name, tensor in state["memory"].items()}
         self.draws.set_state(state["draws"])
         self.passes.forward, self.passes.backward = state["passes"]
         self._seconds = state["seconds"]

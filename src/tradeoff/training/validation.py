@@ -1,4 +1,6 @@
-"""Natural and PGD accuracy on the validation split, by which the best epoch is chosen."""
+"""Accuracies on the validation split, by which the best epoch is chosen."""
+
+import importlib
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.datasets.prepared import Subset
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
+from tradeoff.training.plan import Plan
 
 AT_ONCE = 512  # images that a GPU has enough to do with
 
@@ -25,15 +28,15 @@ def validated_at_once(settings: TrainSettings, device: torch.device) -> int:
 
 def accuracies(
     model: nn.Module, subset: Subset, threat: Threat, budget: AscentSettings, batch_size: int
-) -> tuple[float, float]:
-    """Natural and robust accuracy in [0, 1] of a model in eval mode; the same start each time."""
-    keys = sample_keys(torch.arange(len(subset), device=subset.labels.device), "validation")
-    right = torch.zeros((), device=subset.labels.device)
-    robust = torch.zeros_like(right)
+) -> dict[str, float]:
+    """The natural and the robust accuracy of a model in eval mode; the same start each time."""
+    keys = _keys(subset)
+    correct = torch.zeros((), device=subset.labels.device)
+    robust = torch.zeros_like(correct)
     for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
         images, labels = subset.floats(subset.pixels[batch]), subset.labels[batch]
-        natural = _is_right(model, images, labels)
-        right += natural.sum()
+        natural = _is_correct(model, images, labels)
+        correct += natural.sum()
         if natural.any():
             attempt = pgd(
                 model,
@@ -44,10 +47,30 @@ def accuracies(
                 steps=budget.steps,
                 relative_step_size=budget.relative_step_size,
             )
-            robust += _is_right(model, attempt.images, labels[natural]).sum()
-    return float(right) / len(subset), float(robust) / len(subset)
+            robust += _is_correct(model, attempt.images, labels[natural]).sum()
+    return {"natural": float(correct) / len(subset), "robust": float(robust) / len(subset)}
+
+
+def certified_accuracy(model: nn.Module, subset: Subset, plan: Plan, batch_size: int) -> float:
+    """The share of images of which the defense's certificate holds, as far as validation can tell.
+
+    What is checked is the certificate's own matter: see its `holds_on_validation`.
+    """
+    certificate = importlib.import_module(f"tradeoff.certificates.{plan.defense.CERTIFICATE}")
+    keys = _keys(subset)
+    held = torch.zeros((), device=subset.labels.device)
+    for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
+        images, labels = subset.floats(subset.pixels[batch]), subset.labels[batch]
+        held += certificate.holds_on_validation(
+            model, images, labels, plan.threat, keys=keys[batch], knobs=plan.knobs
+        ).sum()
+    return float(held) / len(subset)
+
+
+def _keys(subset: Subset) -> Tensor:
+    return sample_keys(torch.arange(len(subset), device=subset.labels.device), "validation")
 
 
 @torch.no_grad()
-def _is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _is_correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return ~is_fooled(model(images), labels)

@@ -1,0 +1,108 @@
+"""The certificate of randomized smoothing (Cohen et al. 2019, theorem 1 and algorithm CERTIFY).
+
+A first set of noisy copies chooses the class c; a second one, of n copies of which k are predicted
+c, bounds its probability from below by the Clopper-Pearson bound q of confidence 1 - failure. If
+q > 1/2, no perturbation of an l2 norm below sigma Phi^-1(q) changes the smoothed prediction; else
+the certificate abstains. It is wrong with probability `failure` at most, for each image.
+
+A linf ball of radius r lies inside the l2 ball of radius r sqrt(d), d the number of components, so
+the linf radius is that of l2 divided by sqrt(d). With ordinary floating-point noise the proof is
+not strictly sound (Voracek & Hein 2023).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta, norm
+from torch import Tensor, nn
+
+from tradeoff.certificates.ledger import Certificate
+from tradeoff.core.schema import Fraction, PositiveInt, Section
+from tradeoff.networks.randomness import normal
+from tradeoff.networks.threat import Threat
+
+NORMS = ("l2", "linf")
+CLASSIFIERS = ("smoothed",)
+
+
+class Knobs(Section):
+    selection: PositiveInt
+    samples: PositiveInt
+    failure: Fraction
+
+
+def certify(
+    classifier: Any,
+    images: Tensor,
+    threat: Threat,
+    *,
+    keys: Tensor,
+    batch_size: int,
+    knobs: Knobs,
+) -> Certificate:
+    """Predictions and certified radii of images (N, C, H, W), in the norm of the threat.
+
+    Args:
+        classifier: a `classifiers.smoothed.Smoothed` in eval mode; its network is sampled anew.
+        keys: (N,) the images' random keys.
+        batch_size: noisy copies at once; the result does not depend on it.
+    """
+    selection, estimation = [], []
+    for image, key in zip(images, keys, strict=True):
+        draws = torch.arange(knobs.selection + knobs.samples, device=image.device)
+        votes = _votes(classifier, image, key, draws, batch_size)
+        selection.append(votes[: knobs.selection])
+        estimation.append(votes[knobs.selection :])
+    certificate = from_votes(
+        torch.stack(selection), torch.stack(estimation), classifier.sigma, knobs.failure
+    )
+    scale = math.sqrt(images[0].numel()) if threat.norm == "linf" else 1.0
+    return certificate._replace(radius=certificate.radius / scale)
+
+
+@torch.no_grad()
+def _votes(classifier: Any, image: Tensor, key: Tensor, draws: Tensor, batch_size: int) -> Tensor:
+    """The class predicted for each noisy copy of one image (C, H, W), on the CPU: (draws,)."""
+    votes = []
+    for numbers in draws.split(batch_size):
+        # Keys are hashes, so that those of an image's copies meet no other image's.
+        noise = normal(key + numbers, 0, tuple(image.shape))
+        votes.append(classifier.network(image + classifier.sigma * noise).argmax(1).cpu())
+    return torch.cat(votes)
+
+
+def from_votes(selection: Tensor, estimation: Tensor, sigma: float, failure: float) -> Certificate:
+    """The certificates of images from the classes of their noisy copies; radii are l2.
+
+    Args:
+        selection, estimation: (N, number of copies) int64, two independent sets for each image.
+            Choosing the class and bounding it with the same copies would void the confidence.
+    """
+    chosen = selection.mode(1).values  # of classes equally frequent the lowest
+    counts = (estimation == chosen[:, None]).sum(1)
+    probability = lower_bound(counts.numpy(), estimation.shape[1], failure)
+    proved = torch.from_numpy(probability > 0.5)
+    radius = torch.from_numpy(sigma * norm.ppf(probability))
+    return Certificate(chosen.where(proved, -1), radius.where(proved, 0.0))
+
+
+def lower_bound(count: Any, total: Any, failure: Any) -> np.ndarray[Any, Any]:
+    """The one-sided Clopper-Pearson bound: `count` of `total` independent trials succeeded, and
+    with confidence 1 - failure the probability of success is above the result."""
+    return np.where(count > 0, beta.ppf(failure, np.maximum(count, 1), total - count + 1), 0.0)
+
+
+@torch.no_grad()
+def holds_on_validation(
+    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, *, keys: Tensor, knobs: Any
+) -> Tensor:
+    """Whether a network is right about one noisy copy of each image, (N,) bool.
+
+    Training with noise of `knobs.sigma` is selected by it: certified accuracy goes with it, and
+    costs thousands of passes.
+    """
+    noise = normal(keys, 0, tuple(images.shape[1:]))
+    correct: Tensor = model(images + knobs.sigma * noise).argmax(1) == labels
+    return correct

@@ -1,0 +1,123 @@
+"""Which defense stands on which others' models, and the mistakes that can be made in saying so."""
+
+from collections.abc import Iterator
+
+from tradeoff.core.plugins import constant, defines, module_names
+from tradeoff.core.schema import BadParams, unknown
+from tradeoff.core.settings import Axes, ThreatSettings
+
+
+def roles(defense: str) -> tuple[str, ...]:
+    """The roles of other cells' models that a defense needs, such as ("natural", "robust")."""
+    names: tuple[str, ...] = constant("defenses", defense, "BASES", ())
+    return names
+
+
+def list_of(defense: str) -> str:
+    """The list of study.trained that a defense belongs in, such as on_natural_and_robust."""
+    return f"on_{'_and_'.join(roles(defense))}" if roles(defense) else "alone"
+
+
+def trains(defense: str) -> bool:
+    """Whether a defense has weights of its own; others put their bases' networks together."""
+    return defines("defenses", defense, "training_loss")
+
+
+def classifier(defense: str) -> str:
+    """The classifier that a defense's networks make."""
+    name: str = constant("defenses", defense, "CLASSIFIER", "plain")
+    return name
+
+
+def network_count(defense: str) -> int:
+    """How many networks a defense's model is made of."""
+    if not trains(defense):
+        return len(roles(defense))
+    count: int = constant("defenses", defense, "NETWORKS", 1)
+    return count
+
+
+def certificate(defense: str) -> str | None:
+    """The certificate that a defense's classifier can be given."""
+    name: str | None = constant("defenses", defense, "CERTIFICATE")
+    return name
+
+
+def check(axes: Axes, threats: dict[str, ThreatSettings], file: str) -> None:
+    """Refuse a study in which something stands on nothing.
+
+    Args:
+        threats: of each data set of the study.
+
+    Raises:
+        BadParams: names the key of the study and what should be there.
+    """
+    for fault in (*_faults_of_lists(axes), *_faults_of_bases(axes), *_faults_of_proofs(axes)):
+        raise BadParams(f"{file}: study.{fault}")
+    for dataset, threat in threats.items():
+        for defense in axes.certified:
+            proof = str(certificate(defense))
+            norms = constant("certificates", proof, "NORMS", ())
+            if threat.norm not in norms:
+                raise BadParams(
+                    f"{file}: datasets.{dataset}.threat.norm: is {threat.norm}; the certificate "
+                    f"{proof} of {defense} knows {', '.join(norms)}"
+                )
+
+
+def _faults_of_lists(axes: Axes) -> Iterator[str]:
+    for name, defenses in axes.trained.items():
+        for defense in defenses:
+            if list_of(defense) != name:
+                yield (
+                    f"trained.{name}: has {defense}, which belongs in {list_of(defense)}: it "
+                    f"stands on {' and '.join(roles(defense)) or 'no other model'}"
+                )
+    listed = {defense for defenses in axes.trained.values() for defense in defenses}
+    for defense in axes.defenses:
+        if defense not in listed:
+            yield f"trained.{list_of(defense)}: lacks {defense}, which study.defenses has"
+
+
+def _faults_of_bases(axes: Axes) -> Iterator[str]:
+    listed = [defense for defenses in axes.trained.values() for defense in defenses]
+    for defense in listed:
+        needs_networks = not trains(defense) or constant("defenses", defense, "START")
+        if not trains(defense) and not roles(defense):
+            yield f"trained.alone: has {defense}, which trains nothing and has no base's networks"
+        for role in roles(defense):
+            base: str | None = axes.bases.get(role)
+            if base is None:
+                yield f"bases: lacks the role {role}, on which {defense} stands"
+            elif role in _roles_below(base, axes):
+                yield f"bases.{role}: is {base}, which stands on {role} itself"
+            elif base not in listed:
+                yield f"trained.{list_of(base)}: lacks {base}, the {role} base of {defense}"
+            elif needs_networks and classifier(base) != "plain":
+                yield (
+                    f"bases.{role}: is {base}, whose classifier is {classifier(base)}; "
+                    f"{defense} needs a base of one plain network"
+                )
+
+
+def _roles_below(defense: str, axes: Axes, seen: tuple[str, ...] = ()) -> set[str]:
+    """All roles that a defense stands on, those of its bases included."""
+    below = set(roles(defense))
+    for role in below - set(seen):
+        if role in axes.bases:
+            below |= _roles_below(axes.bases[role], axes, (*seen, role))
+    return below
+
+
+def _faults_of_proofs(axes: Axes) -> Iterator[str]:
+    for defense in axes.certified:
+        proof = certificate(defense)
+        if defense not in axes.defenses:
+            yield f"certified: has {defense}, which study.defenses lacks"
+        elif proof is None:
+            yield f"certified: has {defense}, whose file names no CERTIFICATE"
+        elif proof not in module_names("certificates", "certify"):
+            yield f"certified: {unknown(proof, module_names('certificates', 'certify'))}"
+        elif classifier(defense) not in constant("certificates", proof, "CLASSIFIERS", ()):
+            kind = classifier(defense)
+            yield f"certified: has {defense}; {proof} certifies no {kind} classifier"
