@@ -11,6 +11,7 @@ def outputs(stage, names):
         "prepare": [f"data/{dataset}.safetensors"],
         "train": [f"models/{dataset}/{key}/best", f"plots/training/{dataset}/{key}.csv"],
         "attack": [f"ledgers/{dataset}/{key}.npz"],
+        "certify": [f"ledgers/{dataset}/{key}-certificates.npz"],
         "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
         "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
                     + [f"plots/sizes/{dataset}.csv"],

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import mean
 
 from tradeoff.cluster.plan import Job
-from tradeoff.cluster.states import State
+from tradeoff.cluster.states import State, script_name
 
 
 def expected_seconds(
@@ -17,7 +17,8 @@ def expected_seconds(
     Args:
         took: seconds of the jobs that are done.
     """
-    last = [states[stage] for stage in job.stages if stage in states]
+    names = [script_name(stage) for stage in job.stages]
+    last = [states[name] for name in names if name in states]
     if len(last) == len(job.stages) and all(state.status == "done" for state in last):
         return sum(state.seconds for state in last)
     family = job.name.split("-")[1:3]  # architecture and data set

@@ -31,9 +31,24 @@ class Job:
     is_cell: bool
 
 
-def cell_stages(cell: Cell) -> list[str]:
-    """DVC's names of a cell's stages, the training first."""
-    return [f"train@{cell.key}", *(f"attack@{cell.key}-{name}" for name in cell.dataset.suites)]
+def cell_stages(study: Study, cell: Cell) -> list[str]:
+    """DVC's names of a cell's stages, the training first; of a base that is no row only that."""
+    stages = [_training(cell)]
+    if cell.defense in study.axes.defenses:
+        stages += [f"attack@{cell.key}-{name}" for name in cell.dataset.suites]
+    if cell.defense in study.axes.certified:
+        stages.append(f"certify@{cell.key}")
+    return stages
+
+
+def upstream(cell: Cell) -> list[str]:
+    """The stages that a cell stands on: the preparation of its data, the training of its bases."""
+    bases = [name for base in cell.bases.values() for name in (*upstream(base), _training(base))]
+    return list(dict.fromkeys([f"prepare@{cell.dataset.name}", *bases]))
+
+
+def _training(cell: Cell) -> str:
+    return f"{cell.stage}@{cell.key}"
 
 
 def stage_targets(study: Study, names: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +57,7 @@ def stage_targets(study: Study, names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         BadParams: there is no such target.
     """
-    cells = {cell.key: cell_stages(cell) for cell in study.cells()}
+    cells = {cell.key: cell_stages(study, cell) for cell in study.trained_cells()}
     datasets = study.axes.datasets
     known = {f"{stage}@{dataset}" for stage in DATASET_STAGES for dataset in datasets}
     known |= {stage for stages in cells.values() for stage in stages}
@@ -69,7 +84,7 @@ def make_jobs(study: Study, pipeline: Pipeline) -> list[Job]:
 
     A stage waits for single stages, so a cell need not wait for the attacks on its bases.
     """
-    cells = {stage: cell for cell in study.cells() for stage in cell_stages(cell)}
+    cells = {name: cell for cell in study.trained_cells() for name in cell_stages(study, cell)}
     stale = dict.fromkeys(pipeline.stale())
     groups: dict[str, list[str]] = {}
     for stage in stale:

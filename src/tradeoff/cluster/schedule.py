@@ -17,7 +17,7 @@ from tradeoff.cluster.engines import Engine
 from tradeoff.cluster.expected import seconds_left
 from tradeoff.cluster.pipeline import Pipeline
 from tradeoff.cluster.plan import Job
-from tradeoff.cluster.states import State, read_state, read_states
+from tradeoff.cluster.states import State, read_state, read_states, script_name
 from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.study import Study
 from tradeoff.running.words import duration
@@ -31,7 +31,7 @@ class Running:
     """A job at work.
 
     Attributes:
-        before: when each stage had begun the last time.
+        before: when each stage had begun the last time, by its script's name.
         told: the stages that DVC was told of, whether it could take them or not.
     """
 
@@ -106,8 +106,8 @@ class Schedule:
         if job.name not in self.attempts:
             log.unlink(missing_ok=True)
         self.attempts[job.name] = self.attempts.get(job.name, 0) + 1
-        states = {stage: read_state(self.root, stage) for stage in job.stages}
-        before = {stage: state.began for stage, state in states.items() if state is not None}
+        states = [read_state(self.root, stage) for stage in job.stages]
+        before = {state.stage: state.began for state in states if state is not None}
         self.pipeline.watch(job.stages)
         steps = [(stage, self.pipeline.command(stage)) for stage in job.stages]
         self.running[job.name] = Running(job, time.time(), before)
@@ -154,7 +154,7 @@ class Schedule:
         entry, finished = self.running[name], []
         for stage in entry.job.stages:
             state = read_state(self.root, stage)
-            if not state or state.status != "done" or state.began == entry.before.get(stage):
+            if not state or state.status != "done" or state.began == entry.before.get(state.stage):
                 break
             finished.append(stage)
         self._tell(entry, finished)
@@ -222,9 +222,8 @@ class Schedule:
         states = read_states(self.root)
         parts = []
         for name, entry in self.running.items():
-            at_work = [
-                states[s].doing for s in entry.job.stages if s in states and states[s].running
-            ]
+            names = [script_name(stage) for stage in entry.job.stages]
+            at_work = [states[n].doing for n in names if n in states and states[n].running]
             parts.append(f"{name} {at_work[0] if at_work else 'starts'}")
         left = self._left(states)
         line = f"[{len(self.took)}/{len(self.jobs)}] " + "; ".join(parts)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class State:
 
 
 def read_states(root: Path) -> dict[str, State]:
-    """All state files; a stage that says it runs and does not is `interrupted`."""
+    """All states by `script_name`; a stage that says it runs and does not is `interrupted`."""
     files = (root / checkpoints_folder() / "state").glob("[!.]*.json")
     states = (_read(path) for path in files)
     return {state.stage: state for state in states if state is not None}
@@ -40,7 +41,12 @@ def read_states(root: Path) -> dict[str, State]:
 
 def read_state(root: Path, stage: str) -> State | None:
     """The state of one stage; None if it has said nothing."""
-    return _read(root / state_file(stage))
+    return _read(root / state_file(script_name(stage)))
+
+
+def script_name(stage: str) -> str:
+    """What a stage's script calls it: all kinds of training have one script."""
+    return re.sub(r"^train_\w+@", "train@", stage)
 
 
 def _read(path: Path) -> State | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from tradeoff.cluster import lockfile
 from tradeoff.cluster.clone import CannotStart, git, only_one
 from tradeoff.cluster.compare import same_but_for_times
-from tradeoff.cluster.plan import cell_stages
+from tradeoff.cluster.plan import cell_stages, upstream
 from tradeoff.cluster.status import altered, digest, judge
 from tradeoff.core.study import Cell, Study
 
@@ -49,13 +49,14 @@ def verify(root: Path, key: str) -> int:
             the same bytes were to be expected cannot be told.
     """
     with only_one(root), _last_commit(root) as folder:
-        cell = Study.load(folder / "params.yaml").cell(key)
-        if (word := judge(folder, [cell], {})[key]) != "done":
+        study = Study.load(folder / "params.yaml")
+        cell = study.cell(key)
+        if (word := judge(folder, study, [cell], {})[key]) != "done":
             raise NotComparable(
                 f"{key} is {word} in the last commit: run `tradeoff reproduce {key}` and "
                 "commit what it changes, then verify"
             )
-        return _rerun_and_compare(folder, cell)
+        return _rerun_and_compare(folder, cell, cell_stages(study, cell))
 
 
 @contextmanager
@@ -77,14 +78,14 @@ def _last_commit(root: Path) -> Iterator[Path]:
         remove()
 
 
-def _rerun_and_compare(folder: Path, cell: Cell) -> int:
+def _rerun_and_compare(folder: Path, cell: Cell, stages: list[str]) -> int:
     committed, key = lockfile.read(folder), cell.key
-    edited = altered(folder, {stage: committed[stage] for stage in cell_stages(cell)})
+    edited = altered(folder, {stage: committed[stage] for stage in stages})
     if edited:
         print(f"{key}: NOT confirmed, these files are not what the stage wrote by dvc.lock:")
         print("\n".join(f"  {out}" for out in edited))
         return 1
-    stages = [f"prepare@{cell.dataset.name}", *cell_stages(cell)]
+    stages = [*upstream(cell), *stages]
     print(f"{key}: running {len(stages)} stages again in {folder}", flush=True)
     # Nothing may come from where an earlier run has left something.
     environment = {**os.environ, "TRADEOFF_CHECKPOINTS": str(folder / "checkpoints")}
