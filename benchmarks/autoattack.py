@@ -142,9 +142,9 @@ def time_ours(
             counter,
             images,
             labels,
+            budget,
             threat,
-            keys=keys,
-            budget=budget,
+            keys,
             batch_size=batch_size,
         ).images
 

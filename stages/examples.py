@@ -6,8 +6,8 @@ import torch
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation import examples
-from tradeoff.evaluation.missing import trained
-from tradeoff.evaluation.tables import write_table
+from tradeoff.evaluation.completeness import trained
+from tradeoff.evaluation.csv_tables import write_table
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.folding import attacked_twin
 from tradeoff.networks.models import load_classifier

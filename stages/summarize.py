@@ -7,29 +7,29 @@ import _environment
 from tradeoff.core.files import write_json
 from tradeoff.core.study import Study
 from tradeoff.evaluation import summary
-from tradeoff.evaluation.missing import complete, missing_table
-from tradeoff.evaluation.tables import write_table
+from tradeoff.evaluation.completeness import complete, missing_table
+from tradeoff.evaluation.csv_tables import write_table
 
 
 def main(dataset: str) -> None:
     study = Study.load()
     chosen = study.dataset(dataset)
     cells, seeds = study.cells(dataset), len(study.axes.seeds)
-    there, missing = complete(cells), missing_table(cells)
-    print(f"[summarize] {dataset}: {len(there)} of {len(cells)} cells", flush=True)
+    completed, missing = complete(cells), missing_table(cells)
+    print(f"[summarize] {dataset}: {len(completed)} of {len(cells)} cells", flush=True)
     for row in missing.itertuples():
         print(f"[summarize] missing: {row.stage}: {row.error}", flush=True)
-    evaluated = [summary.load_evaluated(cell) for cell in there]
+    ledgers = [summary.load_cell_ledgers(cell) for cell in completed]
     tables = {
-        "cells": summary.cell_table(evaluated),
-        "attacks": summary.attack_table(evaluated),
-        "norms": summary.norm_table(evaluated),
-        "curve": summary.curve_table(evaluated),
-        "differences": summary.difference_table(evaluated, study.statistics, seeds),
-        "detectable": summary.detectable_table(evaluated, study.statistics, seeds),
-        "confusion": summary.confusion_table(evaluated),
-        "masking": summary.masking_table(evaluated, study.masking),
-        "provenance": summary.provenance_table(evaluated),
+        "cells": summary.cell_table(ledgers),
+        "attacks": summary.attack_table(ledgers),
+        "norms": summary.norm_table(ledgers),
+        "curve": summary.curve_table(ledgers),
+        "differences": summary.difference_table(ledgers, study.statistics, seeds),
+        "detectable": summary.detectable_table(ledgers, study.statistics, seeds),
+        "confusion": summary.confusion_table(ledgers),
+        "masking": summary.masking_table(ledgers, study.masking),
+        "provenance": summary.provenance_table(ledgers),
         "missing": missing,
     }
     # Both folders are this stage's outputs: a dropped defense's means must not stay.

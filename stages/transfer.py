@@ -5,9 +5,9 @@ import torch
 
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.evaluation.missing import trained
+from tradeoff.evaluation.completeness import trained
+from tradeoff.evaluation.csv_tables import write_table
 from tradeoff.evaluation.surrogates import ensembles, labelled
-from tradeoff.evaluation.tables import write_table
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.folding import attacked_twin

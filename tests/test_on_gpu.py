@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tests.attacks import trained as networks
+from tests.attacks.calls import square
 from tests.attacks.trained import LINF, trained
 from tests.pretended_gpu import OnGpu, any_gpu
 from tests.training.test_loop import KNOBS, Watched, train
 from tests.training.test_resume import After
 from tradeoff.attacks.outcome import is_fooled
-from tradeoff.attacks.square import square
 from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.schema import Section

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.attacks.outcome import Attempt
+from tradeoff.attacks.outcome import Adversarial
 from tradeoff.networks.threat import Norm, Threat, perturbation_norm
 
 TRAINED_ON = 1297
@@ -118,7 +118,7 @@ class Constant(nn.Module):
         return torch.tensor([1.0, 0.0, 0.0]) + 0 * images.flatten(1).sum(1, keepdim=True)
 
 
-Attack = Callable[[nn.Module, Tensor, Tensor], Attempt]
+Attack = Callable[[nn.Module, Tensor, Tensor], Adversarial]
 
 
 def distances(adversarial: Tensor, images: Tensor, norm: Norm) -> Tensor:
@@ -155,7 +155,7 @@ def assert_keeps_the_contract(attack: Attack, norm: Norm) -> None:
     assert (together.queries[:2] == 1).all() and (together.queries >= 1).all()
 
     apart = [attack(model, *part) for part in zip(images.split(7), labels.split(7), strict=True)]
-    alone = torch.cat([attempt.images for attempt in apart])
+    alone = torch.cat([adversarial.images for adversarial in apart])
     assert torch.equal(fooled, assert_sound(model, images, labels, alone))
     one, other = distances(together.images, images, norm), distances(alone, images, norm)
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -177,7 +177,7 @@ def assert_as_strong(
     images: Tensor,
     labels: Tensor,
     norm: Norm,
-    ours: Attempt,
+    ours: Adversarial,
     other: foolbox.attacks.base.MinimizationAttack,
 ) -> None:
     """Against foolbox: success at least as often, mean norm at most 2 % larger.

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor
 
+from tests.attacks.calls import KNOBS, apgd, apgd_targeted
 from tests.attacks.trained import L2, LINF, linear, trained
-from tradeoff.attacks.apgd import apgd, apgd_targeted, checkpoints
+from tradeoff.attacks import apgd as module
+from tradeoff.attacks.apgd import checkpoints
 from tradeoff.networks.losses import likeliest_others
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat, perturbation_norm
@@ -119,10 +121,11 @@ def test_batches_do_not_change_the_verdict(threat: Threat, attack) -> None:
 def test_starting_points_belong_to_the_sample(threat: Threat) -> None:
     """Without steps the start is what comes back."""
     model, images, labels, keys = trained()
-    whole = apgd(model, images, labels, threat, keys=keys, steps=0).images
-    alone = apgd(model, images[7:9], labels[7:9], threat, keys=keys[7:9], steps=0).images
-    assert torch.equal(whole[7:9], alone)
-    other = apgd(model, images[7:9], labels[7:9], threat, keys=keys[17:19], steps=0).images
+    knobs = module.Knobs(**KNOBS["apgd"]).model_copy(update={"steps": 0})
+    whole = module.apgd(model, images, labels, knobs, threat, keys).images
+    few = (model, images[7:9], labels[7:9], knobs, threat)
+    assert torch.equal(whole[7:9], module.apgd(*few, keys[7:9]).images)
+    other = module.apgd(*few, keys[17:19]).images
     assert not torch.equal(whole[7:9], other)
 
 

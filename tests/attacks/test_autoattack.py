@@ -7,12 +7,10 @@ from hypothesis import strategies as st
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from tests.attacks.calls import apgd, apgd_targeted, pgd, square
 from tests.attacks.trained import L2, LINF, trained
-from tradeoff.attacks.apgd import apgd, apgd_targeted
-from tradeoff.attacks.autoattack import Knobs, attacks, autoattack, components
+from tradeoff.attacks.autoattack import PAPER, Knobs, attacks, autoattack, components
 from tradeoff.attacks.outcome import ROUNDING
-from tradeoff.attacks.pgd import pgd
-from tradeoff.attacks.square import square
 from tradeoff.networks.losses import margin
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat, perturbation_norm
@@ -43,7 +41,7 @@ def reference_fooled(threat: Threat, images: Tensor, labels: Tensor) -> Tensor:
 @THREATS
 def test_verdicts_are_those_of_the_authors_code(threat: Threat) -> None:
     model, images, labels, keys = trained()
-    found = autoattack(model, images, labels, threat, keys=keys, budget=SMALL)
+    found = autoattack(model, images, labels, SMALL, threat, keys)
     fooled, theirs = (
         model(found.images).argmax(1) != labels,
         reference_fooled(threat, images, labels),
@@ -57,20 +55,20 @@ def test_verdicts_are_those_of_the_authors_code(threat: Threat) -> None:
 def test_components_attack_what_is_still_robust(threat: Threat, version: str) -> None:
     model, images, labels, keys = trained().first(60)
     budget = TINY.model_copy(update={"version": version})
-    steps = list(components(model, images, labels, threat, keys=keys, budget=budget))
+    steps = list(components(model, images, labels, budget, threat, keys))
     assert [step.name for step in steps] == COMPONENTS[version]
     assert torch.equal(steps[0].rows, torch.arange(60))
-    assert torch.equal(steps[0].attempt.images, images)
+    assert torch.equal(steps[0].adversarial.images, images)
     queries, fooled = torch.zeros_like(labels), torch.zeros_like(labels, dtype=torch.bool)
-    for _, rows, attempt, logits in steps:
+    for _, rows, adversarial, logits in steps:
         assert torch.equal(rows, (~fooled).nonzero().squeeze(1))
-        assert (attempt.queries > 0).all()
-        torch.testing.assert_close(logits, model(attempt.images))
-        distance = perturbation_norm(attempt.images - images[rows], threat.norm)
+        assert (adversarial.queries > 0).all()
+        torch.testing.assert_close(logits, model(adversarial.images))
+        distance = perturbation_norm(adversarial.images - images[rows], threat.norm)
         assert float(distance.max()) <= threat.epsilon + 1e-6
         fooled[rows] = logits.argmax(1) != labels[rows]
-        queries[rows] += attempt.queries
-    whole = autoattack(model, images, labels, threat, keys=keys, budget=budget)
+        queries[rows] += adversarial.queries
+    whole = autoattack(model, images, labels, budget, threat, keys)
     assert torch.equal(whole.queries, queries)
     assert torch.equal(model(whole.images).argmax(1) != labels, fooled)
     assert not fooled.all(), "else the last component has nothing to do"
@@ -79,10 +77,10 @@ def test_components_attack_what_is_still_robust(threat: Threat, version: str) ->
 @THREATS
 def test_batches_do_not_change_the_verdict(threat: Threat) -> None:
     model, images, labels, keys = trained().first(100)
-    whole = autoattack(model, images, labels, threat, keys=keys, budget=TINY).images
+    whole = autoattack(model, images, labels, TINY, threat, keys).images
     order = torch.arange(99, -1, -1)
     parts = autoattack(
-        model, images[order], labels[order], threat, keys=keys[order], budget=TINY, batch_size=13
+        model, images[order], labels[order], TINY, threat, keys[order], batch_size=13
     ).images[order]
     assert torch.equal(model(whole).argmax(1) != labels, model(parts).argmax(1) != labels)
 
@@ -92,7 +90,7 @@ def test_batches_do_not_change_the_verdict(threat: Threat) -> None:
 def test_results_stay_in_the_ball_and_the_range(norm: str, epsilon: float, seed: int) -> None:
     model, images, labels, _ = trained().first(15)
     keys, threat = sample_keys(torch.arange(15), seed), Threat(norm, epsilon)
-    found = autoattack(model, images, labels, threat, keys=keys, budget=TINY).images
+    found = autoattack(model, images, labels, TINY, threat, keys).images
     assert float(perturbation_norm(found - images, norm).max()) <= epsilon + 1e-6
     assert float(found.min()) >= 0 and float(found.max()) <= 1
 
@@ -107,7 +105,7 @@ def test_default_budgets_are_the_papers() -> None:
 def test_nothing_is_attacked_once_all_are_fooled() -> None:
     model, images, _, keys = trained().first(20)
     wrong = (model(images).argmax(1) + 1) % 10
-    found = autoattack(model, images, wrong, LINF, keys=keys)
+    found = autoattack(model, images, wrong, PAPER, LINF, keys)
     assert torch.equal(found.images, images)
     assert found.queries.eq(1).all()
 
@@ -115,17 +113,17 @@ def test_nothing_is_attacked_once_all_are_fooled() -> None:
 def test_unsuitable_inputs_are_refused() -> None:
     model, images, labels, keys = trained().first(5)
     with pytest.raises(ValueError, match="NaN or outside"):
-        autoattack(model, images * float("nan"), labels, LINF, keys=keys)
+        autoattack(model, images * float("nan"), labels, PAPER, LINF, keys)
     with pytest.raises(ValueError, match="the model has classes"):
-        autoattack(model, images, labels + 10, LINF, keys=keys)
+        autoattack(model, images, labels + 10, PAPER, LINF, keys)
     with pytest.raises(ValueError, match="does not take images"):
-        autoattack(model, images.repeat(1, 3, 1, 1), labels, LINF, keys=keys)
+        autoattack(model, images.repeat(1, 3, 1, 1), labels, PAPER, LINF, keys)
     with pytest.raises(ValueError, match="'standard' or 'plus'"):
         Knobs(version="rand")
     model.train()
     try:
         with pytest.raises(ValueError, match="train mode"):
-            autoattack(model, images, labels, LINF, keys=keys)
+            autoattack(model, images, labels, PAPER, LINF, keys)
     finally:
         model.eval()
 
@@ -156,22 +154,23 @@ def test_the_judge_says_who_is_robust() -> None:
     twin, judge = Drifting(error=ROUNDING / 2).eval(), Drifting().eval()
     images, labels = torch.full((6, 1, 4, 4), 0.5), torch.zeros(6, dtype=torch.long)
     keys = sample_keys(torch.arange(6))
-    given = {"keys": keys, "budget": TINY}
-    _, first, *others = components(twin, images, labels, LINF, **given, judge=judge)
+    inputs = (twin, images, labels, TINY, LINF, keys)
+    _, first, *others = components(*inputs, judge=judge)
     assert len(first.rows) == 6 and (first.logits.argmax(1) == 1).all()
-    torch.testing.assert_close(first.logits, judge(first.attempt.images))
+    torch.testing.assert_close(first.logits, judge(first.adversarial.images))
     assert all(len(part.rows) == 0 for part in others)
-    _, first, *_ = components(twin, images, labels, LINF, **given)
+    _, first, *_ = components(*inputs)
     assert len(first.rows) == 0
 
 
 def test_the_schedule_of_square_is_stretched_if_asked_for() -> None:
     model, images, labels, keys = trained().first(100)
     fixed, stretched = (
-        attacks(Knobs(square_queries=100, square_rescale_schedule=rescale))["square"](
-            model, images, labels, LINF, keys=keys
-        )
+        attack(model, images, labels, budget, LINF, keys)
         for rescale in (False, True)
+        for attack, budget in [
+            attacks(Knobs(square_queries=100, square_rescale_schedule=rescale), LINF)["square"]
+        ]
     )
     expected = square(model, images, labels, LINF, keys=keys, queries=100, rescale_schedule=True)
     assert torch.equal(stretched.images, expected.images)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from small_networks import distances, robust, test_digits
 
-from tradeoff.attacks.carlini_wagner import carlini_wagner
-from tradeoff.attacks.fmn import fmn
+from tests.attacks.calls import carlini_wagner, fmn
 from tradeoff.core.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -34,5 +33,5 @@ def test_norms_are_within_a_twentieth_of_those_of_a_large_budget(norm):
 
 def test_carlini_and_wagner_fool_nearly_all():
     model, (images, labels) = robust(), test_digits(IMAGES)
-    attempt = carlini_wagner(model, images, labels, **budget("carlini_wagner"))
-    assert (model(attempt.images).argmax(1) != labels).float().mean() > 0.9
+    adversarial = carlini_wagner(model, images, labels, **budget("carlini_wagner"))
+    assert (model(adversarial.images).argmax(1) != labels).float().mean() > 0.9

@@ -12,7 +12,8 @@ from small_networks import (
     test_digits,
 )
 
-from tradeoff.attacks.carlini_wagner import carlini_wagner
+from tests.attacks.calls import carlini_wagner
+from tradeoff.attacks import carlini_wagner as module
 from tradeoff.networks.losses import margin
 
 QUICK = {"steps": 100, "binary_search_steps": 3, "initial_constant": 1.0}
@@ -38,13 +39,13 @@ def test_as_strong_as_foolbox(network):
 
 def test_exact_on_two_linear_classes():
     model, images, labels = linear(classes=2)
-    attempt = carlini_wagner(
+    adversarial = carlini_wagner(
         model, images, labels, steps=300, binary_search_steps=7, learning_rate=0.003
     )
     exact = linear_distance(model, images, labels, 2)
     far = exact > 0.01  # nearer ones would need shorter steps
     assert far.sum() > 32
-    ratio = (distances(attempt.images, images, "l2") / exact)[far]
+    ratio = (distances(adversarial.images, images, "l2") / exact)[far]
     assert ratio.min() > 0.999 and ratio.max() < 1.02
 
 
@@ -57,14 +58,15 @@ def test_confidence():
     assert (distances(sure.images, images, "l2") >= distances(near.images, images, "l2")).all()
 
 
-def test_aborting_early_saves_passes_and_costs_little():
+def test_aborting_early_saves_passes_and_costs_little(monkeypatch):
     model, (images, labels) = robust(), test_digits(20)
     settings = {"steps": 300, "binary_search_steps": 2, "initial_constant": 1.0}
     early = carlini_wagner(model, images, labels, **settings, learning_rate=0.05)
-    late = carlini_wagner(model, images, labels, **settings, learning_rate=0.05, abort_early=False)
+    monkeypatch.setattr(module, "LEAST_PATIENCE", settings["steps"])
+    late = carlini_wagner(model, images, labels, **settings, learning_rate=0.05)
     assert early.queries.sum() < 0.95 * late.queries.sum()
     mean_early, mean_late = (
-        distances(attempt.images, images, "l2").mean() for attempt in (early, late)
+        distances(adversarial.images, images, "l2").mean() for adversarial in (early, late)
     )
     torch.testing.assert_close(mean_early, mean_late, rtol=0.01, atol=0)
 

@@ -11,7 +11,7 @@ from small_networks import (
     test_digits,
 )
 
-from tradeoff.attacks.deepfool import deepfool
+from tests.attacks.calls import deepfool
 
 NORMS = ["l2", "linf"]
 
@@ -40,7 +40,9 @@ def test_few_candidates_are_nearly_as_good():
     every = deepfool(model, images, labels, norm="l2")
     few = deepfool(model, images, labels, norm="l2", candidates=3)
     one = deepfool(model, images, labels, norm="l2", candidates=1)
-    means = [distances(attempt.images, images, "l2").mean() for attempt in (every, few, one)]
+    means = [
+        distances(adversarial.images, images, "l2").mean() for adversarial in (every, few, one)
+    ]
     assert means[1] < 1.02 * means[0] < means[2]
 
 
@@ -49,11 +51,11 @@ def test_exact_on_a_linear_model(norm, dual):
     """One step, longer than the exact distance by the overshoot."""
     model, images, labels = linear(classes=4)
     exact = linear_distance(model, images, labels, dual)
-    attempt = deepfool(model, images, labels, norm=norm, overshoot=0.01)
+    adversarial = deepfool(model, images, labels, norm=norm, overshoot=0.01)
     far = exact > 1e-3
-    ratio = distances(attempt.images, images, norm)[far] / exact[far]
+    ratio = distances(adversarial.images, images, norm)[far] / exact[far]
     assert ratio.min() > 1.009 and ratio.max() < 1.011
-    assert (attempt.queries[far] == 3).all()
+    assert (adversarial.queries[far] == 3).all()
 
 
 @pytest.mark.parametrize(

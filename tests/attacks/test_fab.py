@@ -8,8 +8,9 @@ from pyautoattack.fab_projections import projection_l2, projection_linf
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import Tensor
 
+from tests.attacks.calls import fab, fab_targeted
 from tests.attacks.trained import linear, trained
-from tradeoff.attacks.fab import fab, fab_targeted, onto_plane
+from tradeoff.attacks.fab import onto_plane
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import perturbation_norm
 

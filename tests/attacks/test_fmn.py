@@ -12,7 +12,7 @@ from small_networks import (
     test_digits,
 )
 
-from tradeoff.attacks.fmn import fmn
+from tests.attacks.calls import fmn
 from tradeoff.attacks.nearest import Nearest
 
 NORMS = ["l0", "l2", "linf"]
@@ -46,16 +46,20 @@ def test_as_strong_as_foolbox(norm, other, network):
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_exact_on_two_linear_classes(norm, dual):
     model, images, labels = linear(classes=2)
-    attempt = fmn(model, images, labels, norm=norm, steps=200)
-    ratio = distances(attempt.images, images, norm) / linear_distance(model, images, labels, dual)
+    adversarial = fmn(model, images, labels, norm=norm, steps=200)
+    ratio = distances(adversarial.images, images, norm) / linear_distance(
+        model, images, labels, dual
+    )
     assert ratio.min() > 0.999 and ratio.max() < 1.01
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1)])
 def test_near_the_optimum_on_four_linear_classes(norm, dual):
     model, images, labels = linear(classes=4)
-    attempt = fmn(model, images, labels, norm=norm)
-    ratio = distances(attempt.images, images, norm) / linear_distance(model, images, labels, dual)
+    adversarial = fmn(model, images, labels, norm=norm)
+    ratio = distances(adversarial.images, images, norm) / linear_distance(
+        model, images, labels, dual
+    )
     assert ratio.min() > 0.999 and ratio.mean() < 1.03
 
 
@@ -68,8 +72,8 @@ def test_l0_exact_on_two_linear_classes():
     logits = model(images)
     margin = (logits[:, 0] - logits[:, 1]).abs()
     fewest = (gains <= margin[:, None]).sum(1) + 1
-    attempt = fmn(model, images, labels, norm="l0")
-    assert torch.equal(distances(attempt.images, images, "l0").long(), fewest)
+    adversarial = fmn(model, images, labels, norm="l0")
+    assert torch.equal(distances(adversarial.images, images, "l0").long(), fewest)
 
 
 def test_nearest_keeps_the_nearer_of_two_candidates_of_a_sample():

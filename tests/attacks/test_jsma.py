@@ -11,7 +11,8 @@ from small_networks import (
     test_digits,
 )
 
-from tradeoff.attacks.jsma import best_pairs, jsma
+from tests.attacks.calls import jsma
+from tradeoff.attacks.jsma import best_pairs
 
 
 def test_keeps_the_contract():
@@ -47,10 +48,10 @@ def plain_jsma(model, image, label, target, pairs):
 
 def test_changes_as_many_components_as_the_paper_s_loop():
     model, (images, labels) = robust(), test_digits(8)
-    attempt = jsma(model, images, labels, theta=1.0, gamma=0.2)
-    fooled = assert_sound(model, images, labels, attempt.images)
+    adversarial = jsma(model, images, labels, theta=1.0, gamma=0.2)
+    fooled = assert_sound(model, images, labels, adversarial.images)
     assert fooled.any()
-    changed = distances(attempt.images, images, "l0")
+    changed = distances(adversarial.images, images, "l0")
     for i in range(8):
         if model(images[i : i + 1]).argmax() != labels[i]:
             continue
@@ -93,11 +94,11 @@ def test_gamma_bounds_the_changed_components():
 
 def test_small_steps_and_few_targets():
     model, (images, labels) = natural(), test_digits(20)
-    attempt = jsma(model, images, labels, theta=0.25, gamma=1.0, targets=2)
-    fooled = assert_sound(model, images, labels, attempt.images)
+    adversarial = jsma(model, images, labels, theta=0.25, gamma=1.0, targets=2)
+    fooled = assert_sound(model, images, labels, adversarial.images)
     assert fooled.float().mean() > 0.8
-    steps = (attempt.images - images) / 0.25
-    inside = attempt.images < 1
+    steps = (adversarial.images - images) / 0.25
+    inside = adversarial.images < 1
     torch.testing.assert_close(steps[inside], steps[inside].round(), rtol=0, atol=1e-5)
 
 

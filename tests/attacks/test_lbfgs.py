@@ -14,7 +14,8 @@ from small_networks import (
     test_digits,
 )
 
-from tradeoff.attacks.lbfgs import lbfgs, minimise_in_box
+from tests.attacks.calls import lbfgs
+from tradeoff.attacks.lbfgs import minimise_in_box
 
 
 def test_keeps_the_contract():
@@ -33,11 +34,11 @@ def test_as_strong_as_foolbox(network):
 
 def test_exact_on_two_linear_classes():
     model, images, labels = linear(classes=2)
-    attempt = lbfgs(model, images, labels, initial_constant=100.0)
+    adversarial = lbfgs(model, images, labels, initial_constant=100.0)
     exact = linear_distance(model, images, labels, 2)
     far = exact > 0.01  # nearer ones would need a larger constant than the search reaches
     assert far.sum() > 32
-    ratio = (distances(attempt.images, images, "l2") / exact)[far]
+    ratio = (distances(adversarial.images, images, "l2") / exact)[far]
     assert ratio.min() > 0.999 and ratio.max() < 1.02
 
 
@@ -61,7 +62,7 @@ class Quadratics:
 def test_solver_agrees_with_scipy():
     problem = Quadratics(count=12, dimension=20)
     start = torch.full((12, 20), 0.5)
-    minimise_in_box(problem, start, steps=60, memory=10)
+    minimise_in_box(problem, start, steps=60)
     reached = problem.evaluate(torch.arange(12), problem.last.clone())[0]
     at_bounds = 0
     for i in range(12):
@@ -77,7 +78,7 @@ def test_solver_agrees_with_scipy():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"binary_search_steps": 0}, {"memory": 0}, {"targets": 0},
+    [{"steps": 0}, {"binary_search_steps": 0}, {"targets": 0},
      {"initial_constant": 0.0}],
 )  # fmt: skip
 def test_refuses(wrong):

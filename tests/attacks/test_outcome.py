@@ -42,7 +42,7 @@ def test_only_the_samples_named_are_updated() -> None:
 
 
 def test_a_tie_between_classes_is_judged_by_the_prediction() -> None:
-    """Of equal logits the first class is predicted: margin 0 may fool or not, and surely never."""
+    """The first of equal logits is predicted: margin 0 may fool or not, never beyond rounding."""
     best, label = Best(images_of([0.0])), torch.tensor([1])
     for image, logits, kept in (
         (0.1, [0.0, 1.0, 1.0], 0.1), (0.2, [1.0, 1.0, 0.0], 0.2), (0.3, [0.0, 1.0, 1.0], 0.2)
@@ -66,7 +66,7 @@ def test_what_fools_by_rounding_alone_is_kept_until_something_better_comes() -> 
         assert best.images.item() == pytest.approx(kept)
         assert best.fooled.item() is fooled
     said = verdict(barely, label)
-    assert said.fooled.item() and not said.surely.item() and said.margin.item() < 0
+    assert said.fooled.item() and not said.beyond_rounding.item() and said.margin.item() < 0
 
 
 def test_one_candidate_of_each_sample_improves_the_first_of_equal_ones() -> None:

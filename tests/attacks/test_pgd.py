@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
+from tests.attacks.calls import bim, fgsm, mifgsm, pgd
 from tests.attacks.trained import L2, LINF, linear, trained
-from tradeoff.attacks.bim import bim
-from tradeoff.attacks.fgsm import fgsm
-from tradeoff.attacks.mifgsm import mifgsm
-from tradeoff.attacks.outcome import Attempt
-from tradeoff.attacks.pgd import _logits_and_gradient, keyed_start, pgd
+from tradeoff.attacks.outcome import Adversarial
+from tradeoff.attacks.pgd import _logits_and_gradient, keyed_start
 from tradeoff.networks.ascent import InnerAttack, ascend, ascend_divergence
 from tradeoff.networks.losses import margin
 from tradeoff.networks.randomness import sample_keys
@@ -44,48 +42,48 @@ def linear_problem(norm: BallNorm) -> tuple[nn.Module, Tensor, Tensor, Threat, T
     return model, images, labels, threat, margins - threat.epsilon * dual
 
 
-def margins(model: nn.Module, attempt: Attempt, labels: Tensor) -> Tensor:
-    return margin(model(attempt.images), labels)
+def margins(model: nn.Module, adversarial: Adversarial, labels: Tensor) -> Tensor:
+    return margin(model(adversarial.images), labels)
 
 
-def fooled(model: nn.Module, attempt: Attempt, labels: Tensor) -> Tensor:
-    return model(attempt.images).argmax(1) != labels
+def fooled(model: nn.Module, adversarial: Adversarial, labels: Tensor) -> Tensor:
+    return model(adversarial.images).argmax(1) != labels
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 def test_pgd_is_optimal_on_a_linear_model(norm: BallNorm, loss: str) -> None:
     model, images, labels, threat, optimum = linear_problem(norm)
-    attempt = pgd(
+    adversarial = pgd(
         model, images, labels, threat, keys=sample_keys(torch.arange(20)), loss=loss, steps=40
     )
     # Those that can be fooled stop at the first iterate that fools.
     held = optimum > 0
     assert held.any() and not held.all()
-    assert torch.equal(fooled(model, attempt, labels), ~held)
+    assert torch.equal(fooled(model, adversarial, labels), ~held)
     torch.testing.assert_close(
-        margins(model, attempt, labels)[held], optimum[held], rtol=1e-3, atol=1e-4
+        margins(model, adversarial, labels)[held], optimum[held], rtol=1e-3, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_fgsm_is_optimal_on_a_linear_model(norm: BallNorm) -> None:
     model, images, labels, threat, optimum = linear_problem(norm)
-    attempt = fgsm(model, images, labels, threat)
-    torch.testing.assert_close(margins(model, attempt, labels), optimum, rtol=1e-4, atol=1e-5)
-    assert attempt.queries.tolist() == [1] * 20
+    adversarial = fgsm(model, images, labels, threat)
+    torch.testing.assert_close(margins(model, adversarial, labels), optimum, rtol=1e-4, atol=1e-5)
+    assert adversarial.queries.tolist() == [1] * 20
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("iterative", [bim, mifgsm])
 def test_iterative_fgsm_is_optimal_on_a_linear_model(
-    norm: BallNorm, iterative: Callable[..., Attempt]
+    norm: BallNorm, iterative: Callable[..., Adversarial]
 ) -> None:
     """It goes on where it has fooled, as the last iterate is what it gives."""
     model, images, labels, threat, optimum = linear_problem(norm)
-    attempt = iterative(model, images, labels, threat, steps=5)
-    torch.testing.assert_close(margins(model, attempt, labels), optimum, rtol=1e-3, atol=1e-4)
-    assert attempt.queries.tolist() == [5] * 20
+    adversarial = iterative(model, images, labels, threat, steps=5)
+    torch.testing.assert_close(margins(model, adversarial, labels), optimum, rtol=1e-3, atol=1e-4)
+    assert adversarial.queries.tolist() == [5] * 20
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -145,11 +143,11 @@ def test_the_divergence_grows_along_its_ascent() -> None:
 
 def attack(
     count: int = 100, norm: str = "linf", keys: Tensor | None = None, **budget: object
-) -> tuple[Attempt, Tensor]:
-    """PGD on the trained network: the attempt and which samples it fooled."""
+) -> tuple[Adversarial, Tensor]:
+    """PGD on the trained network: the adversarial and which samples it fooled."""
     subject = trained().first(count)
     chosen = {"steps": 5, "relative_step_size": 0.3} | budget
-    attempt = pgd(
+    adversarial = pgd(
         subject.model,
         subject.images,
         subject.labels,
@@ -157,19 +155,19 @@ def attack(
         keys=subject.keys if keys is None else keys,
         **chosen,  # type: ignore[arg-type]
     )
-    return attempt, fooled(subject.model, attempt, subject.labels)
+    return adversarial, fooled(subject.model, adversarial, subject.labels)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 def test_nothing_leaves_the_threat(norm: str, loss: str) -> None:
-    attempt, hit = attack(norm=norm, loss=loss, restarts=2)
+    adversarial, hit = attack(norm=norm, loss=loss, restarts=2)
     images, threat = trained().images[:100], NORMS[norm]
-    distance = perturbation_norm(attempt.images - images, threat.norm)
+    distance = perturbation_norm(adversarial.images - images, threat.norm)
     assert distance.max() <= threat.epsilon * (1 + 1e-5)
-    assert attempt.images.min() >= 0 and attempt.images.max() <= 1
+    assert adversarial.images.min() >= 0 and adversarial.images.max() <= 1
     assert 0.1 < hit.float().mean() < 1
-    assert not attempt.images.requires_grad
+    assert not adversarial.images.requires_grad
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -193,7 +191,7 @@ def test_a_sample_is_attacked_alike_in_any_batch(norm: str) -> None:
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
     apart, queries = torch.empty_like(subject.images), torch.empty_like(subject.labels)
     for part in order.split(7):
-        attempt = pgd(
+        adversarial = pgd(
             subject.model,
             subject.images[part],
             subject.labels[part],
@@ -203,7 +201,7 @@ def test_a_sample_is_attacked_alike_in_any_batch(norm: str) -> None:
             relative_step_size=0.3,
             restarts=2,
         )
-        apart[part], queries[part] = attempt.images, attempt.queries
+        apart[part], queries[part] = adversarial.images, adversarial.queries
     assert torch.equal(subject.model(apart).argmax(1) != subject.labels, hit)
     assert torch.equal(queries, together.queries)
     # Sums are rounded differently in other batches, so a sign of the gradient may flip.
@@ -240,21 +238,21 @@ def test_queries_count_the_forward_passes_of_each_sample() -> None:
             return subject.model(images)
 
     counting = Counting().eval()
-    attempt = pgd(
+    adversarial = pgd(
         counting, subject.images, subject.labels, LINF, keys=subject.keys, steps=4, restarts=3
     )
-    assert int(attempt.queries.sum()) == counting.seen - 1  # one by check_inputs
-    hit = fooled(subject.model, attempt, subject.labels)
-    assert (attempt.queries[~hit] == 3 * (4 + 1)).all()
-    assert (attempt.queries[hit] < 3 * (4 + 1)).any() and attempt.queries.min() >= 1
+    assert int(adversarial.queries.sum()) == counting.seen - 1  # one by check_inputs
+    hit = fooled(subject.model, adversarial, subject.labels)
+    assert (adversarial.queries[~hit] == 3 * (4 + 1)).all()
+    assert (adversarial.queries[hit] < 3 * (4 + 1)).any() and adversarial.queries.min() >= 1
 
 
 def test_misclassified_samples_take_one_query() -> None:
     """Where the start point is misclassified too, nothing more is tried."""
     subject = trained().first(30)
     wrong = (subject.model(subject.images).argmax(1) + 1) % 10
-    attempt = pgd(subject.model, subject.images, wrong, Threat("linf", 0.01), keys=subject.keys)
-    assert (attempt.queries == 1).sum() >= 28
+    adversarial = pgd(subject.model, subject.images, wrong, Threat("linf", 0.01), keys=subject.keys)
+    assert (adversarial.queries == 1).sum() >= 28
 
 
 def test_the_margin_loss_is_about_as_strong() -> None:
@@ -275,8 +273,10 @@ def test_margin_gradients_vanish_neither_before_the_boundary_nor_beyond_it() -> 
 def test_epsilon_zero_changes_nothing() -> None:
     subject = trained().first(50)
     threat = Threat("linf", 0.0)
-    attempt = pgd(subject.model, subject.images, subject.labels, threat, keys=subject.keys, steps=2)
-    assert torch.equal(attempt.images, subject.images)
+    adversarial = pgd(
+        subject.model, subject.images, subject.labels, threat, keys=subject.keys, steps=2
+    )
+    assert torch.equal(adversarial.images, subject.images)
 
 
 def test_attacks_leave_no_gradients_in_the_model() -> None:
@@ -291,7 +291,7 @@ def test_attacks_leave_no_gradients_in_the_model() -> None:
 
 
 @pytest.mark.parametrize("attack_function", [pgd, fgsm, bim, mifgsm])
-def test_wrong_inputs_are_refused(attack_function: Callable[..., Attempt]) -> None:
+def test_wrong_inputs_are_refused(attack_function: Callable[..., Adversarial]) -> None:
     subject = trained().first(4)
     keys = {"keys": subject.keys} if attack_function is pgd else {}
     with pytest.raises(ValueError, match="labels span"):
@@ -308,7 +308,7 @@ def test_robust_accuracy_is_at_most_that_under_foolboxs_pgd(norm: str) -> None:
     network = foolbox.PyTorchModel(subject.model, bounds=(0, 1))
     ours, theirs = 0.0, 0.0
     for start in range(4):
-        attempt = pgd(
+        adversarial = pgd(
             subject.model,
             subject.images,
             subject.labels,
@@ -317,7 +317,7 @@ def test_robust_accuracy_is_at_most_that_under_foolboxs_pgd(norm: str) -> None:
             steps=20,
             relative_step_size=0.1,
         )
-        ours += (~fooled(subject.model, attempt, subject.labels)).float().mean().item() / 4
+        ours += (~fooled(subject.model, adversarial, subject.labels)).float().mean().item() / 4
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(start)
             _, _, found = theirs_attack(

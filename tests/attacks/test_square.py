@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyautoattack.square import SquareAttack
 
+from tests.attacks.calls import square
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks import square as module
-from tradeoff.attacks.square import square, square_share
+from tradeoff.attacks.square import square_share
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat, perturbation_norm
 
@@ -31,7 +32,7 @@ def test_is_as_strong_as_the_authors_code(threat: Threat) -> None:
 
 
 def test_schedule_is_that_of_the_paper() -> None:
-    shares = [square_share(step, 0.8) for step in (0, 10, 11, 51, 201, 501, 1001, 4001, 9999)]
+    shares = [square_share(step) for step in (0, 10, 11, 51, 201, 501, 1001, 4001, 9999)]
     halvings = [0, 0, 1, 2, 3, 4, 5, 7, 9]
     assert shares == [0.8 / 2**halving for halving in halvings]
 

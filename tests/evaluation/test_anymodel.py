@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
+from tests.small import keep_few_attacks
 from tradeoff.attacks.suites.ledger import CHECKS, Ledger
 from tradeoff.core.plugins import knobs_class
 from tradeoff.core.study import Attack, Study, Suite
@@ -168,7 +170,9 @@ def test_a_cells_threat_is_its_own_unless_another_is_given() -> None:
 def test_a_cell_from_the_shell_has_the_budgets_of_its_data_set(tmp_path: Path) -> None:
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     settings = params["datasets"]["digits"]
-    settings["suites"]["bounded"]["images"] = 20
+    keep_few_attacks(params)
+    settings["suites"]["bounded"] |= {"images": 20, "attacks": {"pgd": {"steps": 4}}}
+    settings["suites"]["minimal"] = {}
     (tmp_path / "params.yaml").write_text(json.dumps(params))
     study = Study.load(tmp_path / "params.yaml")
     cell = study.cell("at-vgg16-digits-0")
@@ -177,7 +181,7 @@ def test_a_cell_from_the_shell_has_the_budgets_of_its_data_set(tmp_path: Path) -
     assembly = Assembly.of(cell, prepared)
     (model,) = new_networks(assembly, prepared)
     save_model(model.state_dict(), assembly, tmp_path / cell.model("best"), cell=cell.key)
-    done = shell(tmp_path, cell.key, "--suite", "bounded", "--out", "ledger.npz", own_params=True)
+    done = shell(tmp_path, cell.key, "--suite", "bounded", "--out", "ledger.npz")
     assert done.returncode == 0, done.stderr
     assert "20 images" in done.stdout and "linf 0.12" in done.stdout
     with np.load(tmp_path / "ledger.npz", allow_pickle=False) as ledger:
@@ -225,11 +229,15 @@ def test_checkpoints_belong_to_one_model_and_survive_a_torn_file(tmp_path: Path)
     assert (again["pgd"]["fooled"] == 7).all()
 
 
-def shell(
-    folder: Path, *arguments: str, own_params: bool = False
-) -> subprocess.CompletedProcess[str]:
-    if not own_params:
-        (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+def short_params(folder: Path) -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    keep_few_attacks(params)
+    params["suites"]["bounded"]["gradient_checks"] = {"steps": 2, "relative_step_size": 0.1}
+    params["datasets"]["digits"]["suites"] = {"bounded": {}, "autoattack": {}, "minimal": {}}
+    (folder / "params.yaml").write_text(json.dumps(params))
+
+
+def shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tradeoff.evaluation.anymodel", *arguments],
         cwd=folder,
@@ -252,10 +260,13 @@ def write_exported(path: Path, images: Tensor) -> None:
 @pytest.mark.parametrize(
     ("name", "write"), [("model.ts", write_torchscript), ("model.pt2", write_exported)]
 )
-def test_an_exported_model_from_the_shell(tmp_path: Path, name: str, write) -> None:  # type: ignore[no-untyped-def]
+def test_an_exported_model_from_the_shell(
+    tmp_path: Path, name: str, write: Callable[[Path, Tensor], None]
+) -> None:
     images, labels = data(6)
     np.savez(tmp_path / "data.npz", images=images.numpy(), labels=labels.numpy())
     write(tmp_path / name, images)
+    short_params(tmp_path)
     done = shell(
         tmp_path, name, "data.npz", "--suite", "bounded", "--epsilon", "8/255",
         "--out", "ledger.npz",

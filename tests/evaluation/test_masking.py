@@ -8,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.attacks.calls import fgsm, pgd, square
 from tests.attacks.trained import LINF, trained
 from tradeoff.attacks.autoattack import Knobs, autoattack
-from tradeoff.attacks.fgsm import fgsm
-from tradeoff.attacks.outcome import Attempt, is_fooled
-from tradeoff.attacks.pgd import pgd
-from tradeoff.attacks.square import square
+from tradeoff.attacks.outcome import Adversarial, is_fooled
 from tradeoff.attacks.suites.gradients import gradient_checks
 from tradeoff.evaluation.masking import SENTENCES, attack_numbers, flags, gradient_numbers
 
@@ -143,8 +141,8 @@ def numbers(name: str) -> dict[str, float]:
     _, images, labels, keys = trained().first(150)
     of_pgd = {"steps": 20, "relative_step_size": 0.1}
 
-    def wrong(attempt: Attempt) -> np.ndarray:
-        return is_fooled(model(attempt.images), labels).numpy()
+    def wrong(adversarial: Adversarial) -> np.ndarray:
+        return is_fooled(model(adversarial.images), labels).numpy()
 
     single = wrong(fgsm(model, images, labels, LINF))
     many = wrong(pgd(model, images, labels, LINF, keys=keys, **of_pgd))
@@ -156,7 +154,7 @@ def numbers(name: str) -> dict[str, float]:
         pgd=many,
         square=wrong(square(model, images, labels, LINF, keys=keys, queries=300)),
         white_box=single | many | margin,
-        autoattack=wrong(autoattack(model, images, labels, LINF, keys=keys, budget=budget)),
+        autoattack=wrong(autoattack(model, images, labels, budget, LINF, keys)),
     )
     checks = gradient_checks(model, images, labels, LINF, keys=keys, **of_pgd)
     return of_attacks | gradient_numbers(checks)

@@ -7,10 +7,10 @@ from tests.evaluation.ledgers import LABELS, ledger
 from tradeoff.evaluation.metrics import (
     accuracies,
     by_class,
-    joint,
-    natural,
-    robust,
+    correct_images,
+    robust_images,
     suite_metrics,
+    under_both_suites,
     worst_class,
 )
 
@@ -21,30 +21,30 @@ def bits(values: object) -> list[int]:
 
 def test_natural_and_robust_images() -> None:
     subject = ledger()
-    assert bits(natural(subject, "best")) == [1, 1, 1, 0, 1]
-    assert bits(natural(subject, "last")) == [1, 0, 1, 1, 0]
-    assert bits(robust(subject, "best", "pgd")) == [0, 1, 1, 0, 1]
-    assert bits(robust(subject, "best", "fgsm")) == [1, 1, 0, 0, 1]
-    assert bits(robust(subject, "best")) == [0, 1, 0, 0, 1]
-    assert bits(robust(subject, "last")) == [0, 0, 1, 0, 0]
+    assert bits(correct_images(subject, "best")) == [1, 1, 1, 0, 1]
+    assert bits(correct_images(subject, "last")) == [1, 0, 1, 1, 0]
+    assert bits(robust_images(subject, "best", "pgd")) == [0, 1, 1, 0, 1]
+    assert bits(robust_images(subject, "best", "fgsm")) == [1, 1, 0, 0, 1]
+    assert bits(robust_images(subject, "best")) == [0, 1, 0, 0, 1]
+    assert bits(robust_images(subject, "last")) == [0, 0, 1, 0, 0]
 
 
 def test_an_image_that_is_wrong_already_is_not_robust_even_if_no_attack_fooled_it() -> None:
     subject = ledger({"best": {"pgd": [0] * 5}}, clean={"best": [0, 1, 1, 0, 2]})
-    assert bits(robust(subject, "best")) == [1, 0, 1, 0, 1]
-    assert bits(robust(subject, "best", "pgd")) == [1, 0, 1, 0, 1]
+    assert bits(robust_images(subject, "best")) == [1, 0, 1, 0, 1]
+    assert bits(robust_images(subject, "best", "pgd")) == [1, 0, 1, 0, 1]
 
 
 def test_parts_of_an_ensemble_count_what_is_left_after_them() -> None:
-    """What a part did not attempt, one before it had fooled; it stays fooled."""
+    """What a part did not adversarial, one before it had fooled; it stays fooled."""
     subject = ledger(
         {"best": {"apgd-ce": [1, 0, 0, 0, 0], "square": [0, 1, 0, 0, 0]}},
         clean={"best": [0, 0, 1, 0, 2]},
         attempted={"apgd-ce": [1, 1, 1, 0, 1], "square": [0, 1, 1, 0, 1]},
     )
-    assert bits(robust(subject, "best", "apgd-ce")) == [0, 1, 1, 0, 1]
-    assert bits(robust(subject, "best", "square")) == [0, 0, 1, 0, 1]
-    assert bits(robust(subject, "best")) == [0, 0, 1, 0, 1]
+    assert bits(robust_images(subject, "best", "apgd-ce")) == [0, 1, 1, 0, 1]
+    assert bits(robust_images(subject, "best", "square")) == [0, 0, 1, 0, 1]
+    assert bits(robust_images(subject, "best")) == [0, 0, 1, 0, 1]
 
 
 def test_metrics_of_a_suite() -> None:
@@ -76,10 +76,10 @@ def test_accuracy_by_class_and_the_worst_one() -> None:
 
 def test_the_headline_needs_every_attack_of_both_suites_to_fail() -> None:
     auto = ledger({"best": {"square": [0, 0, 0, 1, 1]}}, suite="autoattack")
-    right, held = joint(ledger(), auto)
+    right, held = under_both_suites(ledger(), auto)
     assert bits(right) == [1, 1, 1, 0, 1]
     assert bits(held) == [0, 1, 0, 0, 0]
     # Of suites of different size the common images count.
-    right, held = joint(ledger(), auto.first(3))
+    right, held = under_both_suites(ledger(), auto.first(3))
     assert bits(right) == [1, 1, 1] and bits(held) == [0, 1, 0]
-    assert len(joint(ledger().first(2), auto)[0]) == 2
+    assert len(under_both_suites(ledger().first(2), auto)[0]) == 2

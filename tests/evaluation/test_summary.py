@@ -11,22 +11,22 @@ from tests.evaluation.ledgers import ledger, suites
 from tradeoff.attacks.suites.ledger import BadLedger, save_ledger
 from tradeoff.core.settings import StatisticsSettings, ThreatSettings
 from tradeoff.core.study import Cell, Study
+from tradeoff.evaluation.csv_tables import write_table
 from tradeoff.evaluation.statistics import t_test
 from tradeoff.evaluation.summary import (
     CURVE_POINTS,
-    Evaluated,
+    CellLedgers,
     attack_table,
     cell_table,
     confusion_table,
     curve_table,
     detectable_table,
     difference_table,
-    load_evaluated,
+    load_cell_ledgers,
     masking_table,
     means,
     norm_table,
 )
-from tradeoff.evaluation.tables import write_table
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 EPSILON = 0.25
@@ -37,8 +37,10 @@ def cell(defense: str = "trades", seed: int = 0) -> Cell:
     return Cell(defense, "resnet18", dataset, seed, STUDY.knobs["standard"])
 
 
-def evaluated(defense: str = "trades", seed: int = 0, square: list[int] | None = None) -> Evaluated:
-    return Evaluated(cell(defense, seed), **suites(square))
+def evaluated(
+    defense: str = "trades", seed: int = 0, square: list[int] | None = None
+) -> CellLedgers:
+    return CellLedgers(cell(defense, seed), **suites(square))
 
 
 def test_a_row_per_cell_with_the_headline_metrics() -> None:
@@ -125,7 +127,7 @@ def test_no_image_that_was_fooled_within_epsilon_is_robust_at_epsilon() -> None:
 
 def test_natural_accuracy_is_of_all_bounded_images_and_rd_of_the_shared_ones() -> None:
     found = suites()
-    subject = Evaluated(cell(), **(found | {"autoattack": found["autoattack"].first(3)}))
+    subject = CellLedgers(cell(), **(found | {"autoattack": found["autoattack"].first(3)}))
     (row,) = cell_table([subject]).to_dict("records")
     assert (row["images"], row["images_bounded"]) == (3, 5)
     # Of the first three images all are right, and one is held.
@@ -174,7 +176,7 @@ def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
 
 
 def test_unequal_seeds_leave_the_tables_of_those_that_are_shared() -> None:
-    def cells(defense: str, seeds: tuple[int, ...]) -> list[Evaluated]:
+    def cells(defense: str, seeds: tuple[int, ...]) -> list[CellLedgers]:
         flip = defense == "at"
         return [
             evaluated(defense, seed, square=[0, int(flip and seed == 1), 0, 0, int(seed == 2)])
@@ -246,14 +248,14 @@ def test_what_is_detectable_between_every_pair_of_defenses() -> None:
     assert (table["p"] == 1).all() and not table["resolved"].any()
 
 
-def hundred(defense: str, seed: int, held: int, architecture: str = "resnet18") -> Evaluated:
+def hundred(defense: str, seed: int, held: int, architecture: str = "resnet18") -> CellLedgers:
     """A cell with a hundred images, all of them right, of which the first `held` are robust."""
     labels = [0] * 100
     clean = {"best": labels, "last": labels}
     one = {"fmn": [1] * 100}
     norms = {"fmn": [0.1 + 0.2 * (image < held) for image in range(100)]}
     lost = [int(image >= held) for image in range(100)]
-    return Evaluated(
+    return CellLedgers(
         replace(cell(defense, seed), architecture=architecture),
         ledger({version: {"pgd": lost, "fgsm": lost} for version in clean}, labels, clean),
         ledger({"best": {"square": lost}}, labels, clean, suite="autoattack"),
@@ -300,7 +302,7 @@ def test_the_confusion_of_the_proposals_first_seed() -> None:
     pd.testing.assert_frame_equal(left, table)
 
 
-def written(subject: Evaluated, **about: object) -> None:
+def written(subject: CellLedgers, **about: object) -> None:
     """Put the ledgers where a cell's are, with what the attacks say of themselves."""
     for suite in ("bounded", "autoattack", "minimal"):
         item = getattr(subject, suite)
@@ -313,12 +315,12 @@ def test_ledgers_of_a_cell_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     subject = evaluated()
     written(subject)
     pd.testing.assert_frame_equal(
-        cell_table([load_evaluated(subject.cell)]), cell_table([subject]), rtol=1e-6
+        cell_table([load_cell_ledgers(subject.cell)]), cell_table([subject]), rtol=1e-6
     )
     for suite in ("minimal", "autoattack", "bounded"):
         subject.cell.ledger(suite).unlink()
         with pytest.raises(BadLedger, match=f"{suite}.npz: not there"):
-            load_evaluated(subject.cell)
+            load_cell_ledgers(subject.cell)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +342,7 @@ def test_a_ledger_of_another_run_is_refused_by_name(
     subject = evaluated()
     written(subject, **about)
     with pytest.raises(BadLedger) as caught:
-        load_evaluated(subject.cell)
+        load_cell_ledgers(subject.cell)
     message = str(caught.value)
     assert message.startswith(f"{subject.cell.ledger('bounded')}: of another run: {says}")
     assert f"dvc repro attack@{subject.cell.key}-bounded" in message

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import pgd
+from tests.attacks.calls import pgd
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,
@@ -98,7 +98,7 @@ def test_what_became_of_every_image_is_kept(tmp_path):
             if kept["tried"][at, to]:
                 assert (kept["fooled"][at, to] == outcome().fooled[source, target]).all()
     for to, target in enumerate(targets):
-        assert (kept["right"][to] == outcome().right[target]).all()
+        assert (kept["right"][to] == outcome().correct[target]).all()
     assert (kept["labels"] == images.numpy()).all()
 
 
@@ -177,7 +177,7 @@ def test_every_model_meets_every_source_that_it_has_no_part_in():
     pairs |= {("both natural", "at"), ("both natural", "at 1")}
     pairs |= {("mixed", "natural"), ("mixed", "at")}
     assert set(outcome().fooled) == pairs
-    assert set(outcome().right) == set(names)
+    assert set(outcome().correct) == set(names)
     assert all(wrong.shape == (200,) for wrong in outcome().fooled.values())
 
 

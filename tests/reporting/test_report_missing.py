@@ -11,7 +11,7 @@ from made_up import made_up_study, made_up_tables, write_made_up
 from pages import Page
 
 from tradeoff.core.tables import MISSING_COLUMNS
-from tradeoff.evaluation import missing as evaluation
+from tradeoff.evaluation import completeness as evaluation
 from tradeoff.reporting import accuracy, cost, discussion, evidence, missing, sentences
 from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.index import build_index

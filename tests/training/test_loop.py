@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.attacks.pgd import pgd
+from tests.attacks.calls import pgd
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.defenses import at, dtrades, faal, gaussian, mart, standard, trades
 from tradeoff.networks.randomness import sample_keys

@@ -14,87 +14,83 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import (
-    Attempt,
+    Adversarial,
     Verdict,
     batched_logits,
     check_inputs,
     improvements,
     verdict,
 )
+from tradeoff.core.schema import PositiveInt, Section
 from tradeoff.networks.losses import likeliest_others, margin
 from tradeoff.networks.randomness import normal, sample_keys, uniform
 from tradeoff.networks.threat import Threat, per_sample, project, random_start, steepest
 
 MOMENTUM = 0.75  # share of the new step in each move, alpha in the paper
+RHO = 0.75  # a step size is halved if fewer than this share of the steps increased the loss
 TINY = 1e-12
+
+
+class Knobs(Section):
+    """The budget of APGD: "dlr" is the loss of equation 6, "targeted_dlr" that of equation 7."""
+
+    loss: Literal["ce", "dlr", "targeted_dlr"]
+    targets: PositiveInt  # of the targeted loss: how many other classes, the likeliest ones
+    steps: PositiveInt
+    restarts: PositiveInt
 
 
 def apgd(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
     keys: Tensor,
-    loss: Literal["ce", "dlr"] = "ce",
-    steps: int = 100,
-    restarts: int = 1,
-    rho: float = 0.75,
+    *,
     batch_size: int = 512,
-) -> Attempt:
-    """Untargeted APGD: maximise the cross-entropy or the DLR loss (equation 6) in the threat.
+) -> Adversarial:
+    """Maximise the loss in the threat: from each restart, for each target if the loss has one.
 
-    A sample leaves the computation as soon as it is fooled, with all of its restarts.
+    All runs of a sample share a batch as far as `batch_size` allows, the likeliest target first; a
+    sample that one of them fools leaves with all the others. Which of several fooling images is
+    returned may thus depend on `batch_size`; whether there is one does not.
 
     Args:
-        loss: "ce", or "dlr" (scale-free, needs three classes or more).
-        rho: a step size is halved if fewer than this share of the steps increased the loss.
-        batch_size: the most images, restarts included, that go through the model at once.
-
-    Returns:
-        The first image that fooled the model, else the one of lowest margin, and the forward
-        passes that the sample took in all of its restarts.
-
-    Raises:
-        ValueError: unsuitable inputs (`check_inputs`), or too few classes for the loss.
-    """
-    criterion = {"ce": CROSS_ENTROPY, "dlr": DLR}[loss]
-    method = _Method(model, criterion, threat, steps, rho)
-    return _search(method, images, labels, None, restarts, keys, batch_size)
-
-
-def apgd_targeted(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    threat: Threat,
-    *,
-    keys: Tensor,
-    targets: int = 9,
-    steps: int = 100,
-    restarts: int = 1,
-    rho: float = 0.75,
-    batch_size: int = 512,
-) -> Attempt:
-    """APGD-T: maximise the targeted DLR loss (equation 7) for the `targets` likeliest classes.
-
-    Targets of all samples share a batch as far as `batch_size` allows, the likeliest target
-    first; a sample that one of them fools leaves with all the others. Which of several fooling
-    images is returned may thus depend on `batch_size`; whether there is one does not.
-
-    Args:
-        targets: classes tried per sample; at most one less than there are.
-        rho, batch_size: as for `apgd`.
+        batch_size: the most images, restarts and targets included, that go through the model at
+            once.
 
     Returns:
         The first image that fooled the model, else the one of lowest margin, and the forward
         passes that the sample took in all of its runs.
 
     Raises:
-        ValueError: unsuitable inputs (`check_inputs`), or fewer than four classes.
+        ValueError: unsuitable inputs (`check_inputs`), or too few classes for the loss.
     """
-    method = _Method(model, TARGETED_DLR, threat, steps, rho)
-    return _search(method, images, labels, targets, restarts, keys, batch_size)
+    check_inputs(model, images, labels)
+    loss = LOSSES[knobs.loss]
+    logits = batched_logits(model, images, batch_size)
+    if logits.shape[1] < loss.classes:
+        raise ValueError(
+            f"the {loss.name} needs at least {loss.classes} classes; "
+            f"the model has {logits.shape[1]}"
+        )
+    targeted = knobs.loss == "targeted_dlr"
+    aims = likeliest_others(logits, labels, knobs.targets) if targeted else labels[:, None]
+    aims = aims.repeat_interleave(knobs.restarts, dim=1)
+    method = _Method(model, loss, threat, knobs.steps)
+    outcome = _Outcome(images, labels, logits)
+    # Column by column: every sample has its most promising run before any has its second.
+    attacked = (~outcome.fooled).nonzero().squeeze(1)
+    sample = attacked.repeat(aims.shape[1])
+    column = torch.arange(aims.shape[1], device=sample.device).repeat_interleave(len(attacked))
+    while len(sample):
+        now, later = slice(None, batch_size), slice(batch_size, None)
+        _climb(method, images, labels, aims, keys, sample[now], column[now], outcome)
+        sample, column = sample[later], column[later]
+        robust = ~outcome.fooled[sample]
+        sample, column = sample[robust], column[robust]
+    return Adversarial(outcome.images, outcome.queries)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -102,12 +98,12 @@ def checkpoints(steps: int) -> list[int]:
 
     In hundredths of the budget, and in whole numbers so that no rounding shifts a checkpoint.
     """
-    position, period, found = 22, 22, set()
+    position, period, chosen = 22, 22, set()
     while position <= 100:
-        found.add(math.ceil(position * steps / 100))
+        chosen.add(math.ceil(position * steps / 100))
         period = max(period - 3, 6)
         position += period
-    return sorted(found)
+    return sorted(chosen)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
@@ -121,9 +117,9 @@ def _dlr(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
 
 def _targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     first, _second, third, fourth = logits.topk(4, dim=1).values.unbind(1)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    aim = logits.gather(1, targets[:, None]).squeeze(1)
-    return (aim - own) / (first - (third + fourth) / 2 + TINY)
+    label = logits.gather(1, labels[:, None]).squeeze(1)
+    target = logits.gather(1, targets[:, None]).squeeze(1)
+    return (target - label) / (first - (third + fourth) / 2 + TINY)
 
 
 class _Loss(NamedTuple):
@@ -134,9 +130,11 @@ class _Loss(NamedTuple):
     of: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-CROSS_ENTROPY = _Loss("cross-entropy", 2, _cross_entropy)
-DLR = _Loss("DLR loss", 3, _dlr)
-TARGETED_DLR = _Loss("targeted DLR loss", 4, _targeted_dlr)
+LOSSES = {
+    "ce": _Loss("cross-entropy", 2, _cross_entropy),
+    "dlr": _Loss("DLR loss", 3, _dlr),
+    "targeted_dlr": _Loss("targeted DLR loss", 4, _targeted_dlr),
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,6 @@ class _Method:
     loss: _Loss
     threat: Threat
     steps: int
-    rho: float
 
     def evaluate(
         self, candidates: Tensor, labels: Tensor, targets: Tensor
@@ -184,14 +181,13 @@ class _Climb(NamedTuple):
 
 
 class _Outcome:
-    """The best image of each sample over its runs: the first that surely fools, else lowest margin.
-
-    The first of several that are equal.
+    """The best image of each sample over its runs: the first that fools beyond rounding, else the
+    one of lowest margin; of several that are equal the first.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, logits: Tensor) -> None:
         self.images = images.clone()
-        self.fooled = verdict(logits, labels).surely
+        self.fooled = verdict(logits, labels).beyond_rounding
         self.margin = torch.full_like(logits[:, 0], math.inf)
         self.queries = torch.ones_like(labels)
 
@@ -211,43 +207,6 @@ class _Outcome:
         self.queries.index_add_(0, sample, torch.full_like(sample, queries))
 
 
-def _search(
-    method: _Method,
-    images: Tensor,
-    labels: Tensor,
-    targets: int | None,
-    restarts: int,
-    keys: Tensor,
-    batch_size: int,
-) -> Attempt:
-    """Climbs for each sample until it is fooled: `restarts` for each of its targets.
-
-    Args:
-        targets: how many of the likeliest other classes; None: one run without a target.
-    """
-    check_inputs(method.model, images, labels)
-    logits = batched_logits(method.model, images, batch_size)
-    if logits.shape[1] < method.loss.classes:
-        raise ValueError(
-            f"the {method.loss.name} needs at least {method.loss.classes} classes; "
-            f"the model has {logits.shape[1]}"
-        )
-    aims = labels[:, None] if targets is None else likeliest_others(logits, labels, targets)
-    aims = aims.repeat_interleave(restarts, dim=1)
-    outcome = _Outcome(images, labels, logits)
-    # Column by column: every sample has its most promising run before any has its second.
-    attacked = (~outcome.fooled).nonzero().squeeze(1)
-    sample = attacked.repeat(aims.shape[1])
-    column = torch.arange(aims.shape[1], device=sample.device).repeat_interleave(len(attacked))
-    while len(sample):
-        now, later = slice(None, batch_size), slice(batch_size, None)
-        _climb(method, images, labels, aims, keys, sample[now], column[now], outcome)
-        sample, column = sample[later], column[later]
-        robust = ~outcome.fooled[sample]
-        sample, column = sample[robust], column[robust]
-    return Attempt(outcome.images, outcome.queries)
-
-
 def _climb(
     method: _Method,
     images: Tensor,
@@ -262,28 +221,28 @@ def _climb(
     images, labels, targets = images[sample], labels[sample], targets[sample, column]
     start = _starts(images, keys[sample], column, method.threat)
     logits, loss, gradient = method.evaluate(start, labels, targets)
-    said = verdict(logits, labels)
+    judged = verdict(logits, labels)
     state = _Climb(
         sample, images, labels, targets,
         current=start, previous=start, gradient=gradient, loss=loss,
         peak=start, peak_gradient=gradient, peak_loss=loss,
-        closest=start, closest_margin=said.margin,
+        closest=start, closest_margin=judged.margin,
         step_size=torch.full_like(loss, 2 * method.threat.epsilon),
         increases=torch.zeros_like(labels), halved=torch.ones_like(labels, dtype=torch.bool),
         checkpoint_loss=loss,
     )  # fmt: skip
-    state = _retire(state, said, outcome, queries=1)
+    state = _retire(state, judged, outcome, queries=1)
     checks, last_check = set(checkpoints(method.steps)), 0
     for step in range(1, method.steps + 1):
         if len(state.sample) == 0:
             return
         moved = _move(state, method.threat, MOMENTUM if step > 1 else 1.0)
         logits, loss, gradient = method.evaluate(moved, state.labels, state.targets)
-        said = verdict(logits, state.labels)
-        state = _remember(state, moved, said.margin, loss, gradient)
-        state = _retire(state, said, outcome, queries=step + 1)
+        judged = verdict(logits, state.labels)
+        state = _remember(state, moved, judged.margin, loss, gradient)
+        state = _retire(state, judged, outcome, queries=step + 1)
         if step in checks:
-            state = _judge(state, method.rho * (step - last_check))
+            state = _judge(state, RHO * (step - last_check))
             last_check = step
     outcome.take(state.sample, state.closest, state.closest_margin)
     outcome.count(state.sample, method.steps + 1)
@@ -334,12 +293,12 @@ def _remember(
     )
 
 
-def _retire(state: _Climb, said: Verdict, outcome: _Outcome, queries: int) -> _Climb:
+def _retire(state: _Climb, judged: Verdict, outcome: _Outcome, queries: int) -> _Climb:
     """Hand in the runs whose current point fools the model; keep those of unfooled samples."""
-    fooled = said.surely
+    fooled = judged.beyond_rounding
     if not fooled.any():
         return state
-    outcome.take_fooling(state.sample[fooled], state.current[fooled], said.margin[fooled])
+    outcome.take_fooling(state.sample[fooled], state.current[fooled], judged.margin[fooled])
     ended = outcome.fooled[state.sample]
     outcome.count(state.sample[ended], queries)
     return _Climb(*(field[~ended] for field in state))

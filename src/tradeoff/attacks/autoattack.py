@@ -4,25 +4,38 @@
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.apgd import apgd, apgd_targeted
-from tradeoff.attacks.fab import fab, fab_targeted
-from tradeoff.attacks.outcome import Attempt, Best, batched_logits, check_inputs, is_fooled
+from tradeoff.attacks.apgd import Knobs as Apgd
+from tradeoff.attacks.apgd import apgd
+from tradeoff.attacks.fab import Knobs as Fab
+from tradeoff.attacks.fab import fab
+from tradeoff.attacks.outcome import (
+    Adversarial,
+    Best,
+    Checked,
+    batched_logits,
+    check_inputs,
+    is_fooled,
+)
+from tradeoff.attacks.square import Knobs as Square
 from tradeoff.attacks.square import square
 from tradeoff.core.schema import PositiveInt, Section
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat, project
 
-Bounded = Callable[..., Attempt]
+Bounded = Callable[..., Adversarial]
 
 
 class Knobs(Section):
-    """How much each component may do; the defaults are the paper's."""
+    """How much each component may do; the defaults are the paper's.
+
+    The version "standard" runs apgd-ce, apgd-t, fab-t and square; "plus" runs apgd-ce, apgd-dlr
+    and fab with restarts, square, apgd-t and fab-t.
+    """
 
     version: Literal["standard", "plus"] = "standard"
     apgd_steps: PositiveInt = 100
@@ -30,7 +43,7 @@ class Knobs(Section):
     targets: PositiveInt = 9
     square_queries: PositiveInt = 5000
     square_rescale_schedule: bool = False
-    plus_restarts: PositiveInt = 5  # of apgd-ce, apgd-dlr and fab in "plus"; all else runs once
+    plus_restarts: PositiveInt = 5  # of apgd-ce, apgd-dlr and fab in "plus"; the others run once
 
 
 PAPER = Knobs()
@@ -41,123 +54,122 @@ class Component(NamedTuple):
 
     name: str
     rows: Tensor  # (M,) which samples these are
-    attempt: Attempt  # on them
-    logits: Tensor  # the judge's, of the attempt's images, (M, classes)
+    adversarial: Adversarial  # what the component made of them
+    logits: Tensor  # (M, classes) the judge's logits of the adversarial images
 
 
 def autoattack(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
     keys: Tensor,
-    budget: Knobs = PAPER,
+    *,
     batch_size: int = 512,
-) -> Attempt:
+) -> Adversarial:
     """The worst case over the ensemble's components, and their forward passes together.
 
     Args:
-        budget: its version is "standard" (apgd-ce, apgd-t, fab-t, square) or "plus" (apgd-ce,
-            apgd-dlr, fab, square, apgd-t, fab-t, the first three with restarts).
         batch_size: the most images, targets included, that go through the model at once.
 
     Raises:
         ValueError: unsuitable inputs (`check_inputs`), or fewer than four classes.
     """
     best, queries = Best(images), torch.zeros_like(labels)
-    for _, rows, attempt, logits in components(
-        model, images, labels, threat, keys=keys, budget=budget, batch_size=batch_size
+    for _, rows, adversarial, logits in components(
+        model, images, labels, knobs, threat, keys, batch_size=batch_size
     ):
-        best.update(attempt.images, logits, labels[rows], at=rows)
-        queries[rows] += attempt.queries
-    return Attempt(best.images, queries)
+        best.update(adversarial.images, logits, labels[rows], at=rows)
+        queries[rows] += adversarial.queries
+    return Adversarial(best.images, queries)
 
 
 def components(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
     keys: Tensor,
-    budget: Knobs = PAPER,
+    *,
     judge: nn.Module | None = None,
     batch_size: int = 512,
 ) -> Iterator[Component]:
     """The ensemble step by step: the clean images, as "clean", and each component.
 
-    Other arguments and errors are those of `autoattack`.
+    The other arguments and the errors are those of `autoattack`.
 
     Args:
-        judge: the network that says who is robust, such as the one that `model` is the folded
-            twin of; None: the model.
+        judge: the network that says which samples are robust, such as the one whose folded twin
+            is attacked; None means the model.
     """
     check_inputs(model, images, labels)
-    judge = judge or model
+    judge, model = judge or model, Checked(model)
     logits = batched_logits(judge, images, batch_size)
     rows = torch.arange(len(labels), device=labels.device)
-    yield Component("clean", rows, Attempt(images, torch.ones_like(labels)), logits)
-    for name, attack in attacks(budget).items():
+    yield Component("clean", rows, Adversarial(images, torch.ones_like(labels)), logits)
+    for name, (attack, budget) in attacks(knobs, threat).items():
         robust = ~is_fooled(logits, labels[rows])
         rows, logits = rows[robust], logits[robust]
-        attempt = Attempt(images[rows], torch.zeros_like(rows))
+        adversarial = Adversarial(images[rows], torch.zeros_like(rows))
         if len(rows):
-            attempt = attack(
+            adversarial = attack(
                 model,
                 images[rows],
                 labels[rows],
+                budget,
                 threat,
-                keys=sample_keys(keys[rows], name),
+                sample_keys(keys[rows], name),
                 batch_size=batch_size,
             )
-            logits = batched_logits(judge, attempt.images, batch_size)
-        yield Component(name, rows, attempt, logits)
+            logits = batched_logits(judge, adversarial.images, batch_size)
+        yield Component(name, rows, adversarial, logits)
 
 
-def attacks(budget: Knobs) -> dict[str, Bounded]:
-    """The components of a version in their order, each a bounded attack with its budget."""
-    steps, restarts = budget.apgd_steps, budget.plus_restarts
-    apgd_t = partial(apgd_targeted, steps=steps, targets=budget.targets)
-    fab_t = partial(_within, partial(fab_targeted, steps=budget.fab_steps, targets=budget.targets))
-    random_search = partial(
-        square, queries=budget.square_queries, rescale_schedule=budget.square_rescale_schedule
+def attacks(knobs: Knobs, threat: Threat) -> dict[str, tuple[Bounded, Section]]:
+    """The components of a version in their order, each an attack and its budget."""
+    steps, targets, restarts = knobs.apgd_steps, knobs.targets, knobs.plus_restarts
+    apgd_t = Apgd(loss="targeted_dlr", targets=targets, steps=steps, restarts=1)
+    to_any_class = Fab(
+        norm=threat.norm,
+        targets=None,
+        steps=knobs.fab_steps,
+        restarts=restarts,
+        enough=threat.epsilon,
+        start_radius=threat.epsilon,
     )
-    if budget.version == "standard":
-        apgd_ce = partial(apgd, loss="ce", steps=steps)
-        return {"apgd-ce": apgd_ce, "apgd-t": apgd_t, "fab-t": fab_t, "square": random_search}
+    fab_t = to_any_class.model_copy(update={"targets": targets, "restarts": 1})
+    squares = Square(
+        queries=knobs.square_queries, restarts=1, rescale_schedule=knobs.square_rescale_schedule
+    )
+    if knobs.version == "standard":
+        return {
+            "apgd-ce": (apgd, apgd_t.model_copy(update={"loss": "ce"})),
+            "apgd-t": (apgd, apgd_t),
+            "fab-t": (_fab_within, fab_t),
+            "square": (square, squares),
+        }
     return {
-        "apgd-ce": partial(apgd, loss="ce", steps=steps, restarts=restarts),
-        "apgd-dlr": partial(apgd, loss="dlr", steps=steps, restarts=restarts),
-        "fab": partial(_within, partial(fab, steps=budget.fab_steps, restarts=restarts)),
-        "square": random_search,
-        "apgd-t": apgd_t,
-        "fab-t": fab_t,
+        "apgd-ce": (apgd, apgd_t.model_copy(update={"loss": "ce", "restarts": restarts})),
+        "apgd-dlr": (apgd, apgd_t.model_copy(update={"loss": "dlr", "restarts": restarts})),
+        "fab": (_fab_within, to_any_class),
+        "square": (square, squares),
+        "apgd-t": (apgd, apgd_t),
+        "fab-t": (_fab_within, fab_t),
     }
 
 
-def _within(
-    attack: Bounded,
+def _fab_within(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Fab,
     threat: Threat,
-    *,
     keys: Tensor,
-    batch_size: int = 512,
-) -> Attempt:
-    """A minimum-norm attack as a bounded one: it stops at epsilon; what lies beyond is projected.
-
-    Projection keeps the promise that a result is inside the threat, fooling or not.
-    """
-    nearest, queries = attack(
-        model,
-        images,
-        labels,
-        threat.norm,
-        keys=keys,
-        enough=threat.epsilon,
-        start_radius=threat.epsilon,
-        batch_size=batch_size,
-    )
-    return Attempt(project(nearest, images, threat), queries)
+    *,
+    batch_size: int,
+) -> Adversarial:
+    """FAB as a bounded attack: what it finds beyond epsilon is projected into the threat."""
+    nearest, queries = fab(model, images, labels, knobs, threat, keys, batch_size=batch_size)
+    return Adversarial(project(nearest, images, threat), queries)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import Positive, PositiveInt, Section
 from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy
 from tradeoff.networks.threat import Threat
@@ -11,20 +11,19 @@ from tradeoff.networks.threat import Threat
 
 class Knobs(Section):
     steps: PositiveInt
-    relative_step_size: Positive
+    relative_step_size: Positive  # step size over epsilon
 
 
 def bim(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
-    steps: int = 10,
-    relative_step_size: float = 0.25,
-) -> Attempt:
-    """The last iterate of `steps` projected gradient steps from the image. No randomness."""
+    *_unused: object,
+) -> Adversarial:
+    """The last iterate of projected gradient steps from the image; it draws no random numbers."""
     check_inputs(model, images, labels)
-    search = InnerAttack(threat, steps, relative_step_size * threat.epsilon)
-    adversarial = ascend_cross_entropy(model, images, labels, images, search)
-    return Attempt(adversarial, torch.full_like(labels, steps))
+    ascent = InnerAttack(threat, knobs.steps, knobs.relative_step_size * threat.epsilon)
+    last = ascend_cross_entropy(model, images, labels, images, ascent)
+    return Adversarial(last, torch.full_like(labels, knobs.steps))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
 from tradeoff.networks.losses import margin
 
@@ -20,102 +20,61 @@ LEAST_PATIENCE = 50
 
 
 class Knobs(Section):
-    steps: PositiveInt
-    binary_search_steps: PositiveInt
-    initial_constant: Positive
-    learning_rate: Positive
-    confidence: NonNegative
+    steps: PositiveInt  # of Adam, for each constant
+    binary_search_steps: PositiveInt  # how many constants are tried
+    initial_constant: Positive  # the first c; ten times as much while nothing fools the model
+    learning_rate: Positive  # of Adam, in tanh space
+    confidence: NonNegative  # kappa, by how many logits another class must win
 
 
 @torch.no_grad()
 def carlini_wagner(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    steps: int = 1000,
-    binary_search_steps: int = 9,
-    initial_constant: float = 1e-3,
-    learning_rate: float = 0.01,
-    confidence: float = 0.0,
-    abort_early: bool = True,
-) -> Attempt:
+    model: nn.Module, images: Tensor, labels: Tensor, knobs: Knobs, *_unused: object
+) -> Adversarial:
     """Minimise ||x' - x||_2^2 + c max(margin + confidence, 0), and search for the smallest c.
 
-    Args:
-        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        steps: of Adam, for each constant.
-        binary_search_steps: how many constants are tried.
-        initial_constant: the first c; ten times as much while nothing fools the model.
-        learning_rate: of Adam, in tanh space.
-        confidence: kappa, by how many logits another class must win.
-        abort_early: a sample leaves a minimisation whose loss has not fallen in steps / 10,
-            or in `LEAST_PATIENCE` steps if that is more.
+    A sample leaves a minimisation whose loss has not fallen in steps / 10, or in `LEAST_PATIENCE`
+    steps if that is more.
 
     Returns:
         The nearest images that fool the model with the confidence, and the forward passes.
-
-    Raises:
-        ValueError: an argument is outside its range.
     """
     check_inputs(model, images, labels)
-    if min(steps, binary_search_steps) < 1 or min(initial_constant, learning_rate) <= 0:
-        raise ValueError(
-            f"steps {steps} and binary_search_steps {binary_search_steps} must be >= 1, "
-            f"initial_constant {initial_constant} and learning_rate {learning_rate} > 0"
-        )
-    if confidence < 0:
-        raise ValueError(f"confidence is {confidence}; it must be >= 0")
     nearest = Nearest(images, labels, "l2")
     rows = torch.arange(len(images), device=images.device)
     rows = rows[~nearest.update(rows, images, model(images))]
-    constants = images.new_full((len(rows),), initial_constant)
+    constants = images.new_full((len(rows),), knobs.initial_constant)
     lower, upper = torch.zeros_like(constants), torch.full_like(constants, torch.inf)
-    for _ in range(binary_search_steps):
+    for _ in range(knobs.binary_search_steps):
         if len(rows) == 0:
             break
-        fooled = _minimise(
-            model,
-            nearest,
-            rows,
-            constants,
-            confidence,
-            steps=steps,
-            learning_rate=learning_rate,
-            patience=max(math.ceil(steps / 10), LEAST_PATIENCE) if abort_early else steps,
-        )
+        fooled = _minimise(model, nearest, rows, constants, knobs)
         upper, lower = constants.where(fooled, upper), lower.where(fooled, constants)
         middle = (lower + upper) / 2
         constants = middle.where(upper.isfinite(), constants * 10).clamp_max(LARGEST_CONSTANT)
-    return nearest.attempt()
+    return nearest.adversarial()
 
 
 class _State(NamedTuple):
-    """The samples still in a minimisation: place among `rows`, tanh variable, Adam's moments,
-    the lowest loss so far and what it was when progress was last checked."""
+    """The samples still in a minimisation, one per row."""
 
-    places: Tensor
-    variable: Tensor
-    first: Tensor
+    places: Tensor  # where the sample is among `rows`
+    variable: Tensor  # its image in tanh space
+    first: Tensor  # Adam's moments
     second: Tensor
-    lowest: Tensor
-    checked: Tensor
+    lowest: Tensor  # the lowest loss so far
+    checked: Tensor  # the lowest loss when progress was last checked
 
 
 def _minimise(
-    model: nn.Module,
-    nearest: Nearest,
-    rows: Tensor,
-    constants: Tensor,
-    confidence: float,
-    *,
-    steps: int,
-    learning_rate: float,
-    patience: int,
+    model: nn.Module, nearest: Nearest, rows: Tensor, constants: Tensor, knobs: Knobs
 ) -> Tensor:
-    """Run Adam from the clean images; which of the samples `rows` were fooled on the way (M,)."""
+    """Run Adam from the clean images of the samples `rows` (M,).
+
+    Returns:
+        Which of them were fooled on the way, (M,) bool.
+    """
+    patience = max(math.ceil(knobs.steps / 10), LEAST_PATIENCE)
     fooled = torch.zeros_like(rows, dtype=torch.bool)
     start = torch.atanh((2 * nearest.clean[rows] - 1) * INSIDE)
     state = _State(
@@ -126,7 +85,7 @@ def _minimise(
         lowest=torch.full_like(constants, torch.inf),
         checked=torch.full_like(constants, torch.inf),
     )
-    for step in range(1, steps + 1):
+    for step in range(1, knobs.steps + 1):
         samples = rows[state.places]
         candidates, logits, loss, gradient = _objective(
             model,
@@ -134,10 +93,10 @@ def _minimise(
             nearest.clean[samples],
             nearest.labels[samples],
             constants[state.places],
-            confidence,
+            knobs.confidence,
         )
-        fooled[state.places] |= nearest.update(samples, candidates, logits, confidence)
-        state = _adam(state, gradient, step, learning_rate)
+        fooled[state.places] |= nearest.update(samples, candidates, logits, knobs.confidence)
+        state = _adam(state, gradient, step, knobs.learning_rate)
         state = state._replace(lowest=state.lowest.minimum(loss))
         if step % patience == 0:
             improving = state.lowest < 0.9999 * state.checked
@@ -156,7 +115,7 @@ def _objective(
     constants: Tensor,
     confidence: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The images that `variable` stands for, their logits, losses (M,) and loss gradients."""
+    """The images at `variable` in tanh space, their logits, losses (M,) and loss gradients."""
     variable = variable.detach().requires_grad_()
     with torch.enable_grad():
         candidates = (torch.tanh(variable) + 1) / 2
@@ -168,7 +127,7 @@ def _objective(
 
 
 def _adam(state: _State, gradient: Tensor, step: int, learning_rate: float) -> _State:
-    """One step of Adam (Kingma & Ba 2015), with its usual constants, each sample for itself."""
+    """One step of Adam (Kingma & Ba 2015) with its usual constants, on each sample by itself."""
     first = 0.9 * state.first + 0.1 * gradient
     second = 0.999 * state.second + 0.001 * gradient.square()
     scale = (second / (1 - 0.999**step)).sqrt() + 1e-8

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import NonNegative, PositiveInt, Section
 from tradeoff.networks.losses import likeliest_others
 from tradeoff.networks.threat import BallNorm, per_sample, steepest
@@ -17,9 +17,9 @@ SHORTEST_STEP = 1e-4
 
 class Knobs(Section):
     norm: Literal["l2", "linf"]
-    steps: PositiveInt
-    candidates: PositiveInt | None
-    overshoot: NonNegative
+    steps: PositiveInt  # how often the model is linearised, at most
+    candidates: PositiveInt | None  # how many other classes, the likeliest ones; null: all
+    overshoot: NonNegative  # eta, the share by which the summed perturbation is lengthened
 
 
 @torch.no_grad()
@@ -27,57 +27,35 @@ def deepfool(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    *,
-    norm: BallNorm,
-    steps: int = 50,
-    candidates: int | None = None,
-    overshoot: float = 0.02,
-) -> Attempt:
+    knobs: Knobs,
+    *_unused: object,
+) -> Adversarial:
     """Sum the smallest steps that would cross a linearised boundary, until one is crossed.
 
     Algorithm 2 of the paper; its equations 10 and 11 for other norms, with linf's dual, l1.
 
-    Args:
-        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        norm: "l2" or "linf".
-        steps: how often the model is linearised, at most.
-        candidates: how many other classes are tried, those likely on the clean image; None: all.
-        overshoot: eta, the share by which the summed perturbation is lengthened, >= 0.
-
     Returns:
-        The first adversarial image on each sample's way, and the forward passes.
-
-    Raises:
-        ValueError: an argument is outside its range.
+        The first image on each sample's way that fools the model, and the forward passes.
     """
     check_inputs(model, images, labels)
-    if norm not in ("l2", "linf"):
-        raise ValueError(f"norm is {norm!r}; allowed are 'l2' and 'linf'")
-    if steps < 1 or overshoot < 0 or (candidates is not None and candidates < 1):
-        raise ValueError(
-            f"steps {steps} (>= 1), overshoot {overshoot} (>= 0), candidates {candidates} "
-            "(>= 1 or None): one is outside its range"
-        )
-    nearest = Nearest(images, labels, norm)
+    nearest = Nearest(images, labels, knobs.norm)
     rows = torch.arange(len(images), device=images.device)
     logits = model(images)
-    others = likeliest_others(logits, labels, candidates)
+    others = likeliest_others(logits, labels, knobs.candidates)
     rows = rows[~nearest.update(rows, images, logits)]
     perturbation = torch.zeros_like(images[rows])
     current = images[rows]
-    for _ in range(steps):
+    for _ in range(knobs.steps):
         if len(rows) == 0:
             break
         gaps, gradients = _linearise(model, current, labels[rows], others[rows])
         nearest.queries[rows] += 1
-        perturbation = perturbation + _step_to_boundary(gaps, gradients, norm)
-        current = (images[rows] + (1 + overshoot) * perturbation).clamp(0, 1)
+        perturbation = perturbation + _step_to_boundary(gaps, gradients, knobs.norm)
+        current = (images[rows] + (1 + knobs.overshoot) * perturbation).clamp(0, 1)
         # A pass of its own: cheaper than the gradients of all classes for samples that are done.
         open_ = ~nearest.update(rows, current, model(current))
         rows, current, perturbation = rows[open_], current[open_], perturbation[open_]
-    return nearest.attempt()
+    return nearest.adversarial()
 
 
 def _linearise(

@@ -1,101 +1,96 @@
 """Fast Adaptive Boundary attack (Croce & Hein 2020, "Minimally distorted adversarial examples").
 
 Projects the current point and the image on a linear model of the decision boundary, mixes both
-with a bias towards the image, and steps back towards the image after each adversarial point. As
-a minimum-norm attack it takes a norm; AutoAttack stops it at the threat's epsilon by `enough`.
+with a bias towards the image, and steps back towards the image after each adversarial point.
+AutoAttack stops it at the threat's epsilon by the knob `enough`.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, batched_logits, check_inputs, is_fooled
+from tradeoff.attacks.outcome import Adversarial, batched_logits, check_inputs, is_fooled
+from tradeoff.core.schema import NonNegative, PositiveInt, Section
 from tradeoff.networks.losses import likeliest_others
 from tradeoff.networks.randomness import normal, sample_keys, uniform
 from tradeoff.networks.threat import BallNorm, per_sample, perturbation_norm, steepest
 
-START_RADIUS: dict[BallNorm, float] = {"linf": 0.3, "l2": 1.0}
+ALPHA_MAX = 0.1  # the largest bias towards the image (equation 9)
+ETA = 1.05  # extrapolation beyond the boundary
+BETA = 0.9  # how far from the image to go on after an adversarial point
 ANY_TARGET = -1
 TINY = 1e-12
+
+
+class Knobs(Section):
+    norm: Literal["linf", "l2"]
+    targets: PositiveInt | None  # a run for each of so many likely classes; null: one, to any class
+    steps: PositiveInt  # each takes one gradient with targets, without them one for each class
+    restarts: PositiveInt  # the first run begins at the image
+    enough: NonNegative  # a sample leaves as soon as it is fooled at this distance or nearer
+    # Restarts begin within half of it, or of the distance reached so far if that is less.
+    start_radius: NonNegative
 
 
 def fab(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    norm: BallNorm,
-    *,
+    knobs: Knobs,
+    _threat: object,
     keys: Tensor,
-    steps: int = 100,
-    restarts: int = 1,
-    alpha_max: float = 0.1,
-    eta: float = 1.05,
-    beta: float = 0.9,
-    enough: float = 0.0,
-    start_radius: float | None = None,
+    *,
     batch_size: int = 512,
-) -> Attempt:
-    """The nearest image that fools the model, towards whichever boundary looks nearest.
+) -> Adversarial:
+    """The nearest image that fools the model, towards the nearest boundary or towards each target.
 
-    Each step takes one gradient per class; `fab_targeted` takes one in all.
+    All runs of a sample share a batch as far as `batch_size` allows.
 
     Args:
-        alpha_max: the largest bias towards the image (equation 9).
-        eta: extrapolation beyond the boundary, 1 or more.
-        beta: how far from the image to go on after an adversarial point, in (0, 1).
-        enough: a sample leaves as soon as it is fooled at this distance or nearer.
-        start_radius: restarts begin within half of it, or of the distance found so far; None is
-            the authors' choice for [0, 1] images, 0.3 (linf) or 1 (l2). The first run begins at
-            the image.
-        batch_size: the most images that go through the model at once.
+        batch_size: the most images, targets included, that go through the model at once.
 
     Returns:
-        The nearest fooling image, or the image itself, and the sample's forward passes.
+        The nearest image that fools the model, else the clean image, and the forward passes.
 
     Raises:
         ValueError: unsuitable inputs (`check_inputs`).
     """
-    method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
-    return _search(method, images, labels, None, restarts, keys, start_radius, batch_size)
-
-
-def fab_targeted(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    norm: BallNorm,
-    *,
-    keys: Tensor,
-    targets: int = 9,
-    steps: int = 100,
-    restarts: int = 1,
-    alpha_max: float = 0.1,
-    eta: float = 1.05,
-    beta: float = 0.9,
-    enough: float = 0.0,
-    start_radius: float | None = None,
-    batch_size: int = 512,
-) -> Attempt:
-    """FAB-T: towards the boundary with each of the `targets` likeliest classes in turn.
-
-    Targets of all samples share a batch as far as `batch_size` allows.
-
-    Args:
-        targets: classes tried per sample; at most one less than there are.
-        steps, restarts, ...: as for `fab`.
-
-    Returns:
-        The nearest fooling image, or the image itself, and the sample's forward passes.
-
-    Raises:
-        ValueError: unsuitable inputs (`check_inputs`).
-    """
-    method = _Method(model, norm, steps, alpha_max, eta, beta, enough)
-    return _search(method, images, labels, targets, restarts, keys, start_radius, batch_size)
+    check_inputs(model, images, labels)
+    logits = batched_logits(model, images, batch_size)
+    anywhere = torch.full_like(labels, ANY_TARGET)[:, None]
+    targets = knobs.targets
+    aims = anywhere if targets is None else likeliest_others(logits, labels, targets)
+    method = _Method(model, knobs)
+    nearest = Nearest(images, labels, knobs.norm)
+    nearest.update(torch.arange(len(labels), device=labels.device), images, logits)
+    for restart in range(knobs.restarts):
+        radius = nearest.distance.clamp_max(knobs.start_radius) / 2
+        attacked = (nearest.distance > knobs.enough).nonzero().squeeze(1)
+        sample = attacked.repeat(aims.shape[1])
+        column = torch.arange(aims.shape[1], device=sample.device)
+        column = column.repeat_interleave(len(attacked))
+        while len(sample):
+            now, rest = sample[:batch_size], slice(batch_size, None)
+            runs = _Runs(
+                now, images[now], labels[now], aims[now, column[:batch_size]],
+                current=images[now],
+            )  # fmt: skip
+            if restart:
+                runs = runs._replace(
+                    current=_starts(
+                        images[now], keys[now], column[:batch_size], restart, radius[now],
+                        knobs.norm,
+                    )
+                )  # fmt: skip
+            _approach(method, runs, nearest)
+            sample, column = sample[rest], column[rest]
+            open_ = nearest.distance[sample] > knobs.enough
+            sample, column = sample[open_], column[open_]
+    return nearest.adversarial()
 
 
 def onto_plane(points: Tensor, normals: Tensor, offsets: Tensor, norm: BallNorm) -> Tensor:
@@ -148,22 +143,17 @@ class _Method:
     """What all runs of one attack share."""
 
     model: nn.Module
-    norm: BallNorm
-    steps: int
-    alpha_max: float
-    eta: float
-    beta: float
-    enough: float
+    knobs: Knobs
 
     def boundary(self, points: Tensor, labels: Tensor, targets: Tensor) -> _Boundary:
         """The boundary between label and target, or the nearest one, linearised at the points."""
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.model(points)
-            own = logits.gather(1, labels[:, None])
+            label = logits.gather(1, labels[:, None])
             if (targets == ANY_TARGET).all():
-                return self._nearest(points, logits - own, labels)
-            value = (logits.gather(1, targets[:, None]) - own).squeeze(1)
+                return self._nearest(points, logits - label, labels)
+            value = (logits.gather(1, targets[:, None]) - label).squeeze(1)
             return _Boundary(value.detach(), torch.autograd.grad(value.sum(), points)[0])
 
     def _nearest(self, points: Tensor, differences: Tensor, labels: Tensor) -> _Boundary:
@@ -173,7 +163,7 @@ class _Method:
         for number in range(differences.shape[1]):
             column = differences[:, number]
             slope = torch.autograd.grad(column.sum(), points, retain_graph=True)[0]
-            order = 1 if self.norm == "linf" else 2
+            order = 1 if self.knobs.norm == "linf" else 2
             length = torch.linalg.vector_norm(slope.flatten(1), ord=order, dim=1)
             distance = (column.detach().abs() / (length + TINY)).where(labels != number, math.inf)
             closer = distance < nearest
@@ -193,14 +183,14 @@ class _Method:
             torch.cat([points, centres]),
             normals.repeat(2, 1),
             torch.cat([offsets, offsets_centre]),
-            self.norm,
+            self.knobs.norm,
         ).view(2, *current.shape)
-        lengths = perturbation_norm(changes.flatten(0, 1), self.norm).view(2, count)
+        lengths = perturbation_norm(changes.flatten(0, 1), self.knobs.norm).view(2, count)
         lengths = lengths.clamp_min(1e-8)
-        bias = (lengths[0] / lengths.sum(0)).clamp_max(self.alpha_max)
+        bias = (lengths[0] / lengths.sum(0)).clamp_max(ALPHA_MAX)
         bias = per_sample(bias, current)
-        from_current = current + self.eta * changes[0]
-        from_image = images + self.eta * changes[1]
+        from_current = current + ETA * changes[0]
+        from_image = images + ETA * changes[1]
         return ((1 - bias) * from_current + bias * from_image).clamp(0, 1)
 
 
@@ -214,59 +204,10 @@ class _Runs(NamedTuple):
     current: Tensor
 
 
-def _search(
-    method: _Method,
-    images: Tensor,
-    labels: Tensor,
-    targets: int | None,
-    restarts: int,
-    keys: Tensor,
-    start_radius: float | None,
-    batch_size: int,
-) -> Attempt:
-    """Runs for each sample until it is near enough: one per restart and target.
-
-    Args:
-        targets: how many of the likeliest other classes; None: one run to the nearest of all.
-    """
-    check_inputs(method.model, images, labels)
-    logits = batched_logits(method.model, images, batch_size)
-    anywhere = torch.full_like(labels, ANY_TARGET)[:, None]
-    aims = anywhere if targets is None else likeliest_others(logits, labels, targets)
-    if start_radius is None:
-        start_radius = START_RADIUS[method.norm]
-    nearest = Nearest(images, labels, method.norm)
-    nearest.update(torch.arange(len(labels), device=labels.device), images, logits)
-    for restart in range(restarts):
-        radius = nearest.distance.clamp_max(start_radius) / 2
-        attacked = (nearest.distance > method.enough).nonzero().squeeze(1)
-        sample = attacked.repeat(aims.shape[1])
-        column = torch.arange(aims.shape[1], device=sample.device)
-        column = column.repeat_interleave(len(attacked))
-        while len(sample):
-            now, rest = sample[:batch_size], slice(batch_size, None)
-            runs = _Runs(
-                now, images[now], labels[now], aims[now, column[:batch_size]],
-                current=images[now],
-            )  # fmt: skip
-            if restart:
-                runs = runs._replace(
-                    current=_starts(
-                        images[now], keys[now], column[:batch_size], restart, radius[now],
-                        method.norm,
-                    )
-                )  # fmt: skip
-            _approach(method, runs, nearest)
-            sample, column = sample[rest], column[rest]
-            open_ = nearest.distance[sample] > method.enough
-            sample, column = sample[open_], column[open_]
-    return nearest.attempt()
-
-
 @torch.no_grad()
 def _approach(method: _Method, runs: _Runs, nearest: Nearest) -> None:
     """Algorithm 1 for a batch of runs; what they find goes to `nearest`."""
-    for _ in range(method.steps):
+    for _ in range(method.knobs.steps):
         boundary = method.boundary(runs.current, runs.labels, runs.targets)
         current = method.step(runs.current, runs.images, boundary)
         # The boundary took a pass as well.
@@ -276,9 +217,9 @@ def _approach(method: _Method, runs: _Runs, nearest: Nearest) -> None:
         # A point that fools by rounding alone lies on the boundary, from where nothing leads on:
         # it is not kept, but the way goes back as from any beyond.
         fooled = is_fooled(logits, runs.labels)
-        back = runs.images + method.beta * (current - runs.images)
+        back = runs.images + BETA * (current - runs.images)
         runs = runs._replace(current=torch.where(per_sample(fooled, back), back, current))
-        ended = nearest.distance[runs.sample] <= method.enough
+        ended = nearest.distance[runs.sample] <= method.knobs.enough
         if ended.any():
             runs = _Runs(*(field[~ended] for field in runs))
             if len(runs.sample) == 0:

@@ -1,23 +1,27 @@
 """Fast minimum-norm attack, FMN (Pintor et al. 2021)."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section
 from tradeoff.networks.losses import margin
 from tradeoff.networks.threat import Norm, per_sample, perturbation_norm, steepest
 
+FINAL_GAMMA = 0.001
+
 
 class Knobs(Section):
-    norm: Literal["l0", "l2", "linf"]
-    steps: PositiveInt
-    step_size: Positive
-    gamma: Fraction
+    norm: Literal["l0", "l2", "linf"]  # the distance that is minimised
+    steps: PositiveInt  # forward and backward passes at most
+    step_size: Positive  # alpha, l2 length of the first step; it shrinks to a hundredth
+    # The share by which the radius changes at first; it shrinks to FINAL_GAMMA.
+    gamma: Annotated[Fraction, Field(ge=0.001, lt=1)]
 
 
 @torch.no_grad()
@@ -25,44 +29,19 @@ def fmn(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    *,
-    norm: Norm,
-    steps: int = 100,
-    step_size: float = 1.0,
-    final_step_size: float | None = None,
-    gamma: float = 0.05,
-    final_gamma: float = 0.001,
-) -> Attempt:
+    knobs: Knobs,
+    *_unused: object,
+) -> Adversarial:
     """Follow the margin's gradient inside a ball that shrinks when fooled and grows when not.
 
     Algorithm 1 of Pintor et al. 2021, untargeted, started at the image itself.
 
-    Args:
-        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        norm: "l0", "l2" or "linf", the distance that is minimised.
-        steps: forward and backward passes at most.
-        step_size: alpha, l2 length of the first step; later ones shrink along a cosine.
-        final_step_size: of the last step; a hundredth of `step_size` if None.
-        gamma: share by which the radius changes at first, in (0, 1); `final_gamma` at the end.
-
     Returns:
-        The nearest adversarial images and the passes. A sample stops early where no nearer
-        adversarial can exist: at distance 0, or at one component for l0.
-
-    Raises:
-        ValueError: an argument is outside its range.
+        The nearest images that fool the model, and the forward passes. A sample stops early where
+        no nearer one can exist: at distance 0, or at one component for l0.
     """
     check_inputs(model, images, labels)
-    if norm not in ("l0", "l2", "linf"):
-        raise ValueError(f"norm is {norm!r}; allowed are 'l0', 'l2' and 'linf'")
-    if steps < 1 or step_size <= 0 or not 0 < final_gamma <= gamma < 1:
-        raise ValueError(
-            f"steps {steps} (>= 1), step_size {step_size} (> 0), gamma {gamma} and final_gamma "
-            f"{final_gamma} (0 < final_gamma <= gamma < 1): one is outside its range"
-        )
-    final_step_size = step_size / 100 if final_step_size is None else final_step_size
+    norm, steps, final_step_size = knobs.norm, knobs.steps, knobs.step_size / 100
     nearest = Nearest(images, labels, norm)
     least = 1.0 if norm == "l0" else 0.0
     rows = torch.arange(len(images), device=images.device)
@@ -80,7 +59,7 @@ def fmn(
             rows, current, radius = rows[open_], current[open_], radius[open_]
             ascent, fooled, margins = ascent[open_], fooled[open_], margins[open_]
 
-        rate = final_gamma + (gamma - final_gamma) * annealed
+        rate = FINAL_GAMMA + (knobs.gamma - FINAL_GAMMA) * annealed
         best = nearest.distance[rows]
         clean = images[rows]
         if norm == "l0":
@@ -91,12 +70,12 @@ def fmn(
             radius = _next_radius(radius, rate, fooled, best, to_boundary)
             radius = radius.minimum(perturbation_norm(clean.maximum(1 - clean), norm))
 
-        length_of_step = final_step_size + (step_size - final_step_size) * annealed
+        length_of_step = final_step_size + (knobs.step_size - final_step_size) * annealed
         # First [0, 1], then the ball: the other way round clipping shortens what the ball left,
         # and on images with many black pixels the radius stops growing before the boundary.
         delta = (current + length_of_step * steepest(ascent, "l2")).clamp(0, 1) - clean
         current = (clean + _onto_ball(delta, radius, norm)).clamp(0, 1)
-    return nearest.attempt()
+    return nearest.adversarial()
 
 
 def _next_radius(
@@ -152,7 +131,7 @@ def _margin_ascent(
     candidates = candidates.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(candidates)
-        own = logits.gather(1, labels[:, None]).squeeze(1)
+        label = logits.gather(1, labels[:, None]).squeeze(1)
         others = logits.scatter(1, labels[:, None], -torch.inf)
-        total = (temperature * torch.logsumexp(others / temperature, dim=1) - own).sum()
+        total = (temperature * torch.logsumexp(others / temperature, dim=1) - label).sum()
     return logits.detach(), torch.autograd.grad(total, candidates)[0]

@@ -7,64 +7,42 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import Positive, PositiveInt, Section
 from tradeoff.networks.losses import likeliest_others
 
 
 class Knobs(Section):
-    theta: Annotated[Positive, Field(le=1)]
-    gamma: Annotated[Positive, Field(le=1)]
-    targets: PositiveInt | None
+    theta: Annotated[Positive, Field(le=1)]  # what is added to a chosen component; 1 saturates it
+    gamma: Annotated[Positive, Field(le=1)]  # Upsilon, the largest share of components to change
+    targets: PositiveInt | None  # how many other classes, the likeliest ones; null: all
 
 
 @torch.no_grad()
 def jsma(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    theta: float = 1.0,
-    gamma: float = 0.145,
-    targets: int | None = None,
-) -> Attempt:
+    model: nn.Module, images: Tensor, labels: Tensor, knobs: Knobs, *_unused: object
+) -> Adversarial:
     """Change the most salient pair of components at a time, until another class wins.
 
     Algorithms 2 and 3 of the paper, on logits as the paper advises, for several targets at once.
     A component is one value of one channel. A sample is done as soon as one of its targets makes
-    the model err. At theta 1 the others have changed as many components by then, so that none does
-    with fewer; below, a component that takes several steps may be chosen again, and none is
-    waited for.
-
-    Args:
-        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        theta: what is added to a chosen component, in (0, 1]; 1 saturates it.
-        gamma: Upsilon, the largest share of components that may change, in (0, 1].
-        targets: how many other classes are tried, those likely on the clean image; None: all.
+    the model err. At theta 1 the other targets have changed as many components by then, so that
+    none of them needs fewer; at a smaller theta a component may be chosen again and another target
+    might need fewer, but it is not waited for.
 
     Returns:
-        The adversarial images with the fewest changed components, and the forward passes, summed
-        over the targets.
-
-    Raises:
-        ValueError: an argument is outside its range.
+        The images with the fewest changed components that fool the model, and the forward passes,
+        summed over the targets.
     """
     check_inputs(model, images, labels)
-    if not 0 < theta <= 1 or not 0 < gamma <= 1 or (targets is not None and targets < 1):
-        raise ValueError(
-            f"theta {theta} (in (0, 1]), gamma {gamma} (in (0, 1]), targets {targets} "
-            "(>= 1 or None): one is outside its range"
-        )
     nearest = Nearest(images, labels, "l0")
     logits = model(images)
     everyone = torch.arange(len(images), device=images.device)
     attacked = everyone[~nearest.update(everyone, images, logits)]
-    likely = likeliest_others(logits, labels, targets)
+    likely = likeliest_others(logits, labels, knobs.targets)
     rows, wanted = attacked.repeat_interleave(likely.shape[1]), likely[attacked].flatten()
     current = images[rows]
-    for _ in range(int(images[0].numel() * gamma) // 2):
+    for _ in range(int(images[0].numel() * knobs.gamma) // 2):
         if len(rows) == 0:
             break
         toward, away = _forward_derivative(model, current, wanted)
@@ -75,12 +53,12 @@ def jsma(
         if len(rows) == 0:
             break
         flat = current.flatten(1)
-        flat = flat.scatter(1, pairs, (flat.gather(1, pairs) + theta).clamp(0, 1))
+        flat = flat.scatter(1, pairs, (flat.gather(1, pairs) + knobs.theta).clamp(0, 1))
         current = flat.view_as(current)
         nearest.update(rows, current, model(current))
         open_ = nearest.distance[rows].isinf()
         rows, wanted, current = rows[open_], wanted[open_], current[open_]
-    return nearest.attempt()
+    return nearest.adversarial()
 
 
 def best_pairs(toward: Tensor, away: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +116,7 @@ def _forward_derivative(
     current = current.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(current)
-        own = logits.gather(1, targets[:, None]).sum()
-        others = logits.sum() - own
-    toward = torch.autograd.grad(own, current, retain_graph=True)[0]
+        target = logits.gather(1, targets[:, None]).sum()
+        others = logits.sum() - target
+    toward = torch.autograd.grad(target, current, retain_graph=True)[0]
     return toward, torch.autograd.grad(others, current)[0]

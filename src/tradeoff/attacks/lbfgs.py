@@ -12,82 +12,55 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.nearest import Nearest
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import Positive, PositiveInt, Section
 from tradeoff.networks.losses import likeliest_others
 
+MEMORY = 10  # past steps that approximate the curvature
 SUFFICIENT_DECREASE = 1e-4  # of the slope: Armijo's condition
 SHORTENINGS = 8  # of a step, by half, before a sample counts as converged
 STALLED = 1e-5  # relative decrease of the objective below which a sample is converged
 
 
 class Knobs(Section):
-    targets: PositiveInt | None
-    steps: PositiveInt
-    binary_search_steps: PositiveInt
-    initial_constant: Positive
+    targets: PositiveInt | None  # how many other classes, the likeliest ones; null: all
+    steps: PositiveInt  # of L-BFGS at most, for each constant
+    binary_search_steps: PositiveInt  # how many constants are tried
+    initial_constant: Positive  # the first c
 
 
 @torch.no_grad()
 def lbfgs(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    targets: int | None = 3,
-    steps: int = 30,
-    binary_search_steps: int = 10,
-    initial_constant: float = 1.0,
-    memory: int = 10,
-) -> Attempt:
+    model: nn.Module, images: Tensor, labels: Tensor, knobs: Knobs, *_unused: object
+) -> Adversarial:
     """Minimise c ||r||_2^2 + cross-entropy(x + r, target) in [0, 1], for the largest c that fools.
 
     The paper writes c |r|. The square is smooth where the search starts, r = 0, and both trace
     the same trade-off. c is searched by decades until bracketed, then halved in its logarithm.
 
-    Args:
-        model: in eval mode, (N, C, H, W) in [0, 1] -> logits (N, classes).
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        targets: how many other classes are tried, those likely on the clean image; None: all.
-        steps: of L-BFGS at most, for each constant.
-        binary_search_steps: how many constants are tried.
-        initial_constant: the first c.
-        memory: how many past steps approximate the curvature.
-
     Returns:
-        The nearest adversarial images in l2, of whatever wrong class, and the forward passes,
-        summed over the targets.
-
-    Raises:
-        ValueError: an argument is outside its range.
+        The images nearest in l2 that fool the model, whatever their wrong class, and the forward
+        passes, summed over the targets.
     """
     check_inputs(model, images, labels)
-    if min(steps, binary_search_steps, memory) < 1 or (targets is not None and targets < 1):
-        raise ValueError(
-            f"steps {steps}, binary_search_steps {binary_search_steps}, memory {memory} and "
-            f"targets {targets} (or None) must be >= 1"
-        )
-    if initial_constant <= 0:
-        raise ValueError(f"initial_constant is {initial_constant}; it must be > 0")
     nearest = Nearest(images, labels, "l2")
     logits = model(images)
     everyone = torch.arange(len(images), device=images.device)
     attacked = everyone[~nearest.update(everyone, images, logits)]
-    likely = likeliest_others(logits, labels, targets)
+    likely = likeliest_others(logits, labels, knobs.targets)
     rows, wanted = attacked.repeat_interleave(likely.shape[1]), likely[attacked].flatten()
-    constants = images.new_full((len(rows),), initial_constant)
+    constants = images.new_full((len(rows),), knobs.initial_constant)
     works, fails = torch.zeros_like(constants), torch.full_like(constants, torch.inf)
-    for _ in range(binary_search_steps):
+    for _ in range(knobs.binary_search_steps):
         if len(rows) == 0:
             break
         problem = _Problem(model, nearest, rows, wanted, constants)
-        fooled = minimise_in_box(problem, images[rows].flatten(1), steps=steps, memory=memory)
+        fooled = minimise_in_box(problem, images[rows].flatten(1), knobs.steps)
         works, fails = constants.where(fooled, works), fails.where(fooled, constants)
         middle = (works * fails).sqrt()
         middle = (constants * 10).where(fails.isinf(), middle)
         constants = (constants / 10).where(works == 0, middle)
-    return nearest.attempt()
+    return nearest.adversarial()
 
 
 class _Problem:
@@ -115,22 +88,26 @@ class _Problem:
 
 
 class _State(NamedTuple):
-    """The problems still open: place, point, value, gradient, and the memory (memory, M, D)."""
+    """The problems still open, one per row: where it is among all, its point (M, D), its
+    objective's value (M,) and gradient (M, D)."""
 
     places: Tensor
     point: Tensor
     value: Tensor
     gradient: Tensor
 
-    def of(self, kept: Tensor) -> "_State":
+    def select(self, kept: Tensor) -> "_State":
         return _State(*(part[kept] for part in self))
 
 
-def minimise_in_box(problem: _Problem, start: Tensor, *, steps: int, memory: int) -> Tensor:
-    """Projected L-BFGS from `start` (M, D) in [0, 1]; whether the last points fool (M,) bool.
+def minimise_in_box(problem: _Problem, start: Tensor, steps: int) -> Tensor:
+    """Projected L-BFGS from `start` (M, D) in [0, 1].
 
     Bertsekas' (1982) projected quasi-Newton method: a component at a bound, whose gradient points
     outward, is held; the others take the L-BFGS direction, and the step is projected.
+
+    Returns:
+        Whether the last points fool the model, (M,) bool.
     """
     places = torch.arange(len(start), device=start.device)
     value, gradient, fooled = problem.evaluate(places, start)
@@ -142,16 +119,16 @@ def minimise_in_box(problem: _Problem, start: Tensor, *, steps: int, memory: int
             (state.point >= 1) & (state.gradient < 0)
         )
         direction = _direction(state.gradient, ~held, moves, changes)
-        reached, verdict, moved = _line_search(problem, state, direction)
-        fooled[state.places] = verdict.where(moved, fooled[state.places])
+        reached, fools, moved = _line_search(problem, state, direction)
+        fooled[state.places] = fools.where(moved, fooled[state.places])
         progress = state.value - reached.value
         open_ = moved & (progress > STALLED * reached.value.abs().clamp_min(1e-12))
         if not open_.any():
             break
         move, change = reached.point - state.point, reached.gradient - state.gradient
-        moves = torch.cat([moves, move[None]])[-memory:, open_]
-        changes = torch.cat([changes, change[None]])[-memory:, open_]
-        state = reached.of(open_)
+        moves = torch.cat([moves, move[None]])[-MEMORY:, open_]
+        changes = torch.cat([changes, change[None]])[-MEMORY:, open_]
+        state = reached.select(open_)
     return fooled
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.outcome import Attempt, check_inputs
+from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import NonNegative, PositiveInt, Section
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.threat import Threat, per_sample, step_up
@@ -19,14 +19,13 @@ def mifgsm(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
-    steps: int = 10,
-    momentum: float = 1.0,
-) -> Attempt:
+    *_unused: object,
+) -> Adversarial:
     """g <- momentum g + grad / ||grad||_1, then a step of epsilon / steps along g's direction.
 
-    The steps together reach the ball's surface, as the paper has it. No randomness.
+    All steps together reach the ball's surface, as in the paper. It draws no random numbers.
     """
     check_inputs(model, images, labels)
 
@@ -34,9 +33,9 @@ def mifgsm(
         return F.cross_entropy(model(candidates), labels, reduction="none")
 
     current, velocity = images, torch.zeros_like(images)
-    for _ in range(steps):
+    for _ in range(knobs.steps):
         gradient = input_gradient(objective, current)
         length = gradient.abs().flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-        velocity = momentum * velocity + gradient / per_sample(length, gradient)
-        current = step_up(current, velocity, images, threat, threat.epsilon / steps)
-    return Attempt(current, torch.full_like(labels, steps))
+        velocity = knobs.momentum * velocity + gradient / per_sample(length, gradient)
+        current = step_up(current, velocity, images, threat, threat.epsilon / knobs.steps)
+    return Adversarial(current, torch.full_like(labels, knobs.steps))

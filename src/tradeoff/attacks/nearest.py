@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from tradeoff.attacks.outcome import Attempt, improvements, verdict
+from tradeoff.attacks.outcome import Adversarial, improvements, verdict
 from tradeoff.networks.threat import Norm, perturbation_norm
 
 
 class Nearest:
-    """The nearest adversarial image found of each sample, and the forward passes it took.
+    """The nearest image of each sample that fools the model so far, and the passes it took.
 
     Attributes:
         images: (N, C, H, W), the nearest so far; the clean image while there is none.
@@ -25,7 +25,9 @@ class Nearest:
     def update(
         self, rows: Tensor, candidates: Tensor, logits: Tensor, confidence: float = 0.0
     ) -> Tensor:
-        """Take over the candidates that surely fool the model from nearer; count one pass for each.
+        """Keep each candidate that fools the model from nearer, and count a pass for every one.
+
+        A candidate has to fool beyond rounding, by `confidence`; the clean image only has to fool.
 
         Args:
             rows: (M,) the sample that each candidate belongs to; a sample may have several.
@@ -34,16 +36,16 @@ class Nearest:
             confidence: the margin must be at most -confidence, in logits.
 
         Returns:
-            Which candidates surely fool the model, (M,) bool; the clean image need not surely.
+            Which candidates fool the model in this sense, (M,) bool.
         """
         self.queries.index_add_(0, rows, torch.ones_like(rows))
         distance = perturbation_norm(candidates - self.clean[rows], self.norm)
-        said = verdict(logits, self.labels[rows])
-        enough = said.surely & (said.margin <= -confidence)
-        fooled = enough | (said.fooled & (distance == 0))
-        taken, self.distance = improvements(rows, distance.where(fooled, torch.inf), self.distance)
-        self.images[rows[taken]] = candidates[taken]
+        fools, beyond_rounding, margins = verdict(logits, self.labels[rows])
+        fooled = (beyond_rounding & (margins <= -confidence)) | (fools & (distance == 0))
+        nearer, self.distance = improvements(rows, distance.where(fooled, torch.inf), self.distance)
+        self.images[rows[nearer]] = candidates[nearer]
         return fooled
 
-    def attempt(self) -> Attempt:
-        return Attempt(self.images, self.queries)
+    def adversarial(self) -> Adversarial:
+        """The images that the search ends with, and the queries that it took."""
+        return Adversarial(self.images, self.queries)

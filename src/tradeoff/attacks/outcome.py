@@ -1,11 +1,19 @@
 """What every evaluation attack takes and gives, and the checks that all of them make.
 
-    attack(model, images, labels, threat, *, keys, ...) -> Attempt
+    attack(model, images, labels, knobs, threat, keys) -> Adversarial
 
-The model is in eval mode and maps images (N, C, H, W) in [0, 1] to logits (N, classes). `keys`
-(N,) are the samples' random keys (`randomness.sample_keys`): a sample is attacked alike in any
-batch. An attack that draws no numbers takes none. A minimum-norm attack takes a norm in place of
-the threat.
+is the call of every attack that params.yaml may name: the function NAME of attacks/NAME.py.
+
+    model   in eval mode, maps images to logits (N, classes)
+    images  (N, C, H, W) in [0, 1]
+    labels  (N,) int64, the true classes
+    knobs   the budget, an instance of the module's class `Knobs`: a section of params.yaml
+    threat  what the attacker may do; a minimum-norm attack does without
+    keys    (N,) the samples' random keys (`randomness.sample_keys`), by which a sample is attacked
+            alike in any batch; an attack that draws no random numbers does without
+
+An attack that does without the last arguments may be called without them. Every attack raises
+ValueError for a model, images or labels that it cannot use (`check_inputs`).
 """
 
 from typing import NamedTuple
@@ -18,17 +26,17 @@ from tradeoff.networks.losses import margin
 from tradeoff.networks.passes import in_training
 
 # Logits of one image differ in their last bits from batch to batch and from a network to its
-# folded twin. What wins by more than this share of the largest logit wins there as well.
+# folded twin. A class that wins by more than this share of the largest logit wins there as well.
 ROUNDING = 1e-5
 
 
-class Attempt(NamedTuple):
-    """The adversarial images found, (N, C, H, W), and the queries that each took, (N,).
+class Adversarial(NamedTuple):
+    """The images that an attack made, (N, C, H, W), and the queries that each took, (N,) int64.
 
-    A query is a forward pass of the image; of Square also a proposal that needs none. A bounded
-    attack gives an image inside the threat, whether it fools the model or not: FGSM, BIM and
-    MI-FGSM their last, the others the first that fools, else the one of lowest margin. A
-    minimum-norm attack gives the nearest image that fools, or the image itself.
+    A query is a forward pass of the image; Square also counts a proposal that needs none. A
+    bounded attack gives an image inside the threat, whether it fools the model or not: FGSM, BIM
+    and MI-FGSM give their last image, the others the first that fools, else the one of lowest
+    margin. A minimum-norm attack gives the nearest image that fools, else the clean image.
     """
 
     images: Tensor
@@ -36,15 +44,15 @@ class Attempt(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a model says of candidates; all (M,)."""
+    """Whether candidates fool a model, and by how much; every tensor is (M,)."""
 
     fooled: Tensor  # whether the prediction differs from the label
-    surely: Tensor  # and whether it does by more than rounding: an attack may stop here
-    margin: Tensor
+    beyond_rounding: Tensor  # and does so by more than rounding: an attack may stop here
+    margin: Tensor  # the label's logit less the best other one
 
 
 def verdict(logits: Tensor, labels: Tensor) -> Verdict:
-    """The verdict on candidates by their logits (M, classes); raises what `is_fooled` raises."""
+    """The verdict on candidates with these logits (M, classes); raises what `is_fooled` raises."""
     fooled, margins = is_fooled(logits, labels), margin(logits, labels)
     return Verdict(fooled, fooled & (margins <= -ROUNDING * logits.abs().amax(1)), margins)
 
@@ -70,10 +78,11 @@ def improvements(rows: Tensor, values: Tensor, best: Tensor) -> tuple[Tensor, Te
 
 
 class Best:
-    """The best candidate of each sample so far: fooled before not fooled, then lowest margin.
+    """The best candidate of each sample so far: one that fools, then the one of lowest margin.
 
     Attributes:
-        fooled: (N,) bool, surely (`Verdict`): where only rounding decides, the search goes on.
+        fooled: (N,) bool, whether it fools beyond rounding: where only rounding decides, the
+            search goes on.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -88,26 +97,26 @@ class Best:
     def update(
         self, candidates: Tensor, logits: Tensor, labels: Tensor, at: Tensor | None = None
     ) -> None:
-        """Take over the candidates (M, C, H, W) that are better, judged by their logits (M, C).
+        """Keep the candidates (M, C, H, W) that are better, judged by their logits (M, classes).
 
         Args:
-            at: the samples (M,) that the candidates and labels belong to; None for all.
+            at: the samples (M,) that the candidates and labels belong to; None means all, in order.
         """
         at = torch.arange(len(labels), device=labels.device) if at is None else at
-        fooled, surely, margins = verdict(logits, labels)
-        standing, before = fooled.to(torch.int8) + surely, self._standing[at]
+        fooled, beyond_rounding, margins = verdict(logits, labels)
+        standing, before = fooled.to(torch.int8) + beyond_rounding, self._standing[at]
         better = (standing > before) | ((standing == before) & (margins < self.margin[at]))
-        places = at[better]
-        self.images[places] = candidates[better]
-        self.margin[places] = margins[better]
-        self._standing[places] = standing[better]
+        improved = at[better]
+        self.images[improved] = candidates[better]
+        self.margin[improved] = margins[better]
+        self._standing[improved] = standing[better]
 
 
 def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the prediction differs from the label, (N, C), (N,) -> (N,) bool.
+    """Whether the prediction differs from the label, (N, classes), (N,) -> (N,) bool.
 
     Raises:
-        ValueError: a logit is not a number; such a model is broken, neither robust nor fooled.
+        ValueError: a logit is NaN; such a model is broken, neither robust nor fooled.
     """
     if logits.isnan().any():
         raise ValueError("the model returned NaN logits: it cannot be evaluated")
@@ -116,18 +125,33 @@ def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def batched_logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    """Logits (N, classes) of images (N, C, H, W), at most `batch_size` of them at once."""
+    """Logits (N, classes) of images (N, C, H, W), computed `batch_size` images at a time."""
     return torch.cat([model(batch) for batch in images.split(batch_size)])
+
+
+class Checked(nn.Module):
+    """A model whose inputs have been checked: the attacks that are given it do not check again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = False  # eval() would be passed on: an exported model refuses it
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
 
 
 @torch.no_grad()
 def check_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Refuse what would make an attack's result meaningless.
+    """Refuse a model, images or labels that would make an attack's result meaningless.
 
     Raises:
-        ValueError: says which of model, images and labels is wrong, what it is, what is allowed.
-            A fault of the device, such as a full memory, is left as it is.
+        ValueError: the message says what is wrong, what it is and what is allowed. A fault of the
+            device, such as a full memory, is raised unchanged.
     """
+    if isinstance(model, Checked):
+        return
     if in_training(model):
         raise ValueError("the model is in train mode; call model.eval() before an attack")
     if images.dim() != 4 or len(images) == 0 or not images.is_floating_point():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.attacks.outcome import Attempt, Best, check_inputs
+from tradeoff.attacks.outcome import Adversarial, Best, check_inputs
 from tradeoff.core.schema import Positive, PositiveInt, Section
 from tradeoff.networks.losses import margin
 from tradeoff.networks.randomness import normal, uniform
@@ -14,9 +14,16 @@ from tradeoff.networks.threat import Threat, random_start, step_up
 
 
 class Knobs(Section):
+    """The budget of PGD.
+
+    The loss "margin" is that of Carlini & Wagner (2017, section V.A, f_6), z_y - max_{j != y} z_j,
+    which does not vanish where the model is certain. Their kappa, the margin from which it stops
+    to fall, would change nothing here: a fooled sample has left.
+    """
+
     loss: Literal["cross_entropy", "margin"]
     steps: PositiveInt
-    relative_step_size: Positive
+    relative_step_size: Positive  # step size over epsilon
     restarts: PositiveInt
 
 
@@ -24,42 +31,31 @@ def pgd(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
     keys: Tensor,
-    loss: str = "cross_entropy",
-    steps: int = 20,
-    relative_step_size: float = 0.25,
-    restarts: int = 1,
-) -> Attempt:
-    """PGD as an evaluation: random starts, every iterate tried, fooled samples dropped at once.
-
-    Args:
-        loss: "cross_entropy", or "margin" for that of Carlini & Wagner (2017, section V.A, f_6),
-            z_y - max_{j != y} z_j, which does not vanish where the model is certain. Their kappa,
-            the margin from which it stops to fall, would change nothing: a fooled sample has left.
-        relative_step_size: step size over epsilon.
-    """
+) -> Adversarial:
+    """PGD from random starts; every iterate is tried, and a fooled sample leaves at once."""
     check_inputs(model, images, labels)
     best = Best(images)
     queries = torch.zeros_like(labels)
-    step_size = relative_step_size * threat.epsilon
-    for restart in range(restarts):
-        left = torch.where(~best.fooled)[0]
-        current = keyed_start(images[left], keys[left], threat, restart)
-        for step in range(steps + 1):
-            if len(left) == 0:
+    step_size = knobs.relative_step_size * threat.epsilon
+    for restart in range(knobs.restarts):
+        rows = torch.where(~best.fooled)[0]  # the samples that are still attacked
+        current = keyed_start(images[rows], keys[rows], threat, restart)
+        for step in range(knobs.steps + 1):
+            if len(rows) == 0:
                 break
             logits, gradient = _logits_and_gradient(
-                model, current, labels[left], loss, last=step == steps
+                model, current, labels[rows], knobs.loss, last=step == knobs.steps
             )
-            queries[left] += 1
-            best.update(current, logits, labels[left], at=left)
-            robust = ~best.fooled[left]
-            left, current = left[robust], current[robust]
+            queries[rows] += 1
+            best.update(current, logits, labels[rows], at=rows)
+            robust = ~best.fooled[rows]
+            rows, current = rows[robust], current[robust]
             if gradient is not None:
-                current = step_up(current, gradient[robust], images[left], threat, step_size)
-    return Attempt(best.images, queries)
+                current = step_up(current, gradient[robust], images[rows], threat, step_size)
+    return Adversarial(best.images, queries)
 
 
 def keyed_start(images: Tensor, keys: Tensor, threat: Threat, restart: int = 0) -> Tensor:

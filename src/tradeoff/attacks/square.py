@@ -10,13 +10,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.outcome import Attempt, check_inputs, verdict
+from tradeoff.attacks.outcome import Adversarial, check_inputs, verdict
+from tradeoff.core.schema import PositiveInt, Section
 from tradeoff.networks.randomness import sample_keys, uniform
 from tradeoff.networks.threat import Threat, steepest
 
+P_INIT = 0.8  # the share of pixels in the first squares
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, for a budget of 10000
 DRAWN_TOGETHER = 64  # proposals whose random numbers are hashed at once
 TINY = 1e-12
+
+
+class Knobs(Section):
+    """The budget of Square, in queries of each restart: one for the start, the others for
+    proposals. A proposal that changes nothing is a query without a forward pass.
+    """
+
+    queries: PositiveInt
+    restarts: PositiveInt
+    rescale_schedule: bool  # stretch the schedule of p, made for 10000 queries, to `queries`
 
 
 @torch.no_grad()
@@ -24,77 +36,67 @@ def square(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
+    knobs: Knobs,
     threat: Threat,
-    *,
     keys: Tensor,
-    queries: int = 5000,
-    p_init: float = 0.8,
-    restarts: int = 1,
-    rescale_schedule: bool = False,
+    *,
     batch_size: int = 512,
-) -> Attempt:
+) -> Adversarial:
     """Minimise the margin by changing one square at a time (algorithm 1, with 2 or 3).
 
     Args:
-        queries: per restart: one for the start, the others for proposals; a proposal that
-            changes nothing is a query without a forward pass.
-        p_init: the share of pixels in the first squares.
-        rescale_schedule: stretch the schedule of p, made for 10000 queries, to `queries`;
-            AutoAttack does not.
         batch_size: the most images that go through the model at once.
 
     Returns:
-        The image of lowest margin and the queries until the sample was fooled, or all of them;
+        The image of lowest margin, and the queries until the sample was fooled or all of them;
         the clean image is the first query.
 
     Raises:
         ValueError: unsuitable inputs (`check_inputs`).
     """
     check_inputs(model, images, labels)
-    found, counts = images.clone(), torch.ones_like(labels)
+    best, queries = images.clone(), torch.ones_like(labels)
+    run = _Run(threat, images.shape[1:], knobs)
     for batch in torch.arange(len(images), device=images.device).split(batch_size):
-        left = batch[~verdict(model(images[batch]), labels[batch]).surely]
+        rows = batch[~verdict(model(images[batch]), labels[batch]).beyond_rounding]
         lowest = torch.full_like(images[:, 0, 0, 0], torch.inf)
-        for restart in range(restarts):
-            if len(left) == 0:
+        for restart in range(knobs.restarts):
+            if len(rows) == 0:
                 break
-            run_keys = sample_keys(keys[left], restart)
-            step = 1 if not rescale_schedule else 10000 / queries
-            run = _Run(threat, images.shape[1:], queries, p_init, step)
-            result = _search(model, images[left], labels[left], run_keys, run)
-            better = result.fooled | (result.margin < lowest[left])
-            found[left[better]] = result.images[better]
-            lowest[left] = result.margin.minimum(lowest[left])
-            counts[left] += result.queries
-            left = left[~result.fooled]
-    return Attempt(found, counts)
+            run_keys = sample_keys(keys[rows], restart)
+            result = _search(model, images[rows], labels[rows], run_keys, run)
+            better = result.fooled | (result.margin < lowest[rows])
+            best[rows[better]] = result.images[better]
+            lowest[rows] = result.margin.minimum(lowest[rows])
+            queries[rows] += result.queries
+            rows = rows[~result.fooled]
+    return Adversarial(best, queries)
 
 
-def square_share(proposal: float, p_init: float) -> float:
+def square_share(proposal: float) -> float:
     """The share p of pixels in a square at a proposal, counted from 0 (section 3.2)."""
-    return p_init / 2 ** sum(proposal > start for start in HALVINGS)
+    return P_INIT / 2 ** sum(proposal > start for start in HALVINGS)
 
 
 class _Run(NamedTuple):
-    """What all samples of a run share; `step` is how fast it walks through the schedule of p."""
+    """What all samples of a run share."""
 
     threat: Threat
     shape: torch.Size
-    queries: int
-    p_init: float
-    step: float
+    knobs: Knobs
 
     def side(self, proposal: int) -> int:
         """The side of the square at a proposal: at least 1 (linf), or odd and at least 3 (l2)."""
         _, height, width = self.shape
-        share = square_share(proposal * self.step, self.p_init)
+        pace = 10000 / self.knobs.queries if self.knobs.rescale_schedule else 1
+        share = square_share(proposal * pace)
         side = round((share * height * width) ** 0.5)
         side = max(side, 1) if self.threat.norm == "linf" else max(side, 3) // 2 * 2 + 1
         return min(side, height, width)
 
 
 class _Result(NamedTuple):
-    """What a run found, per sample; `fooled` surely."""
+    """What a run found, per sample; `fooled` by more than rounding."""
 
     images: Tensor
     margin: Tensor
@@ -113,15 +115,16 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
     rows = torch.arange(len(images), device=images.device)
     draws = images.new_empty(len(images), 0)
 
-    for proposal in range(run.queries - 1):
+    for proposal in range(run.knobs.queries - 1):
         if fooled.any():
             result.images[rows] = best
             result.margin[rows] = lowest
             result.queries[rows] = proposal + 1
             result.fooled[rows] = fooled
-            left = ~fooled
-            rows, images, labels, keys = rows[left], images[left], labels[left], keys[left]
-            best, lowest, draws = best[left], lowest[left], draws[left]
+            robust = ~fooled
+            rows, images, labels = rows[robust], images[robust], labels[robust]
+            keys, draws = keys[robust], draws[robust]
+            best, lowest = best[robust], lowest[robust]
         if len(rows) == 0:
             return result
         position = proposal % DRAWN_TOGETHER
@@ -131,18 +134,18 @@ def _search(model: nn.Module, images: Tensor, labels: Tensor, keys: Tensor, run:
         drawn, side = draws[:, position], run.side(proposal)
         candidates = propose(images, best, drawn, side, run.threat.epsilon)
         fooled = torch.zeros_like(labels, dtype=torch.bool)
-        # A square of what is there already is a query too, but its answer is known.
+        # A square that changes nothing is a query too, but its answer is known.
         asked = (candidates != best).flatten(1).any(1).nonzero().squeeze(1)
         if len(asked):
             candidates = candidates[asked]
-            _, surely, margins = verdict(model(candidates), labels[asked])
-            fooled[asked] = surely
-            better = surely | (margins < lowest[asked])
-            taken = asked[better]
-            best[taken], lowest[taken] = candidates[better], margins[better]
+            _, beyond_rounding, margins = verdict(model(candidates), labels[asked])
+            fooled[asked] = beyond_rounding
+            better = beyond_rounding | (margins < lowest[asked])
+            improved = asked[better]
+            best[improved], lowest[improved] = candidates[better], margins[better]
     result.images[rows] = best
     result.margin[rows] = lowest
-    result.queries[rows] = run.queries
+    result.queries[rows] = run.knobs.queries
     result.fooled[rows] = fooled
     return result
 

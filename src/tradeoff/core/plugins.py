@@ -54,6 +54,7 @@ def defines(folder: str, name: str, attribute: str) -> bool:
 @cache
 def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
     """The statement that defines `attribute`; of a variant, the one in the module it stands on."""
+    beside = ".".join(["tradeoff", folder, ""])
     for node in ast.parse((PACKAGE / folder / f"{name}.py").read_text("utf-8")).body:
         match node:
             case ast.ClassDef(name=known) | ast.FunctionDef(name=known) if known == attribute:
@@ -62,7 +63,7 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
                 return node
             case ast.AnnAssign(target=ast.Name(id=known)) if known == attribute:
                 return node
-            case ast.ImportFrom(module=str(module)) if module.startswith(f"tradeoff.{folder}."):
+            case ast.ImportFrom(module=str(module)) if module.startswith(beside):
                 root = module.rpartition(".")[2]
                 for alias in node.names:
                     if alias.name in ("*", attribute) and (alias.asname in (None, attribute)):

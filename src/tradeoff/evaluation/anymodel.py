@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
 
 
 class Unusable(Exception):
-    """A file given on the command line is not what is needed; says what is."""
+    """A file given on the command line cannot be used; the message says what is needed."""
 
 
 def evaluate(
@@ -57,9 +57,9 @@ def evaluate(
     Args:
         model: maps images to logits (N, classes); it is attacked in eval mode, in which it is
             left, in float32, on the images' device.
-        images: (N, C, H, W) in [0, 1]; labels (N,) int64. Of more than the suite's `images` so
-            many are attacked, drawn class-balanced and always the same ones; `about["chosen"]`
-            of the ledger has their places in the order of its rows, and is None if all are.
+        images: (N, C, H, W) in [0, 1]; labels (N,) int64. If there are more than the suite's
+            `images`, so many of them are attacked, class-balanced and always the same ones; the
+            ledger's `about["chosen"]` has their indices in its order, or None if all are attacked.
         suite: a suite, or the name of one in ./params.yaml.
         checkpoints: a folder that keeps what is done, so that an interrupted call goes on.
         report: called with (version, attack, images done, images); the version is "best".
@@ -185,13 +185,13 @@ def _evaluate_files(given: argparse.Namespace) -> Evaluation:
 
 
 def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None) -> Threat:
-    """What is given, else the threat of the cell's data set."""
-    own = dataset.threat if dataset else None
-    norm = norm or (own.norm if own else "linf")
+    """The threat given on the command line, else that of the cell's data set."""
+    known = dataset.threat if dataset else None
+    norm = norm or (known.norm if known else "linf")
     if epsilon is None:
-        if own is None or norm != own.norm:
+        if known is None or norm != known.norm:
             raise Unusable(f"--epsilon is missing: the radius in {norm}, such as 8/255")
-        return Threat(norm, own.epsilon)
+        return Threat(norm, known.epsilon)
     numerator, _, denominator = epsilon.partition("/")
     try:
         return Threat(norm, float(numerator) / float(denominator or 1))

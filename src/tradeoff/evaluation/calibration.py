@@ -1,17 +1,19 @@
-"""Whether a model's confidence on clean images is the share that it gets right."""
+"""Calibration: does a model's confidence on clean images equal its accuracy?"""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
-from tradeoff.evaluation.metrics import natural
+from tradeoff.evaluation.metrics import correct_images
 
 BINS = 15  # as in Guo et al. 2017
 
 
 class Reliability(NamedTuple):
-    """The reliability diagram; all (bins,), by rising confidence, NaN in a bin without images.
+    """The reliability diagram, bins by rising confidence; NaN in a bin without images.
+
+    All arrays are (bins,).
 
     Attributes:
         share: of the images that fall into the bin, in [0, 1].
@@ -24,19 +26,19 @@ class Reliability(NamedTuple):
     accuracy: Array
 
 
-def reliability(confidence: Array, right: Array, bins: int = BINS) -> Reliability:
+def reliability(confidence: Array, correct: Array, bins: int = BINS) -> Reliability:
     """Confidence against accuracy in bins ((m - 1) / bins, m / bins] (Guo et al. 2017, section 2).
 
     Args:
         confidence: (n,) in [0, 1], the probability that the model gives to its prediction.
-        right: (n,) bool, whether that prediction is the label.
+        correct: (n,) bool, whether that prediction is the label.
 
     Raises:
         ValueError: shapes differ, there are no images or bins, or a confidence is not in [0, 1].
     """
-    if confidence.shape != right.shape or confidence.ndim != 1 or len(confidence) == 0:
+    if confidence.shape != correct.shape or confidence.ndim != 1 or len(confidence) == 0:
         raise ValueError(
-            f"confidences {confidence.shape} and predictions {right.shape}; "
+            f"confidences {confidence.shape} and predictions {correct.shape}; "
             "two arrays (n,) with n >= 1 are needed"
         )
     if bins < 1:
@@ -50,11 +52,11 @@ def reliability(confidence: Array, right: Array, bins: int = BINS) -> Reliabilit
         return Reliability(
             counts / len(confidence),
             np.bincount(index, weights=confidence, minlength=bins) / counts,
-            np.bincount(index, weights=right, minlength=bins) / counts,
+            np.bincount(index, weights=correct, minlength=bins) / counts,
         )
 
 
-def expected_calibration_error(confidence: Array, right: Array, bins: int = BINS) -> float:
+def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
     """ECE in [0, 1] (Guo et al. 2017, equation 3): the mean gap, weighted by the bins' shares.
 
     Sampling alone makes it positive: by about sqrt(2 bins p (1 - p) / (pi n)) for a calibrated
@@ -63,11 +65,11 @@ def expected_calibration_error(confidence: Array, right: Array, bins: int = BINS
     Raises:
         ValueError: as `reliability`.
     """
-    diagram = reliability(confidence, right, bins)
+    diagram = reliability(confidence, correct, bins)
     return float(np.nansum(diagram.share * abs(diagram.accuracy - diagram.confidence)))
 
 
 def clean_calibration_error(ledger: Ledger, version: str, bins: int = BINS) -> float:
     """ECE of one model version on the clean images of a ledger."""
     confidence = ledger["clean_confidence"][ledger.version(version)]
-    return expected_calibration_error(confidence, natural(ledger, version), bins)
+    return expected_calibration_error(confidence, correct_images(ledger, version), bins)

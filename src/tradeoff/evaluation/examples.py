@@ -1,9 +1,8 @@
 """Adversarial examples to look at: the same images attacked on each defense, on one sheet.
 
-The sheet is a picture of 8-bit tiles, a column for each image. Its first row are the images as
-they are. Below come two rows for each model: the perturbation, of which grey is none and black
-and white are - and + the largest component of any model's (`amplification`), and the adversarial
-images.
+The sheet is a picture of 8-bit tiles, a column for each image. Its first row shows the images as
+they are. Two rows for each model follow: the perturbations, grey where there is none, black and
+white at - and + the largest component of any model's (`amplification`); and the adversarial images.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
 from tradeoff.core.tables import EXAMPLE_COLUMNS, SIZE_COLUMNS
@@ -25,12 +24,12 @@ from tradeoff.networks.threat import Threat
 
 @dataclass(frozen=True)
 class Shown:
-    """What one model makes of the images.
+    """One model's adversarial examples and its predictions.
 
     Attributes:
         adversarial: (N, C, H, W) in [0, 1], inside the threat.
-        clean: its probabilities of the images, (N, classes).
-        attacked: those of the adversarial images.
+        clean: the probabilities that it gives to the images, (N, classes).
+        attacked: the probabilities that it gives to the adversarial images, (N, classes).
     """
 
     adversarial: Tensor
@@ -48,26 +47,27 @@ def attack_model(
     steps: int,
     relative_step_size: float,
 ) -> Shown:
-    """PGD on the cross-entropy, and what the model says before and after it."""
-    attempt = pgd(
-        model, images, labels, threat, keys=keys, steps=steps, relative_step_size=relative_step_size
+    """Attack a model by PGD on the cross-entropy; its probabilities before and after."""
+    knobs = Knobs(
+        loss="cross_entropy", steps=steps, relative_step_size=relative_step_size, restarts=1
     )
+    adversarial = pgd(model, images, labels, knobs, threat, keys)
     with torch.no_grad():
-        clean, attacked = (model(batch).softmax(1) for batch in (images, attempt.images))
-    return Shown(attempt.images, clean, attacked)
+        clean, attacked = (model(batch).softmax(1) for batch in (images, adversarial.images))
+    return Shown(adversarial.images, clean, attacked)
 
 
 def amplification(images: Tensor, shown: list[Shown]) -> float:
     """The factor by which the largest component of any perturbation fills the range of a tile."""
-    largest = max(float((one.adversarial - images).abs().max()) for one in shown)
+    largest = max(float((model.adversarial - images).abs().max()) for model in shown)
     return 0.5 / largest if largest > 0 else 1.0
 
 
 def sheet(images: Tensor, shown: list[Shown], factor: float) -> Array:
     """All tiles, (H rows, W columns, C) uint8; see the module."""
     rows = [images]
-    for one in shown:
-        rows += [0.5 + factor * (one.adversarial - images), one.adversarial]
+    for model in shown:
+        rows += [0.5 + factor * (model.adversarial - images), model.adversarial]
     tiles = torch.stack(rows).cpu()  # (rows, N, C, H, W)
     pixels = (255 * tiles.clamp(0, 1)).round().to(torch.uint8)
     count, images_across, channels, height, width = pixels.shape
@@ -86,11 +86,13 @@ def save_sheet(pixels: Array, path: Path) -> None:
 def example_table(
     labels: Tensor, shown: dict[tuple[str, str], Shown], factor: float
 ) -> pd.DataFrame:
-    """EXAMPLE_COLUMNS, one row per model and image; `row` is where on the sheet its perturbations
-    are."""
+    """One row per model and image, in EXAMPLE_COLUMNS.
+
+    Column `row` tells in which row of the sheet the model's perturbations are.
+    """
     rows: list[dict[str, Any]] = []
-    for place, ((architecture, defense), one) in enumerate(shown.items()):
-        clean, attacked = one.clean.max(1), one.attacked.max(1)
+    for place, ((architecture, defense), model) in enumerate(shown.items()):
+        clean, attacked = model.clean.max(1), model.attacked.max(1)
         for image, label in enumerate(labels.tolist()):
             rows.append(
                 {
@@ -110,11 +112,11 @@ def example_table(
 
 
 def size_table(counts: dict[tuple[str, str], int]) -> pd.DataFrame:
-    """What a data set and its networks measure: (kind, name) such as ("images", "train")."""
+    """The sizes of a data set and its networks, by (kind, name) such as ("images", "train")."""
     rows = [{"kind": kind, "name": name, "count": count} for (kind, name), count in counts.items()]
     return pd.DataFrame(rows, columns=SIZE_COLUMNS)
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers training learns."""
+    """How many parameters training learns."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""Is a model robust, or are its attacks misled? Flags per model, each a number and a threshold.
+"""Is a model robust, or are its attacks misled? Each flag is a number and a threshold.
 
 The signs are those of Athalye et al. 2018 (section 3.1) and Carlini et al. 2019 (section 4). A
 flag is a reason to look, not a verdict: none of them proves masking, and none raised proves
@@ -75,24 +75,24 @@ def flags(numbers: Mapping[str, float], thresholds: Mapping[str, float]) -> list
                 f"masking flag {name!r} is not known or has no threshold; "
                 f"there are {', '.join(SENTENCES)}"
             )
-    found = []
+    result = []
     for name, sentence in SENTENCES.items():
         if name not in thresholds:
             continue
         number, threshold = float(numbers.get(name, math.nan)), float(thresholds[name])
         beyond = number < threshold if name in LOW_IS_SUSPICIOUS else number > threshold
         raised = None if math.isnan(number) else beyond
-        found.append(Flag(name, number, threshold, raised, sentence))
-    return found
+        result.append(Flag(name, number, threshold, raised, sentence))
+    return result
 
 
 def attack_numbers(
-    right: Array, *, fgsm: Array, pgd: Array, square: Array, white_box: Array, autoattack: Array
+    correct: Array, *, fgsm: Array, pgd: Array, square: Array, white_box: Array, autoattack: Array
 ) -> dict[str, float]:
-    """The numbers that come from attacks, as shares of all images, in [-1, 1].
+    """The flags' numbers that come from attacks, as shares of all images, in [-1, 1].
 
     Args:
-        right: (n,) bool, which images are classified correctly as they are.
+        correct: (n,) bool, which images are classified correctly as they are.
         fgsm, pgd, square, autoattack: (n,) bool, which of the same images each fooled. FGSM and
             PGD maximise the same loss; Square attacked at least the images that no other fooled.
         white_box: (n,) bool, which images any attack with gradients fooled.
@@ -107,19 +107,21 @@ def attack_numbers(
     """
     attacks = {"fgsm": fgsm, "pgd": pgd, "square": square, "autoattack": autoattack}
     attacks["white_box"] = white_box
-    if len(right) == 0 or any(fooled.shape != right.shape for fooled in attacks.values()):
+    if len(correct) == 0 or any(fooled.shape != correct.shape for fooled in attacks.values()):
         shapes = ", ".join(f"{name} {fooled.shape}" for name, fooled in attacks.items())
-        raise ValueError(f"right has shape {right.shape}, but {shapes}; all must be (n,), n >= 1")
-    accuracy = {name: float((right & ~fooled).mean()) for name, fooled in attacks.items()}
+        raise ValueError(
+            f"correct has shape {correct.shape}, but {shapes}; all must be (n,), n >= 1"
+        )
+    accuracy = {name: float((correct & ~fooled).mean()) for name, fooled in attacks.items()}
     return {
         "pgd_minus_autoattack": accuracy["pgd"] - accuracy["autoattack"],
-        "square_alone": float((right & square & ~white_box).mean()),
+        "square_alone": float((correct & square & ~white_box).mean()),
         "single_step_stronger": accuracy["pgd"] - accuracy["fgsm"],
     }
 
 
 def gradient_numbers(checks: Mapping[str, Array]) -> dict[str, float]:
-    """The numbers that come from `gradients.gradient_checks`, batches joined to arrays (n,).
+    """The flags' numbers that come from `gradients.gradient_checks`, given as arrays (n,).
 
     Returns:
         fosc: mean over all images in nats, with 0 for those that PGD fooled: only where it failed

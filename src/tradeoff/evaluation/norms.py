@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
-from tradeoff.evaluation.metrics import natural
+from tradeoff.evaluation.metrics import correct_images
 
 NORMS: tuple[Literal["l0", "l2", "linf"], ...] = ("l0", "l2", "linf")
 
@@ -26,19 +26,21 @@ def minimum_norms(ledger: Ledger, version: str, norm: Literal["l0", "l2", "linf"
         ValueError: an image that is classified correctly was not attacked.
     """
     v = ledger.version(version)
-    right = natural(ledger, version)
-    missed = right & ~ledger["attempted"][v].any(0)
+    correct = correct_images(ledger, version)
+    missed = correct & ~ledger["attempted"][v].any(0)
     if missed.any():
         raise ValueError(
             f"version {version!r}: {missed.sum()} of {len(missed)} images were not attacked; "
             "they have no minimum norm"
         )
-    return np.where(right, nearest(ledger, version, norm), 0.0)
+    return np.where(correct, nearest(ledger, version, norm), 0.0)
 
 
 def nearest(ledger: Ledger, version: str, norm: Literal["l0", "l2", "linf"]) -> Array:
-    """The least norm of any adversarial example of each image, of attacks within a threat as well,
-    (n,) float64; infinite where there is none."""
+    """The least norm of any adversarial example of each image, (n,) float64; infinite without one.
+
+    The ledger may be that of bounded attacks as well.
+    """
     v = ledger.version(version)
     success = ledger["attempted"][v] & ledger["fooled"][v]
     return np.where(success, ledger[norm][v].astype(np.float64), math.inf).min(0)
@@ -52,8 +54,8 @@ def average_norms(minimum: Array) -> dict[str, Any]:
             misclassified anyway. An image that no attack fooled has no norm: it is left out, and
             what the mean over all images would be is not known.
         unfooled: the share of such images, in [0, 1].
-        APN_fooled, APN_fooled_median: over the images that an attack fooled, without those that
-            are misclassified anyway.
+        APN_fooled, APN_fooled_median: mean and median over the images that an attack fooled,
+            without those that are misclassified anyway.
 
     A mean over no image is NaN.
 

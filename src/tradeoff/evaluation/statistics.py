@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
 
 class Uncertainty(NamedTuple):
-    """What the mean difference owes to the draw of seeds and images.
+    """How much of the mean difference may come from the draw of seeds and of images.
 
     Attributes:
         seed_variance: of seed_s; NaN for a single seed, which cannot tell.
@@ -46,7 +46,7 @@ class Uncertainty(NamedTuple):
 def t_interval(one: Array, other: Array, level: float = 0.95) -> Interval:
     """mean +- t * standard error, by `uncertainty`; honest, hence wide, for few seeds.
 
-    Of a single seed: for the difference between these two models, on other images.
+    For a single seed the interval is of the difference between these two models on other images.
 
     Raises:
         ValueError: as `uncertainty`; or level is not in (0, 1).
@@ -85,8 +85,8 @@ def holm(p_values: Array) -> Array:
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known])]
     adjusted = np.full(len(values), np.nan)
-    left = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(left * values[order]), 1)
+    remaining = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(remaining * values[order]), 1)
     return adjusted
 
 

@@ -17,9 +17,9 @@ from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
 from tradeoff.evaluation.metrics import (
     accuracies,
     by_class,
-    joint,
-    natural,
-    robust,
+    correct_images,
+    robust_images,
+    under_both_suites,
     worst_class,
 )
 from tradeoff.evaluation.norms import (
@@ -41,8 +41,8 @@ CONFUSION_IMAGES = 1000
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A cell with the ledgers of its suites."""
+class CellLedgers:
+    """A cell and the ledgers of its three suites."""
 
     cell: Cell
     bounded: Ledger
@@ -59,14 +59,14 @@ class Evaluated:
         return int(self.bounded.about["classes"])
 
 
-def load_evaluated(cell: Cell) -> Evaluated:
-    """The ledgers of a cell.
+def load_cell_ledgers(cell: Cell) -> CellLedgers:
+    """Read the three ledgers of a cell.
 
     Raises:
-        BadLedger: one is missing, damaged, of another cell, or of another threat or other attacks
-            than params.yaml has now.
+        BadLedger: a ledger is missing, damaged, or of another cell, threat or attacks than
+            params.yaml has now.
     """
-    return Evaluated(
+    return CellLedgers(
         cell, *(_ledger(cell, suite) for suite in ("bounded", "autoattack", "minimal"))
     )
 
@@ -85,117 +85,125 @@ def _ledger(cell: Cell, suite: str) -> Ledger:
     return ledger
 
 
-def cell_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """One row per cell. NA and ECE: the selected model on all `images_bounded` of the bounded
-    suite; RD to RA_worst_class: under all bounded attacks and AutoAttack, on the `images` that
-    both share, so that RD is NA - RA on these; *_last: the last model under the bounded suite,
-    RA_bounded the selected one."""
+def cell_table(cells: list[CellLedgers]) -> pd.DataFrame:
+    """One row per cell.
+
+    Columns beside those of the cell:
+        images_bounded, NA, ECE: the selected model on all images of the bounded suite.
+        images, RA, RD, ASR, ASR_correct, RA_worst_class: under all bounded attacks and AutoAttack,
+            on the images that both suites have, so that RD is NA - RA on these.
+        RA_bounded: the selected model under the bounded suite alone.
+        NA_last, RA_last: the last model under the bounded suite alone.
+        queries, backward_passes: the cost of both suites.
+    """
     rows = []
-    for item in evaluated:
-        right, held = joint(item.bounded, item.autoattack)
-        labels = item.bounded["labels"][: len(right)]
+    for ledgers in cells:
+        suites = ledgers.bounded, ledgers.autoattack
+        correct, robust = under_both_suites(*suites)
+        labels = ledgers.bounded["labels"][: len(correct)]
         rows.append(
-            item.identity
-            | {"images": len(right), "images_bounded": len(item.bounded["labels"])}
-            | accuracies(right, held)
+            ledgers.identity
+            | {"images": len(correct), "images_bounded": len(ledgers.bounded["labels"])}
+            | accuracies(correct, robust)
             | {
-                "NA": natural(item.bounded, "best").mean(),
-                "RA_worst_class": worst_class(held, labels, item.classes),
-                "NA_last": natural(item.bounded, "last").mean(),
-                "RA_last": robust(item.bounded, "last").mean(),
-                "RA_bounded": robust(item.bounded, "best").mean(),
-                "ECE": clean_calibration_error(item.bounded, "best"),
-                "queries": sum(int(x["queries"].sum()) for x in (item.bounded, item.autoattack)),
-                "backward_passes": sum(
-                    round(float(x["gradients"].sum())) for x in (item.bounded, item.autoattack)
-                ),
+                "NA": correct_images(ledgers.bounded, "best").mean(),
+                "RA_worst_class": worst_class(robust, labels, ledgers.classes),
+                "NA_last": correct_images(ledgers.bounded, "last").mean(),
+                "RA_last": robust_images(ledgers.bounded, "last").mean(),
+                "RA_bounded": robust_images(ledgers.bounded, "best").mean(),
+                "ECE": clean_calibration_error(ledgers.bounded, "best"),
+                "queries": sum(int(suite["queries"].sum()) for suite in suites),
+                "backward_passes": sum(round(float(suite["gradients"].sum())) for suite in suites),
             }
         )
     return pd.DataFrame(rows)
 
 
-def attack_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """Accuracy per cell, version, attack ("natural", each, "all") and class ("all", each).
+def attack_table(cells: list[CellLedgers]) -> pd.DataFrame:
+    """Accuracy per cell, version, attack ("natural", each attack, "all") and class ("all", each).
 
     Parts of AutoAttack are cumulative: RA after the part and those before it.
     """
     rows: list[dict[str, Any]] = []
-    for item in evaluated:
-        for version, attack, held, labels in _accuracies(item):
-            about = item.identity | {"version": version, "attack": attack}
-            counts = np.bincount(labels, minlength=item.classes)
-            rows.append(about | {"class": "all", "images": len(labels), "accuracy": held.mean()})
+    for ledgers in cells:
+        for version, attack, robust, labels in _accuracies(ledgers):
+            about = ledgers.identity | {"version": version, "attack": attack}
+            counts = np.bincount(labels, minlength=ledgers.classes)
+            rows.append(about | {"class": "all", "images": len(labels), "accuracy": robust.mean()})
             rows += [
                 about | {"class": str(label), "images": count, "accuracy": accuracy}
                 for label, (count, accuracy) in enumerate(
-                    zip(counts, by_class(held, labels, item.classes), strict=True)
+                    zip(counts, by_class(robust, labels, ledgers.classes), strict=True)
                 )
             ]
     return pd.DataFrame(rows)
 
 
-def _accuracies(item: Evaluated) -> Iterator[tuple[str, str, Array, Array]]:
-    """(version, attack, which images are right, their labels)."""
-    for version in item.bounded.versions:
-        labels = item.bounded["labels"]
-        yield version, "natural", natural(item.bounded, version), labels
-        for attack in item.bounded.attacks:
-            yield version, attack, robust(item.bounded, version, attack), labels
+def _accuracies(ledgers: CellLedgers) -> Iterator[tuple[str, str, Array, Array]]:
+    """Yield (version, attack, which images are correct under it, labels) for each accuracy."""
+    for version in ledgers.bounded.versions:
+        labels = ledgers.bounded["labels"]
+        yield version, "natural", correct_images(ledgers.bounded, version), labels
+        for attack in ledgers.bounded.attacks:
+            yield version, attack, robust_images(ledgers.bounded, version, attack), labels
         if version == "last":
-            yield version, "all", robust(item.bounded, version), labels
-    for attack in item.autoattack.attacks:
-        held = robust(item.autoattack, "best", attack)
-        yield "best", attack, held, item.autoattack["labels"]
-    _, held = joint(item.bounded, item.autoattack)
-    yield "best", "all", held, item.bounded["labels"][: len(held)]
+            yield version, "all", robust_images(ledgers.bounded, version), labels
+    for attack in ledgers.autoattack.attacks:
+        robust = robust_images(ledgers.autoattack, "best", attack)
+        yield "best", attack, robust, ledgers.autoattack["labels"]
+    _, robust = under_both_suites(ledgers.bounded, ledgers.autoattack)
+    yield "best", "all", robust, ledgers.bounded["labels"][: len(robust)]
 
 
-def norm_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+def norm_table(cells: list[CellLedgers]) -> pd.DataFrame:
     """APN (equation 5.5) per cell and norm, over all images and over the fooled ones."""
     rows = []
-    for item in evaluated:
+    for ledgers in cells:
         for norm in NORMS:
-            minimum = _least_norms(item, norm)
-            about = item.identity | {"norm": norm, "images": len(minimum)}
+            minimum = _least_norms(ledgers, norm)
+            about = ledgers.identity | {"norm": norm, "images": len(minimum)}
             rows.append(about | average_norms(minimum))
     return pd.DataFrame(rows)
 
 
-def _least_norms(item: Evaluated, norm: Literal["l0", "l2", "linf"]) -> Array:
+def _least_norms(ledgers: CellLedgers, norm: Literal["l0", "l2", "linf"]) -> Array:
     """The least norm that fools the selected model, of the images of the minimal suite.
 
-    An adversarial example of the other suites counts too: without it, an image could be fooled
-    within epsilon by AutoAttack and still count as robust at epsilon by its minimum norm. Such an
-    example is within the threat, whatever its rounded norm says.
+    An adversarial example of the other suites counts too: without it, AutoAttack could fool an
+    image within epsilon and its minimum norm still call it robust at epsilon. Such an example is
+    within the threat, even if its norm is rounded to more.
     """
-    least = minimum_norms(item.minimal, "best", norm)
-    threat = item.cell.dataset.threat
-    for ledger in (item.bounded, item.autoattack):
-        found = nearest(ledger.first(len(least)), "best", norm)
+    least = minimum_norms(ledgers.minimal, "best", norm)
+    threat = ledgers.cell.dataset.threat
+    for ledger in (ledgers.bounded, ledgers.autoattack):
+        norms = nearest(ledger.first(len(least)), "best", norm)
         if norm == threat.norm:
-            found = np.where(np.isfinite(found), np.minimum(found, threat.epsilon), found)
-        least[: len(found)] = np.minimum(least[: len(found)], found)
+            norms = np.where(np.isfinite(norms), np.minimum(norms, threat.epsilon), norms)
+        least[: len(norms)] = np.minimum(least[: len(norms)], norms)
     return least
 
 
-def curve_table(evaluated: list[Evaluated]) -> pd.DataFrame:
-    """RA over epsilon in the threat's norm, up to twice its epsilon, from the least norms. At the
-    threat's epsilon it is at most the RA of the bounded attacks and AutoAttack on these images."""
+def curve_table(cells: list[CellLedgers]) -> pd.DataFrame:
+    """RA at radii up to twice the threat's epsilon, in its norm, computed from the least norms.
+
+    At the threat's epsilon it is at most the RA under the bounded attacks and AutoAttack on these
+    images.
+    """
     rows = []
-    for item in evaluated:
-        threat = item.cell.dataset.threat
-        # Times, so that the one in the middle is exactly the threat's.
+    for ledgers in cells:
+        threat = ledgers.cell.dataset.threat
+        # Multiplied, so that the radius in the middle is exactly the threat's epsilon.
         epsilons = np.linspace(0, 2, CURVE_POINTS) * threat.epsilon
-        curve = robust_accuracy(_least_norms(item, threat.norm), epsilons)
+        curve = robust_accuracy(_least_norms(ledgers, threat.norm), epsilons)
         rows += [
-            item.identity | {"epsilon": epsilon, "RA": value}
+            ledgers.identity | {"epsilon": epsilon, "RA": value}
             for epsilon, value in zip(epsilons, curve, strict=True)
         ]
     return pd.DataFrame(rows)
 
 
 def difference_table(
-    evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
+    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int
 ) -> pd.DataFrame:
     """D-TRADES less each other defense in NA and RA, with t interval and detectable difference.
 
@@ -206,7 +214,7 @@ def difference_table(
         seeds: how many the study asks for; see `_tested`.
     """
     rows: list[dict[str, Any]] = []
-    for architecture, _, other, numbers in _pairs(evaluated, lambda one, _: one == PROPOSAL):
+    for architecture, _, other, numbers in _pairs(cells, lambda one, _: one == PROPOSAL):
         for metric in HEADLINE:
             mine, theirs = numbers[metric]
             rows.append(
@@ -225,7 +233,7 @@ def difference_table(
 
 
 def detectable_table(
-    evaluated: list[Evaluated], settings: StatisticsSettings, seeds: int
+    cells: list[CellLedgers], settings: StatisticsSettings, seeds: int
 ) -> pd.DataFrame:
     """Of every pair of defenses, by architecture and metric, the smallest detectable difference
     and a t test of theirs.
@@ -244,7 +252,7 @@ def detectable_table(
     """
     rows = [
         (architecture, metric, one, other, *_tested(*pair, settings, seeds))
-        for architecture, one, other, numbers in _pairs(evaluated, lambda one, other: one < other)
+        for architecture, one, other, numbers in _pairs(cells, lambda one, other: one < other)
         for metric, pair in numbers.items()
     ]
     columns = ["architecture", "metric", "one", "other", "detectable", "p"]
@@ -258,14 +266,14 @@ def detectable_table(
 
 
 def _pairs(
-    evaluated: list[Evaluated], wanted: Callable[[str, str], bool]
+    cells: list[CellLedgers], wanted: Callable[[str, str], bool]
 ) -> Iterator[tuple[str, str, str, dict[str, tuple[Array, Array]]]]:
     """(architecture, one, other, numbers) of the wanted pairs of defenses that share a seed; the
     numbers by metric as two arrays (seeds, images) of the seeds that both have."""
     found: dict[tuple[str, str], dict[int, dict[str, Array]]] = {}
-    for item in evaluated:
-        place = found.setdefault((item.cell.architecture, item.cell.defense), {})
-        place[item.cell.seed] = _comparable(item)
+    for ledgers in cells:
+        place = found.setdefault((ledgers.cell.architecture, ledgers.cell.defense), {})
+        place[ledgers.cell.seed] = _comparable(ledgers)
     for (architecture, one), mine in found.items():
         for (same, other), theirs in found.items():
             shared = [seed for seed in mine if seed in theirs]
@@ -281,31 +289,33 @@ def _pairs(
             yield architecture, one, other, numbers
 
 
-def _comparable(item: Evaluated) -> dict[str, Array]:
-    """By metric the numbers of the selected model, one per image. NA and RA are the accuracies
-    under "natural" and "all" attacks."""
-    right, held = joint(item.bounded, item.autoattack)
+def _comparable(ledgers: CellLedgers) -> dict[str, Array]:
+    """The selected model's numbers by metric, one number per image.
+
+    NA and RA are the accuracies under "natural" and "all" attacks.
+    """
+    correct, robust = under_both_suites(ledgers.bounded, ledgers.autoattack)
     numbers: dict[str, Array] = {
-        "NA": natural(item.bounded, "best"),
-        "RA": held,
-        "RD": right.astype(int) - held,
+        "NA": correct_images(ledgers.bounded, "best"),
+        "RA": robust,
+        "RD": correct.astype(int) - robust,
     }
     numbers |= {
         f"accuracy_{attack}": values
-        for version, attack, values, _ in _accuracies(item)
+        for version, attack, values, _ in _accuracies(ledgers)
         if version == "best" and attack not in ("natural", "all")
     }
-    return numbers | {f"APN_{norm}": _least_norms(item, norm) for norm in NORMS}
+    return numbers | {f"APN_{norm}": _least_norms(ledgers, norm) for norm in NORMS}
 
 
 def _tested(
     one: Array, other: Array, settings: StatisticsSettings, seeds: int
 ) -> tuple[float, float]:
-    """(smallest detectable difference, p value), NaN where they are not known.
+    """The smallest detectable difference and the p value of a t test, NaN where not known.
 
-    Neither is of one seed that is left of several: what differs between seeds is not known then,
-    and a limit that leaves it out would be lower than that of more seeds; nor where an image has
-    no minimum norm. Where nothing varies there is no limit.
+    Both are NaN where one seed is left of several: the variance between seeds is then not known,
+    and a limit without it would be lower than that of more seeds. Both are NaN where an image has
+    no minimum norm. The limit is NaN where nothing varies.
     """
     unknown = len(one) == 1 < seeds or one.shape[1] < 2
     if unknown or not (np.isfinite(one).all() and np.isfinite(other).all()):
@@ -314,19 +324,19 @@ def _tested(
     return limit or float("nan"), t_test(one, other)
 
 
-def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.DataFrame:
+def masking_table(cells: list[CellLedgers], settings: MaskingSettings) -> pd.DataFrame:
     """The masking flags of each cell: flag, number, threshold, raised, suggests."""
     rows = []
-    for item in evaluated:
-        count = min(len(item.bounded["labels"]), len(item.autoattack["labels"]))
-        bounded, auto = item.bounded.first(count), item.autoattack.first(count)
+    for ledgers in cells:
+        count = min(len(ledgers.bounded["labels"]), len(ledgers.autoattack["labels"]))
+        bounded, auto = ledgers.bounded.first(count), ledgers.autoattack.first(count)
         best = bounded.version("best")
         fooled = {name: bounded["fooled"][best, a] for a, name in enumerate(bounded.attacks)}
         row = auto["fooled"][auto.version("best")]
         parts = {name: row[a] for a, name in enumerate(auto.attacks)}
         square = parts.pop("square")
         numbers = attack_numbers(
-            natural(bounded, "best"),
+            correct_images(bounded, "best"),
             fgsm=fooled["fgsm"],
             pgd=fooled["pgd"],
             square=square,
@@ -334,31 +344,33 @@ def masking_table(evaluated: list[Evaluated], settings: MaskingSettings) -> pd.D
             autoattack=np.any([square, *parts.values()], axis=0),
         )
         checks = {
-            name.removeprefix("check_"): item.bounded[name][best]
-            for name in item.bounded.columns
+            name.removeprefix("check_"): ledgers.bounded[name][best]
+            for name in ledgers.bounded.columns
             if name.startswith("check_")
         }
         for name in ("fooled", "zero_gradient", "fooled_at_large_epsilon"):
             checks[name] = checks[name] == 1
         numbers |= gradient_numbers(checks)
-        rows += [item.identity | flag._asdict() for flag in flags(numbers, settings.model_dump())]
+        rows += [
+            ledgers.identity | flag._asdict() for flag in flags(numbers, settings.model_dump())
+        ]
     return pd.DataFrame(rows).rename(columns={"name": "flag"})
 
 
-def confusion_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+def confusion_table(cells: list[CellLedgers]) -> pd.DataFrame:
     """What the proposal's selected models say under PGD, on each architecture that of the first
     seed there is: a row per image, with columns architecture, actual, predicted. No rows if the
     study has no such models."""
-    first: dict[str, Evaluated] = {}
-    for item in evaluated:
-        place = item.cell.architecture
-        if item.cell.defense == PROPOSAL and (
-            place not in first or item.cell.seed < first[place].cell.seed
+    first: dict[str, CellLedgers] = {}
+    for ledgers in cells:
+        place = ledgers.cell.architecture
+        if ledgers.cell.defense == PROPOSAL and (
+            place not in first or ledgers.cell.seed < first[place].cell.seed
         ):
-            first[place] = item
+            first[place] = ledgers
     rows = []
-    for architecture, item in first.items():
-        bounded = item.bounded.first(min(len(item.bounded["labels"]), CONFUSION_IMAGES))
+    for architecture, ledgers in first.items():
+        bounded = ledgers.bounded.first(min(len(ledgers.bounded["labels"]), CONFUSION_IMAGES))
         pgd = bounded.version("best"), bounded.attacks.index("pgd")
         pairs = zip(bounded["labels"], bounded["prediction"][pgd], strict=True)
         rows += [(architecture, int(actual), int(said)) for actual, said in pairs]
@@ -385,14 +397,14 @@ def means(cells: pd.DataFrame, seeds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def provenance_table(evaluated: list[Evaluated]) -> pd.DataFrame:
+def provenance_table(cells: list[CellLedgers]) -> pd.DataFrame:
     """One row per cell and stage: with which versions, on which device, repeatable or not."""
     rows = []
-    for item in evaluated:
-        origins = {"train": item.bounded.about.get("trained_with", {})}
-        for ledger in (item.bounded, item.autoattack, item.minimal):
+    for ledgers in cells:
+        origins = {"train": ledgers.bounded.about.get("trained_with", {})}
+        for ledger in (ledgers.bounded, ledgers.autoattack, ledgers.minimal):
             origins[ledger.about["suite"]] = ledger.about.get("attacked_with", {})
         rows += [
-            {"cell": item.cell.key, "stage": stage} | origin for stage, origin in origins.items()
+            {"cell": ledgers.cell.key, "stage": stage} | origin for stage, origin in origins.items()
         ]
     return pd.DataFrame(rows)

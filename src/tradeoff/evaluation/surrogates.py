@@ -10,16 +10,16 @@ from tradeoff.evaluation.transfer import role
 
 
 def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
-    """For each architecture its models of the first seed: the members by the ensemble's name.
+    """An ensemble for each architecture: its models of the first seed, by the ensemble's name.
 
-    Models of the other architecture and of the other seeds are its targets.
+    Its targets are the models of the other architecture and of the other seeds.
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     first = min((cell.seed for cell in cells.values()), default=0)
     for key, cell in cells.items():
         if cell.seed == first:
-            found.setdefault(f"ensemble-{cell.architecture}", []).append(key)
-    return {name: tuple(members) for name, members in found.items() if len(members) > 1}
+            groups.setdefault(f"ensemble-{cell.architecture}", []).append(key)
+    return {name: tuple(members) for name, members in groups.items() if len(members) > 1}
 
 
 def labelled(table: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ Role = Literal["gray_box", "natural_source", "other_architecture", "other_defens
 
 
 class Identity(Protocol):
-    """What tells two models of a data set apart, as a `study.Cell` has it."""
+    """What distinguishes two models of a data set; a `study.Cell` has it."""
 
     @property
     def defense(self) -> str: ...
@@ -41,16 +41,16 @@ class Transferred(NamedTuple):
     """What became of every image.
 
     Attributes:
-        right: by target, which images it classifies correctly as they are, (n,) bool.
-        fooled: by (source, target), which transferred images it misclassifies, (n,) bool.
+        correct: by target, which images it classifies correctly as they are, (n,) bool.
+        fooled: by (source, target), which transferred images the target misclassifies, (n,) bool.
     """
 
-    right: dict[str, Array]
+    correct: dict[str, Array]
     fooled: dict[tuple[str, str], Array]
 
 
 def role(sources: Sequence[Identity], target: Identity) -> Role:
-    """What the attacker knows who has these surrogates.
+    """What an attacker with these surrogates knows of the target.
 
     gray_box: same architecture and defense, other seed. natural_source: a naturally trained
     surrogate against a defense, of whatever architecture. other_architecture: of the same or of
@@ -103,7 +103,7 @@ def transfer(
         check_inputs(model, images, labels)
     ensembles = ensembles or {}
     _check_ensembles(models, ensembles)
-    right = {
+    correct = {
         name: ~_misclassified(model, images, labels, batch_size).cpu().numpy()
         for name, model in models.items()
     }
@@ -128,7 +128,7 @@ def transfer(
                 wrong = _misclassified(model, examples, labels, batch_size)
                 fooled[source, target] = wrong.cpu().numpy()
         report(source)
-    return Transferred(right, fooled)
+    return Transferred(correct, fooled)
 
 
 def transfer_examples(
@@ -166,20 +166,20 @@ def transfer_table(outcome: Transferred) -> pd.DataFrame:
     Columns:
         source, target: names.
         images: how many were tried.
-        fooled: share of the images that the target classifies correctly as they are which it
-            misclassifies when transferred, in [0, 1]; NaN if it classifies none correctly.
+        fooled: the share of transferred images that the target misclassifies, among those it
+            classifies correctly as they are, in [0, 1]; NaN if it classifies none correctly.
         RA: the target's robust accuracy under this attack alone, in [0, 1].
     """
     rows = []
     for (source, target), wrong in outcome.fooled.items():
-        right = outcome.right[target]
+        correct = outcome.correct[target]
         rows.append(
             {
                 "source": source,
                 "target": target,
-                "images": len(right),
-                "fooled": wrong[right].mean() if right.any() else float("nan"),
-                "RA": (right & ~wrong).mean(),
+                "images": len(correct),
+                "fooled": wrong[correct].mean() if correct.any() else float("nan"),
+                "RA": (correct & ~wrong).mean(),
             }
         )
     return pd.DataFrame(rows, columns=["source", "target", "images", "fooled", "RA"])
@@ -192,7 +192,7 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
     right (t, n) bool; tried (s, t) bool, false where the target is among the surrogates;
     fooled (s, t, n) bool.
     """
-    targets = list(outcome.right)
+    targets = list(outcome.correct)
     sources = list(dict.fromkeys(source for source, _ in outcome.fooled))
     nothing = np.zeros(len(labels), dtype=np.bool_)
     pairs = [[(source, target) for target in targets] for source in sources]
@@ -200,7 +200,7 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
         "labels": labels.cpu().numpy().astype(np.int16),
         "sources": np.array(sources, dtype=np.str_),
         "targets": np.array(targets, dtype=np.str_),
-        "right": np.stack([outcome.right[target] for target in targets]),
+        "right": np.stack([outcome.correct[target] for target in targets]),
         "tried": np.array([[pair in outcome.fooled for pair in row] for row in pairs]),
         "fooled": np.array([[outcome.fooled.get(pair, nothing) for pair in row] for row in pairs]),
     }

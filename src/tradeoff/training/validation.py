@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import is_fooled
-from tradeoff.attacks.pgd import pgd
+from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.datasets.prepared import Subset
 from tradeoff.networks.randomness import sample_keys
@@ -31,6 +31,7 @@ def accuracies(
 ) -> dict[str, float]:
     """The natural and the robust accuracy of a model in eval mode; the same start each time."""
     keys = _keys(subset)
+    knobs = Knobs(loss="cross_entropy", restarts=1, **budget.model_dump())
     correct = torch.zeros((), device=subset.labels.device)
     robust = torch.zeros_like(correct)
     for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
@@ -38,16 +39,10 @@ def accuracies(
         natural = _is_correct(model, images, labels)
         correct += natural.sum()
         if natural.any():
-            attempt = pgd(
-                model,
-                images[natural],
-                labels[natural],
-                threat,
-                keys=keys[batch][natural],
-                steps=budget.steps,
-                relative_step_size=budget.relative_step_size,
+            adversarial = pgd(
+                model, images[natural], labels[natural], knobs, threat, keys[batch][natural]
             )
-            robust += _is_correct(model, attempt.images, labels[natural]).sum()
+            robust += _is_correct(model, adversarial.images, labels[natural]).sum()
     return {"natural": float(correct) / len(subset), "robust": float(robust) / len(subset)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.ledgers import ledger
-from tradeoff.attacks.suites.ledger import BadLedger, Ledger, load_ledger, save_ledger
+from tradeoff.attacks.suites.ledger import REJECTION, BadLedger, Ledger, load_ledger, save_ledger
 
 CELL, SUITE = "trades-resnet18-digits-0", "bounded"
 
@@ -34,6 +34,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found.version("last") == 1
     assert found["labels"].dtype == np.int16 and found["fooled"].dtype == bool
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.npz"]
+
+
+def test_scores_of_rejection_are_read_where_there_are_any(tmp_path: Path) -> None:
+    """A ledger without them has today's columns and no others."""
+    clean, attacked = ledger()["clean_margin"] / 3, ledger()["margin"] / 3
+    columns = ledger().columns | {"clean_rejection": clean, "rejection": attacked}
+    save_ledger(replace(ledger(), columns=columns), tmp_path / "scored.npz")
+    scored = load_ledger(tmp_path / "scored.npz", CELL, SUITE)
+    np.testing.assert_array_equal(scored["clean_rejection"], clean.astype(np.float32))
+    np.testing.assert_array_equal(scored["rejection"], attacked.astype(np.float32))
+    assert not set(REJECTION) & set(load_ledger(written(tmp_path), CELL, SUITE).columns)
 
 
 def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:

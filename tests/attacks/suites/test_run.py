@@ -13,17 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.attacks.calls import KNOBS
 from tests.attacks.trained import LINF, trained
 from tradeoff.attacks import autoattack, fgsm, fmn, pgd
-from tradeoff.attacks.outcome import Attempt
+from tradeoff.attacks.outcome import Adversarial
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, Ledger
 from tradeoff.attacks.suites.run import run_suite
-from tradeoff.core.schema import PositiveInt, Section
+from tradeoff.core.schema import PositiveInt, Section, knobs_class, module_names
 from tradeoff.core.settings import AscentSettings
 from tradeoff.core.study import Attack, Suite
 from tradeoff.networks.device import MATRIX_BACKENDS, matrix_precision
 from tradeoff.networks.randomness import sample_keys
-from tradeoff.networks.threat import perturbation_norm
+from tradeoff.networks.threat import Threat, perturbation_norm
 from tradeoff.running.attack_checkpoints import Checkpoints
 
 IMAGES = 60
@@ -79,15 +80,13 @@ def test_verdicts_and_norms_are_those_of_the_attack_on_the_model_itself() -> Non
             found["clean_confidence"][v], logits.softmax(1).amax(1), rtol=1e-5
         )
         keys = sample_keys(torch.arange(IMAGES), "cw")
-        attempt = pgd.pgd(
-            model, subject.images, subject.labels, LINF, keys=keys, **PGD.model_dump()
-        )
-        attacked = model(attempt.images)
+        adversarial = pgd.pgd(model, subject.images, subject.labels, PGD, LINF, keys)
+        attacked = model(adversarial.images)
         fooled = (attacked.argmax(1) != subject.labels).numpy()
         assert np.array_equal(found["fooled"][v, 1], fooled)
-        assert np.array_equal(found["queries"][v, 1], attempt.queries)
+        assert np.array_equal(found["queries"][v, 1], adversarial.queries)
         assert 0.2 < fooled.mean() < 1
-        delta = attempt.images - subject.images
+        delta = adversarial.images - subject.images
         # The twin rounds differently: a sign may flip, and with it a pixel.
         for norm, place in (("l2", 1), ("linf", 1)):
             mine, theirs = found[norm][v, place], perturbation_norm(delta, norm).numpy()
@@ -164,14 +163,21 @@ class Strength(Section):
 
 @pytest.fixture
 def calls() -> Iterator[list[dict[str, Any]]]:
-    """An attack that takes neither threat nor keys, and notes what it is called with."""
+    """An attack that uses its knobs alone, and notes what it is called with."""
     noted: list[dict[str, Any]] = []
 
-    def simple(model: nn.Module, images: Tensor, labels: Tensor, *, strength: int) -> Attempt:
+    def simple(
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        knobs: Strength,
+        threat: Threat,
+        keys: Tensor,
+    ) -> Adversarial:
         precisions = [backend.fp32_precision for backend in MATRIX_BACKENDS]
-        noted.append({"strength": strength, "images": images, "training": model.training})
-        noted[-1]["precisions"] = precisions
-        return Attempt(1 - images, torch.full_like(labels, strength))
+        noted.append({"strength": knobs.strength, "images": images, "training": model.training})
+        noted[-1] |= {"precisions": precisions, "threat": threat, "keys": keys}
+        return Adversarial(1 - images, torch.full_like(labels, knobs.strength))
 
     module = ModuleType("tradeoff.attacks.simple")
     module.simple = simple  # type: ignore[attr-defined]
@@ -180,10 +186,15 @@ def calls() -> Iterator[list[dict[str, Any]]]:
     del sys.modules[module.__name__]
 
 
-def test_an_attack_gets_what_it_takes_and_nothing_else(calls: list[dict[str, Any]]) -> None:
+def test_an_attack_gets_its_knobs_the_threat_and_the_keys_of_its_samples(
+    calls: list[dict[str, Any]],
+) -> None:
     found = run(suite([Attack("mine", "simple", Strength(strength=9))]), {"best": trained().model})
     assert [len(call["images"]) for call in calls] == [25, 25, 10]
     assert all(call["strength"] == 9 and not call["training"] for call in calls)
+    assert all(call["threat"] == LINF for call in calls)
+    keys = torch.cat([call["keys"] for call in calls])
+    assert torch.equal(keys, sample_keys(torch.arange(IMAGES), "mine"))
     assert found.attacks == ("mine",)
     assert (found["queries"] == 9).all()
     subject = trained().first(IMAGES)
@@ -338,3 +349,74 @@ def test_after_an_interruption_the_batch_size_may_be_another(tmp_path: Path) -> 
     found = run(suite(WHITE_BOX, 10), models, checkpoints=kept)
     for name in (*PER_ATTACK, *PER_IMAGE):
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+class Filtered(nn.Module):
+    """A model behind a filter that lets no gradient through and changes no clean digit."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model
+        self.eval()
+
+    def filter(self, images: Tensor) -> Tensor:
+        return (images * 64).round() / 64
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.filter(images))
+
+
+class Detector(Filtered):
+    """The same, attacked through its network; it suspects what the filter changes."""
+
+    def surrogate(self) -> nn.Module:
+        return self.network
+
+    def rejection_score(self, images: Tensor) -> Tensor:
+        return (images - self.filter(images)).abs().flatten(1).mean(1)
+
+
+def test_a_surrogate_is_attacked_and_the_model_judges() -> None:
+    subject, model = trained().first(IMAGES), Detector(trained().model)
+    ledger = run(suite([WHITE_BOX[1]]), {"best": model})
+    keys = sample_keys(torch.arange(IMAGES), "cw")
+    adversarial = pgd.pgd(subject.model, subject.images, subject.labels, PGD, LINF, keys)
+    fooled = model(adversarial.images).argmax(1) != subject.labels
+    np.testing.assert_array_equal(ledger["fooled"][0, 0], fooled)
+    unaided = run(suite([WHITE_BOX[1]]), {"best": Filtered(trained().model)})
+    assert unaided["fooled"].mean() < 0.8 * ledger["fooled"].mean() < 0.8
+
+
+def test_the_ledger_of_a_classifier_that_rejects_has_its_scores() -> None:
+    subject, model = trained().first(IMAGES), Detector(trained().model)
+    chosen = suite([WHITE_BOX[0], Attack("autoattack", "autoattack", ENSEMBLE)])
+    ledger = run(chosen, {"best": model, "last": trained().model})
+    clean, attacked = ledger["clean_rejection"], ledger["rejection"]
+    np.testing.assert_allclose(clean[0], model.rejection_score(subject.images), atol=1e-7)
+    assert (attacked[0, 0] > clean[0]).mean() > 0.9, "the filter changes no clean digit"
+    np.testing.assert_array_equal(np.isnan(attacked[0]), ~ledger["attempted"][0])
+    assert np.isnan(clean[1]).all() and np.isnan(attacked[1]).all(), "the other cannot reject"
+    assert not {"clean_rejection", "rejection"} & set(run(chosen, versions()).columns)
+
+
+def test_inputs_are_checked_once_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check is a forward pass of one image; attacks of a suite and its parts do without."""
+    sizes: list[int] = []
+    model = copy.deepcopy(trained().model)
+    model.register_forward_hook(lambda _model, inputs, _logits: sizes.append(len(inputs[0])))
+    everything = [*WHITE_BOX, Attack("autoattack", "autoattack", ENSEMBLE)]
+    run(suite(everything, 30, AscentSettings(steps=2, relative_step_size=0.3)), {"best": model})
+    assert sizes[0] == 1 and len(sizes) > 100
+    assert sizes[1:5] == [30, 30, 30, 30]
+
+
+@pytest.mark.parametrize("name", module_names("attacks", "Knobs"))
+def test_every_attack_of_params_is_called_alike(name: str) -> None:
+    """The convention of `outcome`: each may be an entry of a suite."""
+    knobs = KNOBS[name] | ({"norm": "l2"} if name in ("fmn", "deepfool", "fab") else {})
+    knobs |= {"start_radius": 1.0} if name == "fab" else {}
+    few = {"steps": 3, "queries": 5, "binary_search_steps": 2, "restarts": 1}
+    knobs |= {key: few[key] for key in few if key in knobs}
+    chosen = ENSEMBLE if name == "autoattack" else knobs_class("attacks", name)(**knobs)
+    ledger = run(suite([Attack("entry", name, chosen)], 60), {"best": trained().model})
+    assert ledger["fooled"][0].any()

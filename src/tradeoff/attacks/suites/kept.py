@@ -1,4 +1,4 @@
-"""What an interrupted suite has done, so that the next run need not do it again."""
+"""The results that an interrupted suite leaves, so that the next run does not repeat them."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,9 +27,9 @@ class KeptResults(Protocol):
 
 
 class NothingKept:
-    """Computes everything."""
+    """Nothing is kept: every result is computed."""
 
-    def of(self, *_given: Any) -> "NothingKept":
+    def of(self, *_inputs: Any) -> "NothingKept":
         return self
 
     def get(self, _name: str, compute: Callable[[], Parts]) -> Parts:

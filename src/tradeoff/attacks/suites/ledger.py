@@ -1,14 +1,14 @@
 """The ledger: what became of every test image under every attack. All numbers stem from it.
 
-A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one suite, read with
-`numpy.load(path)` alone. Axes: v model versions, a attacks, n images.
+A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one suite, which
+`numpy.load(path)` alone reads. Axes: v model versions, a attacks, n images.
 
     versions (v,) str            "best", "last"
     attacks  (a,) str            names of the suite's entries, in the order run
     labels   (n,) int16          true classes; image i is the i-th of the test split
     clean_prediction (v, n) int16, clean_margin (v, n) float32, clean_confidence (v, n) float32
     check_* (v, n) float32       what PGD met on its way (`gradients`); NaN if not asked for
-    attempted (v, a, n) bool     false where an ensemble's attack was not needed any more
+    attempted (v, a, n) bool     false where an earlier attack of the ensemble had succeeded
     fooled    (v, a, n) bool     prediction on the attacked image differs from the label
     prediction (v, a, n) int16   on the attacked image
     margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
@@ -16,6 +16,11 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
     queries    (v, a, n) int32   forward passes spent on the image (Square: proposals)
     gradients  (v, a, n) float32 backward passes, the mean over the images of its batch
     about    () str              JSON: cell, suite, number of classes, threat, attacks
+
+Only the ledger of a classifier that can reject an image has these as well:
+
+    clean_rejection (v, n) float32   its score of the clean image, larger for a more suspicious one
+    rejection (v, a, n) float32      its score of the attacked image; NaN if not attempted
 """
 
 import json
@@ -55,19 +60,20 @@ _COLUMNS = {
     "queries": np.int32,
     "gradients": np.float32,
 }
+REJECTION = ("clean_rejection", "rejection")
 CHECKS = tuple(name for name in _COLUMNS if name.startswith("check_"))
-PER_IMAGE = ("clean_prediction", "clean_margin", "clean_confidence", *CHECKS)
+PER_IMAGE: tuple[str, ...] = ("clean_prediction", "clean_margin", "clean_confidence", *CHECKS)
 _OUTCOMES = ("attempted", "fooled", "prediction", "margin", "l0", "l2", "linf")
-PER_ATTACK = (*_OUTCOMES, "queries", "gradients")
+PER_ATTACK: tuple[str, ...] = (*_OUTCOMES, "queries", "gradients")
 
 
 class BadLedger(Exception):
-    """A ledger is missing, damaged or of another run; says which and what to do."""
+    """A ledger is missing, damaged or of another run; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The arrays of the module's docstring."""
+    """The arrays of one file, as the module's docstring lists them."""
 
     versions: tuple[str, ...]
     attacks: tuple[str, ...]
@@ -90,6 +96,8 @@ class Ledger:
 def save_ledger(ledger: Ledger, path: Path) -> None:
     """Write the ledger, whole or not at all; the same ledger gives the same bytes."""
     arrays: dict[str, Any] = {name: ledger[name].astype(kind) for name, kind in _COLUMNS.items()}
+    rejection = [name for name in REJECTION if name in ledger.columns]
+    arrays |= {name: ledger[name].astype(np.float32) for name in rejection}
     with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
@@ -106,22 +114,22 @@ def load_ledger(path: Path, cell: str, suite: str) -> Ledger:
     Raises:
         BadLedger: it is missing, damaged, or of another cell or suite.
     """
-    again = f"run: dvc repro attack@{cell}-{suite}"
+    remedy = f"run: dvc repro attack@{cell}-{suite}"
     try:
         with np.load(path, allow_pickle=False) as file:
             ledger = Ledger(
                 tuple(map(str, file["versions"])),
                 tuple(map(str, file["attacks"])),
-                {name: file[name] for name in _COLUMNS},
+                {n: file[n] for n in (*_COLUMNS, *REJECTION) if n in _COLUMNS or n in file},
                 dict(json.loads(str(file["about"]))),
             )
     except FileNotFoundError:
-        raise BadLedger(f"{path}: not there; {again}") from None
+        raise BadLedger(f"{path}: not there; {remedy}") from None
     except _DAMAGED as error:
         raise BadLedger(
-            f"{path}: damaged or not a ledger ({error}); delete it and {again}"
+            f"{path}: damaged or not a ledger ({error}); delete it and {remedy}"
         ) from None
-    found = (ledger.about.get("cell"), ledger.about.get("suite"))
-    if found != (cell, suite):
-        raise BadLedger(f"{path}: belongs to {found[0]}, suite {found[1]}; delete it and {again}")
+    owner = (ledger.about.get("cell"), ledger.about.get("suite"))
+    if owner != (cell, suite):
+        raise BadLedger(f"{path}: belongs to {owner[0]}, suite {owner[1]}; delete it and {remedy}")
     return ledger

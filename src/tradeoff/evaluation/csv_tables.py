@@ -1,4 +1,4 @@
-"""Tables of results as CSV files that are in git."""
+"""How tables of results become CSV files that are kept in git."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""What is missing of a data set whose cells have not all been computed, and why.
+"""Which cells of a data set are complete, and why the others are not.
 
-DVC removes the outputs of a stage before it runs it, so that of a stage that failed nothing is
-left but the word of its state file (see `running.state`).
+DVC removes the outputs of a stage before it runs it: a stage that failed leaves nothing but its
+state file (see `running.state`).
 """
 
 import json
@@ -15,14 +15,14 @@ from tradeoff.core.study import Cell
 from tradeoff.core.tables import MISSING_COLUMNS
 from tradeoff.running.state import state_file
 
-# What stands for an error where there is none. The sentences are keys of the reports' translations.
+# In place of an error where there is none. The sentences are keys of the reports' translations.
 DID_NOT_RUN = "did not run"
 DID_NOT_END = "did not end"
 LONGEST = 300  # characters of an error that are kept
 
 
 class NothingThere(Exception):
-    """Of no cell is there anything to go on with; says of what and where to look."""
+    """No cell has what is needed; the message names the data set and where to look."""
 
 
 def needed(cell: Cell) -> dict[str, list[Path]]:
@@ -33,7 +33,7 @@ def needed(cell: Cell) -> dict[str, list[Path]]:
 
 
 def unfinished(cell: Cell) -> list[str]:
-    """The stages of which a file is missing.
+    """The stages of a cell that have not written all their files.
 
     A cell without its model is not complete even if its ledgers are there: they are left from a
     training before the one that failed.
@@ -44,36 +44,38 @@ def unfinished(cell: Cell) -> list[str]:
 
 
 def complete(cells: list[Cell]) -> list[Cell]:
-    """The cells that can be evaluated: model and all ledgers are there, whatever is in them.
+    """The cells that can be evaluated: their models and all ledgers exist.
 
     Raises:
-        NothingThere: there is none.
+        NothingThere: no cell can.
     """
     return _some([cell for cell in cells if not unfinished(cell)], cells, "is trained and attacked")
 
 
 def trained(cells: list[Cell]) -> list[Cell]:
-    """The cells whose selected model is there, whatever is in it.
+    """The cells whose selected model exists.
 
     Raises:
-        NothingThere: there is none.
+        NothingThere: no cell has one.
     """
     return _some([cell for cell in cells if cell.model("best").exists()], cells, "is trained")
 
 
-def _some(found: list[Cell], cells: list[Cell], what: str) -> list[Cell]:
-    if not found:
+def _some(chosen: list[Cell], cells: list[Cell], what: str) -> list[Cell]:
+    if not chosen:
         name = cells[0].dataset.name
         raise NothingThere(
             f"none of the {len(cells)} cells of {name} {what}: there is nothing to work on; "
             f"`tradeoff status {name}` says what became of them"
         )
-    return found
+    return chosen
 
 
 def missing_table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Why cells are not complete, MISSING_COLUMNS: a row for each stage of theirs that failed, or
-    one with DID_NOT_RUN or DID_NOT_END. No rows if all are complete."""
+    """Why cells are not complete, in MISSING_COLUMNS; no rows if all are.
+
+    A cell has a row for each of its stages that failed, else one with DID_NOT_RUN or DID_NOT_END.
+    """
     rows = [(cell.key, *row) for cell in cells for row in _reasons(cell)]
     return pd.DataFrame(rows, columns=MISSING_COLUMNS)
 
@@ -93,13 +95,13 @@ def _reasons(cell: Cell) -> list[tuple[str, str]]:
         return [(absent[0], DID_NOT_RUN)]
     newest = max(ended_badly, key=lambda stage: float(ended_badly[stage].get("began", 0)))
     training = absent[0] if absent[0].startswith("train@") else None
-    if newest == training:  # what attacks on an earlier model said is of no interest any more
+    if newest == training:  # attacks on an earlier model are of no interest any more
         return [(newest, _error(ended_badly[newest]))]
     return [(stage, _error(state)) for stage, state in ended_badly.items() if stage != training]
 
 
 def _state(stage: str) -> dict[str, Any]:
-    """What a stage has said of itself last; empty if nothing that can be read."""
+    """The state that a stage wrote last; empty if none can be read."""
     try:
         about = json.loads(state_file(stage).read_text("utf-8"))
     except (OSError, ValueError):
@@ -108,7 +110,7 @@ def _state(stage: str) -> dict[str, Any]:
 
 
 def _error(state: dict[str, Any]) -> str:
-    """A stage's error in one line, without what a page could not show."""
+    """A stage's error in one line of printable characters, shortened to LONGEST."""
     if state["status"] != "failed":
         return DID_NOT_END
     shown = "".join(c if c.isprintable() else " " for c in str(state.get("error", "")))

@@ -7,7 +7,7 @@ import pytest
 
 from tradeoff.core.study import Cell, Study
 from tradeoff.core.tables import MISSING_COLUMNS
-from tradeoff.evaluation.missing import (
+from tradeoff.evaluation.completeness import (
     LONGEST,
     NothingThere,
     complete,
