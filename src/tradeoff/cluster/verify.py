@@ -5,7 +5,6 @@ differs and training amplifies it: there accuracies are compared.
 """
 
 import csv
-import json
 import os
 import platform
 import shlex
@@ -13,11 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from tradeoff.cluster import lockfile
-from tradeoff.cluster.clone import CannotStart, git, only_one
+from tradeoff.cluster.clone import git, only_one
 from tradeoff.cluster.compare import same_but_for_times
 from tradeoff.cluster.plan import cell_stages, upstream
 from tradeoff.cluster.status import altered, digest, judge
@@ -27,13 +26,6 @@ from tradeoff.core.study import Cell, Study
 # in nineteen of twenty cases.
 TOLERANCE = 0.14
 ACCURACIES = ("NA", "RA")
-ASK_ACCURACIES = """
-import sys
-from tradeoff.core.study import Study
-from tradeoff.evaluation.summary import cell_table, load_evaluated
-cell = Study.load().cell(sys.argv[1])
-print(cell_table([load_evaluated(cell)]).iloc[0].to_json())
-"""
 
 
 class NotComparable(Exception):
@@ -127,27 +119,21 @@ def _largest_gap(folder: Path, cell: Cell) -> float:
     """By how much the accuracies differ at most from those of the committed table.
 
     Raises:
-        NotComparable: one of the two cannot be read.
+        NotComparable: the committed table lacks the cell, as one that is no row.
     """
-    command = [sys.executable, "-c", ASK_ACCURACIES, cell.key]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    try:
-        now = json.loads(done.stdout)
-        lines = _committed(folder, cell.dataset.table("cells").as_posix()).splitlines()
-        axes = {"defense": cell.defense, "architecture": cell.architecture, "seed": str(cell.seed)}
-        (then,) = (row for row in csv.DictReader(lines) if axes.items() <= row.items())
-        gaps = {name: abs(now[name] - float(then[name])) for name in ACCURACIES}
-    except (ValueError, KeyError, CannotStart) as error:
-        why = (done.stderr.strip().splitlines() or [str(error)])[-1]
-        raise NotComparable(
-            f"outputs differ, and its accuracies cannot be compared: {why}"
-        ) from None
+    from tradeoff.evaluation.summary import cell_table, load_cell_ledgers
+
+    with chdir(folder):
+        now = cell_table([load_cell_ledgers(cell)]).iloc[0]
+    table = csv.DictReader(_committed(folder, str(cell.dataset.table("cells"))).splitlines())
+    axes = {"defense": cell.defense, "architecture": cell.architecture, "seed": str(cell.seed)}
+    rows = [row for row in table if axes.items() <= row.items()]
+    if not rows:
+        raise NotComparable(f"outputs differ, and no committed table has accuracies of {cell.key}")
+    then = {name: float(rows[0][name]) for name in ACCURACIES}
     for name in ACCURACIES:
-        print(f"  {name} {float(then[name]):.3f} committed, {now[name]:.3f} now")
-    return max(gaps.values())
+        print(f"  {name} {then[name]:.3f} committed, {now[name]:.3f} now")
+    return max(abs(float(now[name]) - then[name]) for name in ACCURACIES)
 
 
 def _committed(folder: Path, name: str) -> str:
