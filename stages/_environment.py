@@ -5,7 +5,6 @@ worktree, or in the copy in which `dvc exp run --queue` works, a stage runs that
 This file and src/tradeoff/running decide no result, so they are no dependencies of the stages.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,15 +13,7 @@ __all__ = ["run"]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
-from tradeoff.running.warm import VARIABLE, ask  # noqa: E402
-
-IS_STAGE = Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv)
-
-# Asked before anything else is imported: the server has done that already.
-if IS_STAGE and (server := os.environ.get(VARIABLE)) and (status := ask(server)) is not None:
-    sys.exit(status)
-
 from tradeoff.running.stage import check_params, run  # noqa: E402
 
-if IS_STAGE:
+if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):
     check_params()

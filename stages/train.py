@@ -1,6 +1,7 @@
 """Make one cell's model: models/DATASET/CELL/{best,last}.safetensors and its training history."""
 
 import importlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -112,6 +113,8 @@ def put_together(cell: Cell, data: Prepared, device: torch.device) -> None:
 def write(cell: Cell, data: Prepared, device: torch.device, trained: Trained) -> None:
     assembly = Assembly.of(cell, data)
     origin = provenance(device, compilation=trained.compilation)
+    # The folder is the stage's output: what other code has written there must not stay.
+    shutil.rmtree(cell.model("best").parent, ignore_errors=True)
     save_model(trained.best, assembly, cell.model("best"), origin, cell.key)
     save_model(trained.last, assembly, cell.model("last"), origin, cell.key)
     write_history(trained.history, cell.history)

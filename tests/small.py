@@ -7,9 +7,8 @@ CELLS = ("standard-resnet18-digits-0", "trades-resnet18-digits-0")
 
 def shrink(params: Any) -> None:
     """Change params.yaml to two cells of digits with few images and small budgets."""
-    params["study"].update(
-        defenses=["standard", "trades"], architectures=["resnet18"], datasets=["digits"], seeds=[0]
-    )
+    params["study"].update(architectures=["resnet18"], datasets=["digits"], seeds=[0])
+    keep_defenses(params, ["standard", "trades"])
     digits = params["datasets"]["digits"]
     digits["split"].update(validation=40, test=60, limit=200)
     digits["train"].update(epochs=2)
@@ -20,6 +19,13 @@ def shrink(params: Any) -> None:
     params["datasets"] = {"digits": digits}  # DVC reads all of it anew for every stage
     params["transfer"].update(images=20, steps=2)
     params["report"]["languages"] = ["en"]
+
+
+def keep_defenses(params: Any, names: list[str]) -> None:
+    """Leave these defenses, and train no other."""
+    params["study"]["defenses"] = names
+    for trained in params["study"]["trained"].values():
+        trained[:] = [name for name in trained if name in names]
 
 
 def keep_few_attacks(params: Any) -> None:

@@ -1,9 +1,10 @@
 """The stages that sum a data set up, when some of its cells have failed."""
 
+import io
 import json
-import os
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_server: dict[str, str]) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of two defenses and two seeds on digits, of which nothing is computed.
 
-    Its stages run in forks of a process that has torch imported.
+    Its stages run in this process, which has torch imported.
     """
-    for name, value in warm_server.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(ROOT / "stages"))
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setenv("TRADEOFF_DEVICE", "cpu")
+    monkeypatch.setenv("TRADEOFF_CHECKPOINTS", "checkpoints")
     for name in ("stages", "src"):
         (tmp_path / name).symlink_to(ROOT / name)
     yaml = YAML()
@@ -44,11 +47,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_server: dict[st
 
 
 def run(stage: str, ok: bool = True) -> str:
-    command = [sys.executable, f"stages/{stage}.py", "digits"]
-    environment = {**os.environ, "TRADEOFF_DEVICE": "cpu", "TRADEOFF_CHECKPOINTS": "checkpoints"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) is ok, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    sys.argv[:] = [f"stages/{stage}.py", "digits"]
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(printed):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            error = ""
+        except SystemExit as stop:
+            error = str(stop.code)
+    assert (error == "") is ok, printed.getvalue() + error
+    return printed.getvalue() + error
 
 
 def cells() -> list[Cell]:

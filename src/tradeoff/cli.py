@@ -74,7 +74,7 @@ def positive(text: str) -> int:
 
 def repository() -> Path:
     """The root of the repository, which the current folder may be deep inside."""
-    from tradeoff.cluster.worktrees import CannotStart
+    from tradeoff.cluster.clone import CannotStart
 
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -85,9 +85,9 @@ def repository() -> Path:
 
 
 def _reproduce(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.clone import CannotStart
     from tradeoff.cluster.engines import Engine, Local, Ray, Submitit
     from tradeoff.cluster.reproduce import reproduce
-    from tradeoff.cluster.worktrees import CannotStart
 
     root = repository()
     if given.ray and given.slurm is not None:
@@ -117,8 +117,8 @@ def _reproduce(given: argparse.Namespace) -> int:
 
 def _refuse_a_target(root: Path, address: str, targets: list[str]) -> None:
     """`--ray digits` would look for a cluster named digits, to compute the whole study there."""
+    from tradeoff.cluster.clone import CannotStart
     from tradeoff.cluster.plan import stage_targets
-    from tradeoff.cluster.worktrees import CannotStart
     from tradeoff.core.schema import BadParams
     from tradeoff.core.study import Study
 

@@ -1,28 +1,11 @@
 """Toy repositories for tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from real import Done, do_once
 from toys import SMALL, Toy
-
-from tradeoff.running.warm import VARIABLE
-
-
-@pytest.fixture(scope="session", autouse=True)
-def server(warm_server: dict[str, str]) -> Iterator[None]:
-    """One server for the stages of all toys: each `tradeoff reproduce` would start its own, and
-    each stage import by itself what it has."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, warm_server[VARIABLE])
-        yield
-
-
-@pytest.fixture
-def own_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As people have it: `tradeoff reproduce` starts a server, and is to end it."""
-    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture

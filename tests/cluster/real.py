@@ -6,20 +6,18 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from toys import Toy
 
-from tradeoff.running.warm import VARIABLE, warm
-
 DVC = ("dvc", "repro")
 
-# Run at the start of every Python process, DVC's and forks of the server included. The clock that
-# stages take seconds from stands still, so that runs can be compared byte by byte: reports show
-# seconds. And what is written or connected to anywhere is noted.
+# Run at the start of every Python process. The clock that stages take seconds from stands still, so
+# that runs can be compared byte by byte: reports show seconds. And what is written or connected to
+# anywhere is noted.
 CUSTOM = """
 import json, os, sys, time
 time.perf_counter = lambda: 0.0
@@ -66,8 +64,8 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings(study: Toy, folder: Path, served: bool = True) -> Iterator[Surroundings]:
-    """For runs in a study; `served`: its stages are forks of a server."""
+def surroundings(study: Toy, folder: Path) -> Iterator[Surroundings]:
+    """Surroundings of runs in a study, in a folder of their own."""
     for name in ("start", "home", "tmp", "site"):
         (folder / name).mkdir(parents=True)
     custom = CUSTOM.format(log=str(folder / "noted"))
@@ -82,13 +80,12 @@ def surroundings(study: Toy, folder: Path, served: bool = True) -> Iterator[Surr
     # Other folders: of the desktop, and of torch's compiler, which names them once it has run.
     elsewhere = [name for name in plain if name.startswith(("XDG_", "TORCHINDUCTOR_", "TRITON_"))]
     variables = {name: text for name, text in plain.items() if name not in elsewhere}
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for name in elsewhere:
             patch.delenv(name, raising=False)
         for name, text in changed.items():
             patch.setenv(name, text)
-        server = stack.enter_context(warm()) if served else {VARIABLE: ""}
-        yield Surroundings(folder, variables | changed | server)
+        yield Surroundings(folder, variables | changed)
 
 
 class Run:

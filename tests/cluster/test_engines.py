@@ -1,5 +1,6 @@
 """Which device a cell is given, and what is said where an engine cannot start."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 from toys import Toy
 
-from tradeoff.cluster import engines
+from tradeoff.cluster import worker
+from tradeoff.cluster.clone import CannotStart
 from tradeoff.cluster.engines import Local, Ray, Submitit, gpus
 from tradeoff.cluster.reproduce import reproduce
-from tradeoff.cluster.worktrees import CannotStart
 from tradeoff.core.files import BadInterval
 
-ORDER = ("folder", ("train@cell",), "log")
+ORDER = ("folder", [("train@cell", "python stages/train.py cell")], "log")
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +36,11 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """What cells get in their environment, on top of that of `tradeoff reproduce`."""
     environments: list[dict[str, str]] = []
 
-    def start(*order: Any) -> Any:
-        environments.append(order[3])
+    def start(order: Any, environment: dict[str, str]) -> Any:
+        environments.append(environment)
         return SimpleNamespace(poll=lambda: None)
 
-    monkeypatch.setattr(engines, "start_cell", start)
+    monkeypatch.setattr(worker, "start", start)
     return environments
 
 
@@ -88,7 +89,7 @@ def test_cells_share_what_gpus_there_are(
     device: str, cards: list[str], given: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRADEOFF_DEVICE", device)
-    monkeypatch.setattr(engines.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     engine = Local(None, per_gpu=1)
     assert engine.slots == (len(cards) or 3)
     for cell in range(engine.slots):

@@ -1,7 +1,7 @@
 """Real runs, killed at random moments of all stages and run again, end as a run left alone.
 
-Five moments of `dvc repro`; TRADEOFF_SLOW=1 makes it fifty, some of `tradeoff reproduce`. The
-clock that stages take seconds from stands still, so that every byte can be compared: reports show
+Five moments of `tradeoff reproduce`; TRADEOFF_SLOW=1 makes it fifty, some of `dvc repro`. The clock
+that stages take seconds from stands still, so that every byte can be compared: reports show
 seconds.
 """
 
@@ -18,15 +18,10 @@ from real import DVC, Done, Run, surroundings
 from toys import Toy, working_in
 
 from tests.small import CELLS
-from tradeoff.running.warm import VARIABLE
 
 WORKERS = (sys.executable, "-m", "tradeoff", "reproduce", "--jobs", "2")
-# Which command, whether its stages fork from a server, and how many moments.
-PLANS = (
-    [(DVC, True, 20), (WORKERS, True, 15), (DVC, False, 15)]
-    if os.environ.get("TRADEOFF_SLOW")
-    else [(DVC, True, 5)]
-)
+# Which command, and how many moments.
+PLANS = [(WORKERS, 35), (DVC, 15)] if os.environ.get("TRADEOFF_SLOW") else [(WORKERS, 5)]
 # Who is sent what: the stage, those that wait for it (DVC, tradeoff), or all of them at once.
 WAYS = [
     (signal.SIGKILL, "stage"),
@@ -48,11 +43,7 @@ PATIENCE = 180  # seconds in which a run of the small study surely gets on
 def role(pid: int) -> str:
     """What a process of a run is."""
     try:
-        process = psutil.Process(pid)
-        words, above = process.cmdline(), process.parent()
-        if "tradeoff.running.warm" in words:
-            forked = above is not None and "tradeoff.running.warm" in above.cmdline()
-            return "stage" if forked else "server"
+        words = psutil.Process(pid).cmdline()
     except psutil.Error:
         return "gone"
     if any("stages/" in word for word in words):
@@ -99,8 +90,6 @@ class Disturbed:
     def strike(self, number: int, whom: str) -> bool:
         """Send a signal, if somebody is still there; whoever may survive it is left to go on."""
         living = {pid: role(pid) for pid in working_in(self.study.folder)}
-        if number != signal.SIGKILL:  # the server hears neither Ctrl-C nor a scheduler
-            living = {pid: own for pid, own in living.items() if own != "server"}
         chosen = [pid for pid, own in living.items() if own == whom] or list(living)
         for pid in chosen:
             with suppress(ProcessLookupError):
@@ -124,19 +113,15 @@ def test_runs_killed_at_random_moments_end_as_one_left_alone(done: Done, tmp_pat
     draws = random.Random(6)
     struck: list[str] = []
     refused = 0
-    for number, (command, served, moments) in enumerate(PLANS):
+    for number, (command, moments) in enumerate(PLANS):
         left = moments
         for attempt in range(moments):  # each a study begun from nothing
             if not left:
                 break
             study = done.before.copy(tmp_path / f"{number}-{attempt}")
             around = tmp_path / f"around-{number}-{attempt}"
-            own_server = command == WORKERS
-            with surroundings(study, around, served and not own_server) as given:
-                variables = dict(given.variables)
-                if own_server:
-                    del variables[VARIABLE]
-                disturbed = Disturbed(study, command, variables)
+            with surroundings(study, around) as given:
+                disturbed = Disturbed(study, command, given.variables)
                 for stage in sorted(draws.sample(order, min(left, len(order))), key=order.index):
                     # It may be done already, if the last moment came late.
                     if not disturbed.until(*order[order.index(stage) :]):
@@ -153,5 +138,5 @@ def test_runs_killed_at_random_moments_end_as_one_left_alone(done: Done, tmp_pat
             assert [name for name in expected if found[name] != expected[name]] == []
             assert left_behind(study.folder) == []
             assert "up to date" in study.run("dvc", "status")
-    assert len(struck) == sum(moments for _, _, moments in PLANS)
+    assert len(struck) == sum(moments for _, moments in PLANS)
     print(f"struck: {' '.join(struck)}; refused: {refused}")

@@ -12,10 +12,6 @@ import pytest
 from ruamel.yaml import YAML
 from toys import ROOT, Toy
 
-from tradeoff.cluster.partial import Damage, damage, left_to_do
-from tradeoff.cluster.plan import CLOSING_STAGES, Job, Plan
-from tradeoff.core.study import Study
-
 FAILED = "at-resnet18-digits-0"
 KEPT = "trades-resnet18-digits-0"
 ERROR = "50 % of <disk> & more is gone"
@@ -197,26 +193,5 @@ def test_reproduce_leaves_everything_if_there_is_nothing_to_report(
     train = study.folder / "stages" / "train.py"
     train.write_text(train.read_text().replace("main(cell):", "main(cell):\n    raise OSError"))
     said = study.tradeoff("reproduce", "digits", ok=False)
-    assert "digits: there is nothing to report, all cells failed" in said
+    assert "digits: there is no new report: all cells of digits failed; its results stay" in said
     assert study.results() == undisturbed.results()
-
-
-def test_what_is_left_to_do_depends_on_the_cells_that_are_there() -> None:
-    """One cell of digits failed, all of cifar10, none of mnist."""
-    study = Study.load(ROOT / "params.yaml")
-    names = ("digits", "mnist", "cifar10")
-    closing = tuple(
-        Job(f"{stage}@{name}", (), (), ()) for name in names for stage in CLOSING_STAGES
-    )
-    failed = {study.cells("digits")[0].key, *(cell.key for cell in study.cells("cifar10"))}
-    for wanted, partial in ((names, ("digits",)), (("cifar10", "mnist"), ())):
-        plan = Plan(tuple(f"report@{name}" for name in wanted), (), (), closing, 0, ())
-        harm = damage(study, plan, failed)
-        assert set(harm.lost) == {"digits", "cifar10"} - set(partial)
-        assert harm.partial == partial
-        found = {job.name for job in left_to_do(plan, harm)}
-        expected = {f"{stage}@mnist" for stage in CLOSING_STAGES}
-        assert found == expected | {
-            f"{s}@{name}" for s in ("transfer", "examples") for name in partial
-        }
-    assert left_to_do(plan, Damage((), ())) == closing

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tradeoff.cluster.plan import sources_of, stage_targets
+from tradeoff.cluster.plan import stage_targets
 from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 
@@ -23,7 +23,6 @@ def test_every_stage_of_a_data_set_is_a_target(study: Study) -> None:
     assert {"prepare", "transfer", "examples", "summarize", "report"} <= set(of_datasets)
     targets = [f"{name}@digits" for name in of_datasets]
     assert stage_targets(study, targets) == tuple(targets)
-    assert sources_of(study, tuple(targets)) == ("prepare@digits",)
 
 
 def test_a_target_that_is_not_there_is_told(study: Study) -> None:

@@ -1,10 +1,16 @@
 """Whether equal bytes are to be expected here: yes, no, or it cannot be told."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tradeoff.cluster.verify import NotComparable, same_processor
+from tests.evaluation.ledgers import write_ledger
+from tradeoff.cluster.verify import NotComparable, _largest_gap, same_processor
+from tradeoff.core.study import Study
+from tradeoff.evaluation.summary import cell_table, load_cell_ledgers
+
+ROOT = Path(__file__).resolve().parents[2]
 
 RESULTS = """
 from pathlib import Path
@@ -41,3 +47,28 @@ def test_a_failure_is_no_other_processor(clone: Path) -> None:
     (clone / ".ci" / "results.py").write_text(RESULTS.format(body="raise OSError('no cpuinfo')"))
     with pytest.raises(NotComparable, match="no cpuinfo"):
         same_processor(clone)
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.3])
+def test_accuracies_elsewhere_are_those_of_the_ledgers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: float
+) -> None:
+    """Of a cell with nothing fooled, against a table that says something else."""
+    cell = Study.load(ROOT / "params.yaml").cells("digits")[0]
+    monkeypatch.chdir(tmp_path)
+    for suite in cell.dataset.suites:
+        write_ledger(cell, suite)
+    table = cell.dataset.table("cells")
+    table.parent.mkdir(parents=True)
+    row = f"{cell.defense},{cell.architecture},{cell.seed}"
+    now = cell_table([load_cell_ledgers(cell)]).iloc[0]
+    values = f"{now['NA'] - gap},{now['RA']}"
+    table.write_text(f"defense,architecture,seed,NA,RA\n{row},{values}\n")
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    monkeypatch.chdir("/")
+    assert _largest_gap(tmp_path, cell) == pytest.approx(gap)

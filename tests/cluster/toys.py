@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
-from tests.small import keep_few_attacks, shrink
+from tests.small import keep_defenses, keep_few_attacks, shrink
 from tests.stubs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +93,8 @@ class Toy:
         def edit(params: Any) -> None:
             small = {"datasets": ["digits"], "architectures": ["resnet18"]} | axes
             params["study"].update(small)
+            if "trained" not in axes:
+                keep_defenses(params, params["study"]["defenses"])
             # DVC reads and writes all of it anew for every stage: half of a toy's time.
             params["datasets"] = {name: params["datasets"][name] for name in small["datasets"]}
             for dataset in params["datasets"].values():

@@ -13,12 +13,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tradeoff.cluster import lockfile, repair
+from tradeoff.cluster.clone import CannotStart, git
 from tradeoff.cluster.engines import gpus
 from tradeoff.cluster.status import altered, digest
-from tradeoff.cluster.worktrees import CODE, CannotStart, cache_folder, git
 from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 
+CODE = ("src", "stages")
 # GB: two models of a cell (about 50 MB each at full width), each a second time in DVC's cache.
 ROOM_FOR_DIGITS, ROOM_FOR_ALL = 0.5, 15.0
 # By counted operations (README.md) and 82 GFLOP/s a core, the most that was reached.
@@ -174,16 +175,16 @@ def lock(root: Path) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("dvc.lock", None, "there is none", "`tradeoff reproduce` makes it")
         return
-    entries, intact = lockfile.salvage(path.read_text("utf-8", "replace"))
-    if intact:
-        yield Finding("dvc.lock", True, f"{len(entries)} stages")
+    if repair.is_damaged(root):
+        way = "tradeoff doctor --fix takes that of the last commit, the rest from DVC's run-cache"
+        yield Finding("dvc.lock", False, "damaged", way)
     else:
-        yield Finding(
-            "dvc.lock",
-            False,
-            f"damaged: {len(entries)} stages are intact",
-            "tradeoff doctor --fix takes the others from git and DVC's run-cache",
-        )
+        yield Finding("dvc.lock", True, f"{len(lockfile.read(root))} stages")
+
+
+def _entries(root: Path) -> lockfile.Entries:
+    """The entries of dvc.lock; none if it is damaged, which `lock` tells."""
+    return {} if repair.is_damaged(root) else lockfile.read(root)
 
 
 def in_use(root: Path) -> Iterator[Finding]:
@@ -193,8 +194,7 @@ def in_use(root: Path) -> Iterator[Finding]:
 
 
 def results(root: Path) -> Iterator[Finding]:
-    entries, _ = lockfile.salvaged(root)
-    computed = {n: block for n, block in entries.items() if not n.startswith("prepare@")}
+    computed = {n: block for n, block in _entries(root).items() if not n.startswith("prepare@")}
     for out, stage in altered(root, computed).items():
         way = f"dvc repro -s {stage} restores it, or computes it again"
         yield Finding("results", False, f"{out} is not what its stage wrote by dvc.lock", way)
@@ -205,7 +205,7 @@ def data(root: Path) -> Iterator[Finding]:
         study = Study.load(root / "params.yaml")
     except BadParams:
         return
-    entries, _ = lockfile.salvaged(root)
+    entries = _entries(root)
     for name in study.axes.datasets:
         path = root / study.dataset(name).prepared
         wanted = lockfile.sums(entries.get(f"prepare@{name}", "")).values()
@@ -220,15 +220,18 @@ def data(root: Path) -> Iterator[Finding]:
 
 def cache(root: Path) -> Iterator[Finding]:
     try:
-        folder = cache_folder(root)
+        from dvc.repo import Repo
+
+        with Repo(str(root)) as repo:
+            folder = Path(repo.cache.local.path).parents[1]
     except Exception as error:  # whatever DVC has to say
         yield Finding("DVC", False, str(error), "see .dvc/config and .dvc/config.local")
         return
-    entries, _ = lockfile.salvaged(root)
+    entries = _entries(root)
     sums = {
         value
         for name, block in entries.items()
-        if name.startswith(("prepare@", "train@", "attack@"))
+        if name.startswith(("prepare@", "train", "attack@", "certify@"))
         for value in lockfile.sums(block).values()
     }
     there = [v for v in sums if (folder / "files" / "md5" / v[:2] / v[2:]).exists()]

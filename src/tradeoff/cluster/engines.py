@@ -1,6 +1,6 @@
-"""Where cells run: processes of this machine, a Ray cluster, or a Slurm cluster through submitit.
+"""Where jobs run: processes of this machine, a Ray cluster, or a Slurm cluster through submitit.
 
-An engine starts cells and says which have ended. It neither orders nor retries them.
+An engine starts jobs and says which have ended. It neither orders nor retries them.
 """
 
 import logging
@@ -9,16 +9,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from tradeoff.cluster import worker
+from tradeoff.cluster.clone import CannotStart
 from tradeoff.cluster.slurm import FOLDER, SUBMITTED, job_name
-from tradeoff.cluster.worker import run_cell, start_cell, stop_cell
-from tradeoff.cluster.worktrees import CannotStart
-from tradeoff.running.warm import VARIABLE, warm
-
-Order = tuple[str, tuple[str, ...], str]  # worktree, stages, log
+from tradeoff.cluster.worker import Order
 
 
 class Engine(Protocol):
@@ -26,10 +23,10 @@ class Engine(Protocol):
 
     slots: int
 
-    def start(self, cell: str, order: Order) -> None: ...
+    def start(self, job: str, order: Order) -> None: ...
 
     def ended(self) -> dict[str, int | None]:
-        """Cells that have ended since the last call: exit status, None if the worker was lost."""
+        """Jobs that have ended since the last call: exit status, None if the worker was lost."""
 
     def stop(self) -> None:
         """End everything that still runs."""
@@ -74,7 +71,7 @@ def _number(asked: str) -> int | None:
 
 
 def _refuse_a_number(engine: str) -> None:
-    """Elsewhere a cell sees the GPUs that it was given, under other numbers than here."""
+    """Elsewhere a job sees the GPUs that it was given, under other numbers than here."""
     if _number(asked := _asked()) is not None:
         raise CannotStart(
             f"TRADEOFF_DEVICE is {asked!r}: that is a GPU of this machine, and {engine} chooses "
@@ -87,37 +84,31 @@ class Local:
 
     def __init__(self, jobs: int | None, per_gpu: int) -> None:
         self._gpus = gpus()
-        self._server = ExitStack()
-        self._environment: dict[str, str] = {}
-        if VARIABLE not in os.environ:  # set and empty, it means that no server is wanted
-            self._environment |= self._server.enter_context(warm())
-        if self._gpus and _number(_asked()) is not None:
-            self._environment["TRADEOFF_DEVICE"] = "cuda"  # a cell sees only the one it is given
         self.slots = jobs or len(self._gpus) * per_gpu or os.cpu_count() or 1
-        self._running: dict[str, tuple[int, subprocess.Popen[bytes], str]] = {}
+        self._running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
 
-    def start(self, cell: str, order: Order) -> None:
-        taken = {slot for slot, _, _ in self._running.values()}
+    def start(self, job: str, order: Order) -> None:
+        taken = {slot for slot, _ in self._running.values()}
         slot = next(slot for slot in range(self.slots) if slot not in taken)
-        environment = dict(self._environment)
+        environment = {}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
-        self._running[cell] = (slot, start_cell(*order, environment), order[0])
+            if _number(_asked()) is not None:
+                environment["TRADEOFF_DEVICE"] = "cuda"  # it sees only the one it is given
+        self._running[job] = (slot, worker.start(order, environment))
 
     def ended(self) -> dict[str, int | None]:
         statuses: dict[str, int | None] = {}
-        for cell, (_, process, folder) in list(self._running.items()):
+        for job, (_, process) in list(self._running.items()):
             if (status := process.poll()) is not None:
-                statuses[cell] = status if status >= 0 else None
-                stop_cell(process, folder)  # what a killed DVC has left
-                del self._running[cell]
+                statuses[job] = status if status >= 0 else None
+                worker.stop([process])  # what a killed one has left
+                del self._running[job]
         return statuses
 
     def stop(self) -> None:
-        for _, process, folder in self._running.values():
-            stop_cell(process, folder)
+        worker.stop(process for _, process in self._running.values())
         self._running.clear()
-        self._server.close()
 
 
 class Ray:
@@ -150,17 +141,17 @@ class Ray:
         except Exception as error:  # of a dozen kinds, for what is all one here
             where = "on this machine" if address is None else f"at {address!r}"
             raise CannotStart(f"no Ray {where}: {error}") from None
-        there: dict[str, float] = ray.cluster_resources()
-        with_gpus = bool(there.get("GPU")) and _asked() != "cpu"
-        room = there["GPU"] * per_gpu if with_gpus else there["CPU"]
+        resources: dict[str, float] = ray.cluster_resources()
+        with_gpus = bool(resources.get("GPU")) and _asked() != "cpu"
+        room = resources["GPU"] * per_gpu if with_gpus else resources["CPU"]
         self.slots = min(jobs, int(room)) if jobs else max(1, int(room))
-        # The head retries, in a new worktree: a retry by Ray could meet what a dead worker left.
+        # The head retries: it knows which stages are done.
         needs = {"num_gpus": 1 / per_gpu, "num_cpus": 0} if with_gpus else {"num_cpus": 1}
-        self._task = ray.remote(max_retries=0, **needs)(run_cell)
-        self._running: dict[Any, tuple[str, str]] = {}
+        self._task = ray.remote(max_retries=0, **needs)(worker.run_order)
+        self._running: dict[Any, str] = {}
 
-    def start(self, cell: str, order: Order) -> None:
-        self._running[self._task.remote(*order)] = (cell, order[0])
+    def start(self, job: str, order: Order) -> None:
+        self._running[self._task.remote(order)] = job
 
     def ended(self) -> dict[str, int | None]:
         if not self._running:
@@ -168,11 +159,11 @@ class Ray:
         statuses: dict[str, int | None] = {}
         ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         for task in ready:
-            cell, _ = self._running.pop(task)
+            job = self._running.pop(task)
             try:
-                statuses[cell] = self._ray.get(task)
+                statuses[job] = self._ray.get(task)
             except self._ray.exceptions.RayError:
-                statuses[cell] = None
+                statuses[job] = None
         return statuses
 
     def stop(self) -> None:
@@ -204,8 +195,8 @@ class Submitit:
         try:
             self._executor = submitit.AutoExecutor(root / FOLDER, cluster=cluster)
             parameters = {name: int(v) if v.isdigit() else v for name, v in given.items()}
-            own = {"name": job_name(root), "timeout_min": 24 * 60}
-            self._executor.update_parameters(**own | parameters)
+            defaults = {"name": job_name(root), "timeout_min": 24 * 60}
+            self._executor.update_parameters(**defaults | parameters)
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise CannotStart(f"submitit: {error}") from None
         self.slots = jobs or 1000
@@ -215,24 +206,24 @@ class Submitit:
             self._submitted.parent.mkdir(parents=True, exist_ok=True)
             self._submitted.touch()
 
-    def start(self, cell: str, order: Order) -> None:
-        self._running[cell] = self._executor.submit(run_cell, *order)
+    def start(self, job: str, order: Order) -> None:
+        self._running[job] = self._executor.submit(worker.run_order, order)
 
     def ended(self) -> dict[str, int | None]:
         statuses: dict[str, int | None] = {}
-        for cell, job in list(self._running.items()):
-            if job.done():
+        for job, submitted in list(self._running.items()):
+            if submitted.done():
                 try:
-                    statuses[cell] = job.result()
+                    statuses[job] = submitted.result()
                 except Exception:  # submitit raises what the job raised, or its own
-                    statuses[cell] = None
-                    job.cancel(check=False)  # Slurm queues the jobs of a lost node again
-                del self._running[cell]
+                    statuses[job] = None
+                    submitted.cancel(check=False)  # Slurm queues the jobs of a lost node again
+                del self._running[job]
         return statuses
 
     def stop(self) -> None:
-        for job in self._running.values():
-            job.cancel(check=False)
+        for submitted in self._running.values():
+            submitted.cancel(check=False)
         if not self._running:  # else the next run waits until they are gone
             self._submitted.unlink(missing_ok=True)
         self._running.clear()

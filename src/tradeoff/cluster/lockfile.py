@@ -1,8 +1,8 @@
 """dvc.lock as blocks of text, one a stage.
 
 DVC parses and writes the whole file for each stage that it runs: six seconds a stage once the
-study has some hundred. Here entries are moved between files as they are, which takes milliseconds
-and leaves DVC's own formatting.
+study has some hundred. Here entries are put in as they are, which takes milliseconds, leaves DVC's
+own formatting, and never leaves half a file.
 """
 
 import re
@@ -32,23 +32,11 @@ def parse(text: str) -> Entries:
     Raises:
         DamagedLock: empty, cut off, with a merge conflict, or not what DVC writes.
     """
-    entries, whole_file = salvage(text)
-    if not whole_file:
+    blocks = re.split(r"^  (?=\S)", text.removeprefix(HEADER), flags=re.MULTILINE)[1:]
+    entries = {block.split(":\n", 1)[0]: f"  {block}" for block in blocks if ENTRY.fullmatch(block)}
+    if not entries or text != HEADER + "".join(entries.values()):
         raise DamagedLock(f"{FILE} is empty or damaged; `tradeoff doctor --fix` repairs it")
     return entries
-
-
-def salvage(text: str) -> tuple[Entries, bool]:
-    """The entries that are intact, and whether that is the whole file."""
-    blocks = re.split(r"^  (?=\S)", text.removeprefix(HEADER), flags=re.MULTILINE)
-    entries = {block.split(":\n", 1)[0]: f"  {block}" for block in blocks if ENTRY.fullmatch(block)}
-    return entries, text == HEADER + "".join(entries.values()) and bool(entries)
-
-
-def salvaged(folder: Path) -> tuple[Entries, bool]:
-    """The intact entries of a folder's dvc.lock, and whether that is the whole file."""
-    path = folder / FILE
-    return salvage(path.read_text("utf-8", "replace")) if path.exists() else ({}, False)
 
 
 def read(folder: Path) -> Entries:
@@ -58,7 +46,7 @@ def read(folder: Path) -> Entries:
         DamagedLock: see `parse`.
     """
     path = folder / FILE
-    return parse(path.read_text("utf-8")) if path.exists() else {}
+    return parse(path.read_text("utf-8", "replace")) if path.exists() else {}
 
 
 def write(entries: Entries, folder: Path) -> None:

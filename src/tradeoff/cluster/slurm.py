@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tradeoff.cluster.worktrees import CannotStart
+from tradeoff.cluster.clone import CannotStart
 
 FOLDER = Path(".dvc", "tmp", "slurm")  # submitit's files of the jobs
 SUBMITTED = FOLDER / "submitted"  # there are, or may be, jobs

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from tradeoff.core.files import checkpoints_folder
+from tradeoff.running.state import state_file
 
 SILENCE = 3600.0  # seconds without a word after which a stage of another machine counts as dead
 
@@ -31,24 +33,36 @@ class State:
 
 
 def read_states(root: Path) -> dict[str, State]:
-    """All state files; a stage that says it runs and does not is `interrupted`."""
-    states = {}
-    for path in (root / checkpoints_folder() / "state").glob("[!.]*.json"):
-        try:
-            about = json.loads(path.read_text("utf-8"))
-            state = State(
-                about["stage"],
-                about["status"] if about["status"] != "running" or _alive(about) else "interrupted",
-                float(about["began"]),
-                float(about["seconds"]),
-                about.get("doing", ""),
-                about.get("left"),
-                about.get("error", ""),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being removed, or not ours
-        states[state.stage] = state
-    return states
+    """All states by `script_name`; a stage that says it runs and does not is `interrupted`."""
+    files = (root / checkpoints_folder() / "state").glob("[!.]*.json")
+    states = (_read(path) for path in files)
+    return {state.stage: state for state in states if state is not None}
+
+
+def read_state(root: Path, stage: str) -> State | None:
+    """The state of one stage; None if it has said nothing."""
+    return _read(root / state_file(script_name(stage)))
+
+
+def script_name(stage: str) -> str:
+    """What a stage's script calls it: all kinds of training have one script."""
+    return re.sub(r"^train_\w+@", "train@", stage)
+
+
+def _read(path: Path) -> State | None:
+    try:
+        about = json.loads(path.read_text("utf-8"))
+        return State(
+            about["stage"],
+            about["status"] if about["status"] != "running" or _alive(about) else "interrupted",
+            float(about["began"]),
+            float(about["seconds"]),
+            about.get("doing", ""),
+            about.get("left"),
+            about.get("error", ""),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # being removed, or not ours
 
 
 def _alive(about: dict[str, float | str]) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tradeoff.cluster import lockfile
-from tradeoff.cluster.plan import cell_stages
-from tradeoff.cluster.states import State, read_states
+from tradeoff.cluster.plan import cell_stages, upstream
+from tradeoff.cluster.states import State, read_states, script_name
 from tradeoff.core.study import Cell, Study
 from tradeoff.running.words import duration
 
@@ -31,16 +31,17 @@ def show(root: Path, datasets: list[str]) -> int:
         BadParams, DamagedLock: what there is cannot be read.
     """
     study = Study.load(root / "params.yaml")
-    cells = [c for name in datasets or study.axes.datasets for c in study.cells(name)]
+    names = datasets or study.axes.datasets
+    cells = [cell for name in names for cell in study.trained_cells(name)]
     states = read_states(root)
-    judged = judge(root, cells, states)
-    for name in datasets or study.axes.datasets:
+    judged = judge(root, study, cells, states)
+    for name in names:
         own = [(cell, judged[cell.key]) for cell in cells if cell.dataset.name == name]
         print("\n".join(matrix(study, name, own)))
     for word in ("running", "failed", "interrupted"):
         for cell in cells:
-            for stage in cell_stages(cell):
-                state = states.get(stage)
+            for stage in cell_stages(study, cell):
+                state = states.get(script_name(stage))
                 if judged[cell.key] == word and state and state.status == word:
                     print(f"{word}: {stage}: {sentence(state)}")
     return int("failed" in judged.values())
@@ -56,7 +57,7 @@ def matrix(study: Study, dataset: str, judged: list[tuple[Cell, str]]) -> list[s
         return lines
     lines.append(f"  {'seed':<22}" + "".join(f"{seed:<13}" for seed in seeds).rstrip())
     for architecture in study.axes.architectures:
-        for defense in study.axes.defenses:
+        for defense in dict.fromkeys(cell.defense for cell, _ in judged):
             row = [
                 word
                 for cell, word in judged
@@ -77,20 +78,17 @@ def sentence(state: State) -> str:
     return f"{state.doing or 'starts'}, for {duration(state.seconds)}{left}"
 
 
-def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, str]:
+def judge(root: Path, study: Study, cells: list[Cell], states: dict[str, State]) -> dict[str, str]:
     """A word for each cell: that of its stage which is farthest from done."""
-    entries = lockfile.read(root)
-    wanted = {name for cell in cells for name in cell_stages(cell)}
-    wanted |= {f"prepare@{cell.dataset.name}" for cell in cells}
-    text = lockfile.HEADER + "".join(b for name, b in entries.items() if name in wanted)
-    lock: dict[str, Any] = YAML(typ="safe").load(text)["stages"] or {}
-    params = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    names = {name for cell in cells for name in (*cell_stages(study, cell), *upstream(cell))}
+    lock = _entries(root, names)
+    params = _params(root)
     outputs = {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
     judged = {}
     for cell in cells:
         words = []
-        for stage in cell_stages(cell):
-            state, entry = states.get(stage), lock.get(stage)
+        for stage in cell_stages(study, cell):
+            state, entry = states.get(script_name(stage)), lock.get(stage)
             if state and state.running:
                 words.append("running")
             elif entry and _belongs(entry, params, outputs, root) and not _lost(entry, state, root):
@@ -101,6 +99,32 @@ def judge(root: Path, cells: list[Cell], states: dict[str, State]) -> dict[str, 
                 words.append("stale" if entry else "missing")
         judged[cell.key] = min(words, key=WORDS.index)
     return judged
+
+
+def up_to_date(root: Path, stage: str) -> bool:
+    """Whether a stage's results are those of today's parameters, code and inputs."""
+    digest.cache_clear()
+    try:
+        entry = _entries(root, {stage}).get(stage)
+    except lockfile.DamagedLock:  # or DVC is writing it
+        return False
+    return (
+        entry is not None
+        and _belongs(entry, _params(root), {}, root)
+        and all(digest(root / out["path"]) == out["md5"] for out in entry.get("outs", []))
+    )
+
+
+def _entries(root: Path, wanted: set[str]) -> dict[str, Any]:
+    """Some entries of dvc.lock: parsing all of it takes a second."""
+    blocks = lockfile.read(root).items()
+    text = lockfile.HEADER + "".join(block for name, block in blocks if name in wanted)
+    return YAML(typ="safe").load(text)["stages"] or {}
+
+
+def _params(root: Path) -> dict[str, Any]:
+    params: dict[str, Any] = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    return params
 
 
 def _lost(entry: dict[str, Any], state: State | None, root: Path) -> bool:

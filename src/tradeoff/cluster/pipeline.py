@@ -1,0 +1,155 @@
+"""The study as DVC sees it: what is stale, what its cache has, and what it is told.
+
+Workers run the scripts of stages in the working tree, and DVC learns from here what they did. Its
+lock is held for moments, never while a script runs, and every write of dvc.lock replaces the whole
+file at once, so that a kill leaves the last one.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tradeoff.cluster import lockfile
+
+
+class Pipeline:
+    """The stages that some targets need, in the order in which DVC would run them.
+
+    Attributes:
+        needs: of each stage those whose outputs it reads.
+
+    Raises:
+        DvcException: dvc.yaml, dvc.lock or params.yaml cannot be read.
+    """
+
+    def __init__(self, root: Path, targets: Collection[str], say: Callable[[str], None]) -> None:
+        from dvc.repo import Repo
+        from dvc.repo.reproduce import get_active_graph, plan_repro
+
+        self._root, self._say = root, say
+        self._repo = Repo(str(root))
+        with self._alone():
+            self._first = list(lockfile.read(root))
+            graph = get_active_graph(self._repo.index.graph)
+            chosen = [stage for name in targets for stage in self._repo.stage.collect(name)]
+            steps = plan_repro(graph, chosen or None)
+        self._stages: dict[str, Any] = {stage.addressing: stage for stage in steps}
+        self.needs = {
+            name: [need.addressing for need in graph.successors(stage)]
+            for name, stage in self._stages.items()
+        }
+        self._inputs: dict[str, list[Any]] = {}
+
+    def close(self) -> None:
+        self._repo.close()
+
+    @property
+    def order(self) -> list[str]:
+        return list(self._stages)
+
+    def command(self, name: str) -> str:
+        """What DVC would run for a stage."""
+        return str(self._stages[name].cmd)
+
+    def outputs(self, name: str) -> list[Path]:
+        """What a stage writes."""
+        return [Path(out.def_path) for out in self._stages[name].outs]
+
+    def stale(self) -> list[str]:
+        """The stages that DVC would look at again: changed ones, and all that stand on these."""
+        names: dict[str, None] = {}
+        with self._alone():
+            for name, stage in self._stages.items():
+                if any(need in names for need in self.needs[name]) or _changed(stage):
+                    names[name] = None
+        return list(names)
+
+    def restore(self, name: str) -> bool:
+        """Whether a stage needs no run: nothing of it has changed, or DVC's cache has its outputs
+        of the same inputs, which are then put in place. What it needs must be there."""
+        from dvc.exceptions import DvcException
+
+        stage = self._stages[name]
+        with self._alone():
+            if not _changed(stage):
+                return True
+            try:
+                self._repo.stage_cache.restore(stage)
+            except (DvcException, OSError):  # it is not in the cache, or lacks what it needs
+                return False
+            self._commit([stage])
+            return True
+
+    def watch(self, names: Collection[str]) -> None:
+        """Note the inputs that stages find, before the scripts of these run in this order."""
+        written = {out.def_path for name in names for out in self._stages[name].outs}
+        with self._alone():
+            for name in names:
+                inputs = [dep for dep in self._stages[name].deps if dep.def_path not in written]
+                self._inputs[name] = [(dep, _checksum(dep)) for dep in inputs]
+
+    def commit(self, names: Collection[str]) -> list[str]:
+        """Tell DVC that the scripts of stages have run: their outputs go to its cache, their
+        entries to dvc.lock. Those whose inputs were changed meanwhile are left out and returned."""
+        with self._alone():
+            changed = [
+                name
+                for name in names
+                if any(_checksum(dep) != before for dep, before in self._inputs[name])
+            ]
+            self._commit([self._stages[name] for name in names if name not in changed])
+        return changed
+
+    def _commit(self, stages: list[Any]) -> None:
+        from dvc.stage.serialize import to_lockfile
+        from dvc.utils.serialize import dumps_yaml
+
+        entries: lockfile.Entries = {}
+        for stage in stages:
+            # As DVC itself does: no copies of the reports in its cache.
+            keep = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
+            stage.save(run_cache=keep)
+            stage.commit()
+            text: str = dumps_yaml({"schema": "2.0", "stages": to_lockfile(stage)})
+            entries |= lockfile.parse(text)
+        if entries:
+            entries = lockfile.read(self._root) | entries
+            lockfile.write(lockfile.arranged(entries, self._first, self._stages), self._root)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold DVC's lock, which it has at all times but while the command of a stage runs."""
+        from dvc.lock import LockError
+
+        told = False
+        while True:
+            try:
+                self._repo.lock.lock()
+                break
+            except LockError:  # after three seconds
+                if not told:
+                    self._say("DVC is at work in this clone; waiting until it lets go of dvc.lock")
+                told = True
+        try:
+            yield
+        finally:
+            self._repo.lock.unlock()
+
+
+def _changed(stage: Any) -> bool:
+    """Whether DVC would run the stage; one whose inputs are not there yet certainly."""
+    if any(not out.exists for out in stage.outs):
+        return True
+    try:
+        return bool(stage.changed())
+    except OSError:
+        return True
+
+
+def _checksum(dep: Any) -> Any:
+    """The checksum of a dependency, or the values of parameters; None if it is not there."""
+    try:
+        return dep.get_hash().value
+    except OSError:
+        return None
