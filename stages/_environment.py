@@ -22,7 +22,7 @@ IS_STAGE = Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} &
 if IS_STAGE and (server := os.environ.get(VARIABLE)) and (status := ask(server)) is not None:
     sys.exit(status)
 
-from tradeoff.running.stage import check_params, run  # noqa: E402
+from tradeoff.running.stage import prepare, run  # noqa: E402
 
 if IS_STAGE:
-    check_params()
+    prepare()

@@ -20,7 +20,7 @@ def main(cell: str, suite: str) -> None:
     chosen = study.cell(cell)
     dataset = chosen.dataset
     attacks = dataset.suite(suite)
-    device = pick_device(dataset.threads)
+    device = pick_device(dataset.threads, dataset.arithmetic)
     data = load_prepared(dataset.prepared, dataset.name)
     blueprint = Blueprint.of(chosen.architecture, chosen.settings.width, data)
     models = {

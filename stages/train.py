@@ -28,7 +28,7 @@ def main(cell: str) -> None:
     study, interval = Study.load(), save_interval()
     chosen = study.cell(cell)
     dataset = chosen.dataset
-    device = pick_device(dataset.threads)
+    device = pick_device(dataset.threads, dataset.arithmetic)
     data = load_prepared(dataset.prepared, dataset.name)
     progress = Progress("train", cell, study.position(chosen))
 

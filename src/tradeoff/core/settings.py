@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from tradeoff.core.arithmetic import Arithmetic
 from tradeoff.core.schema import (
     Fraction,
     NonNegative,
@@ -141,6 +142,7 @@ class DatasetSettings(Section):
     models: dict[str, ModelSettings]
     threat: ThreatSettings
     threads: PositiveInt | None
+    arithmetic: Arithmetic = "native"
     train: dict[str, Any]
     suites: dict[str, dict[str, Any]]
 

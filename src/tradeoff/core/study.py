@@ -13,6 +13,7 @@ from pydantic import create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tradeoff.core.arithmetic import Arithmetic
 from tradeoff.core.schema import BadParams, Section, knobs_class, module_names, unknown, validate
 from tradeoff.core.settings import (
     AscentSettings,
@@ -69,6 +70,7 @@ class Dataset:
     models: dict[str, ModelSettings]
     threat: ThreatSettings
     threads: int | None
+    arithmetic: Arithmetic
     train: TrainSettings
     suites: dict[str, Suite]
 
@@ -299,7 +301,14 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
         for suite, own in settings.suites.items()
     }
     return Dataset(
-        name, settings.split, settings.models, settings.threat, settings.threads, train, suites
+        name,
+        settings.split,
+        settings.models,
+        settings.threat,
+        settings.threads,
+        settings.arithmetic,
+        train,
+        suites,
     )
 
 

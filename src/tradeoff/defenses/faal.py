@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
 from tradeoff.networks.ascent import ascend_cross_entropy, ascend_divergence
+from tradeoff.networks.elementary import log
 from tradeoff.networks.losses import margin, trades_objective
 from tradeoff.training.contract import Finetuning, Loss, Step
 
@@ -68,7 +69,7 @@ def _weights(gaps: Tensor, scale: Tensor, log_distance: Tensor) -> Tensor:
 
 
 def _divergence_from_uniform(weights: Tensor) -> Tensor:
-    return -math.log(weights.shape[-1]) - weights.log().mean(-1)
+    return -math.log(weights.shape[-1]) - log(weights).mean(-1)
 
 
 def objective(

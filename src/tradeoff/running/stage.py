@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from tradeoff.core import arithmetic
 from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
 from tradeoff.running import state
@@ -12,12 +14,22 @@ from tradeoff.running.exclusive import exclusive
 from tradeoff.running.failures import in_words
 
 
-def check_params() -> None:
-    """Stop here if params.yaml is wrong: the stage's own imports, torch first, take seconds."""
+def prepare() -> None:
+    """Stop here if params.yaml is wrong, and choose the arithmetic, before NumPy and torch load."""
     try:
-        Study.load()
+        arithmetic.switch(_arithmetic(Study.load(), sys.argv[1:]))
     except BadParams as error:
         sys.exit(f"{_command()}: {error}")
+
+
+def _arithmetic(study: Study, arguments: list[str]) -> arithmetic.Arithmetic:
+    """That of the data set or cell which the stage is called with; without one it is portable."""
+    name = arguments[0] if arguments else ""
+    with suppress(BadParams):
+        return study.cell(name).dataset.arithmetic
+    with suppress(BadParams):
+        return study.dataset(name).arithmetic
+    return "portable"
 
 
 def run(main: Callable[..., None], description: str | None, **arguments: str) -> None:

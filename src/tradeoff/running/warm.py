@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tradeoff.core.arithmetic import SWITCHES
+
 VARIABLE = "TRADEOFF_WARM"
 PATIENCE = 2.0  # seconds between two looks at who started the server
 HEARING = 1.0  # seconds until a signal is heard that came the moment before waiting began
@@ -47,6 +49,8 @@ def warm() -> Iterator[dict[str, str]]:
         path = str(Path(folder, "warm"))
         process = subprocess.Popen(
             [sys.executable, "-m", "tradeoff.running.warm", path, str(os.getpid())],
+            # Read when NumPy is loaded; what torch reads later a child sets as its stage needs it.
+            env={**os.environ, **SWITCHES},
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
