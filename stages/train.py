@@ -1,6 +1,7 @@
 """Train one cell: models/DATASET/CELL/{best,last}.safetensors and its history."""
 
 import importlib
+from statistics import median
 
 import _environment
 
@@ -12,13 +13,14 @@ from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.models import Blueprint, build_model, save_model
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
+from tradeoff.running import timings
 from tradeoff.running.estimate import estimated_seconds
 from tradeoff.running.interruption import interruptions
 from tradeoff.running.progress import Progress
 from tradeoff.running.training_checkpoints import Checkpoint, checkpoint_path
 from tradeoff.running.words import duration
 from tradeoff.training.acceleration import emulates
-from tradeoff.training.history import write_history
+from tradeoff.training.history import MEASURED, write_history
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
 from tradeoff.training.pretrained import load_pretrained
@@ -62,6 +64,13 @@ def main(cell: str) -> None:
     save_model(trained.last, blueprint, chosen.model("last"), origin, cell)
     write_history(trained.history, chosen.history)
     checkpoint.done()
+    epochs = {name: [row.get(name, 0.0) for row in trained.history] for name in MEASURED}
+    timings.note(
+        seconds=sum(epochs["seconds"]),
+        epoch_seconds=median(epochs["seconds"]),
+        peak_memory_mib=max(epochs["peak_memory_mib"]) or None,
+        device=describe(device),
+    )
 
 
 if __name__ == "__main__":

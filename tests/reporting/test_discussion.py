@@ -180,7 +180,7 @@ def test_software_is_told_or_said_to_be_unknown(complete, tmp_path, english):
     study, found = complete
     (text,) = software(found, english)
     assert text == (
-        "Python 3.11.9, PyTorch 2.14.1, CPU, 1 thread: 36 results. "
+        "PyTorch 2.14.1, CPU, 1 thread: 36 results. "
         "The same computation gives the same bytes there."
     )
     write_made_up(study, tmp_path)

@@ -25,9 +25,11 @@ def use_cpu_kernels(model: nn.Module) -> None:
     Only their class changes: parameters, hooks and names stay as they are.
     """
     for module in model.modules():
-        if type(module) is nn.Conv2d and ProductConvolution.takes(module):
-            tiny = TinyMapConvolution.takes(module)
-            module.__class__ = TinyMapConvolution if tiny else ProductConvolution
+        if type(module) is nn.Conv2d:
+            if TinyMapConvolution.takes(module):
+                module.__class__ = TinyMapConvolution
+            elif arithmetic_is_portable() and ProductConvolution.takes(module):
+                module.__class__ = ProductConvolution
 
 
 def _eager_on_cpu(features: Tensor) -> bool:
@@ -193,7 +195,7 @@ class TinyMapConvolution(ProductConvolution):
         where = meetings(height, width, self.stride[0]).to(self.weight.dtype)
         down, across = where.shape[2:]
         # A row of the matrix: pixel and channel of the result; a column: those of the map.
-        shares = product(self.weight.view(-1, 9), where.flatten(1)).view(
+        shares = product(self.weight.reshape(-1, 9), where.flatten(1)).view(
             self.out_channels, self.in_channels, height * width, down * across
         )
         matrix = shares.permute(3, 0, 2, 1).flatten(0, 1).flatten(1)

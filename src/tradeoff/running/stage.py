@@ -9,7 +9,7 @@ from pathlib import Path
 from tradeoff.core import arithmetic
 from tradeoff.core.schema import BadParams
 from tradeoff.core.study import Study
-from tradeoff.running import state
+from tradeoff.running import state, timings
 from tradeoff.running.exclusive import exclusive
 from tradeoff.running.failures import in_words
 
@@ -44,7 +44,7 @@ def run(main: Callable[..., None], description: str | None, **arguments: str) ->
     given = vars(parser.parse_args())
     name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
-        with exclusive(name, _say), state.recorded(name), in_words(name):
+        with exclusive(name, _say), state.recorded(name), in_words(name), timings.timed(name):
             main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):

@@ -91,7 +91,7 @@ def save_ledger(ledger: Ledger, path: Path) -> None:
     """Write the ledger, whole or not at all; the same ledger gives the same bytes."""
     arrays: dict[str, Any] = {name: ledger[name].astype(kind) for name, kind in _COLUMNS.items()}
     with atomic_write(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
+        np.savez(  # not compressed: every zlib writes other bytes
             file,
             versions=np.array(ledger.versions),
             attacks=np.array(ledger.attacks),
