@@ -13,7 +13,7 @@ __all__ = ["run"]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 
-from tradeoff.running.stage import check_params, run  # noqa: E402
+from tradeoff.running.stage import prepare, run  # noqa: E402
 
 if Path(sys.argv[0]).resolve().parent == HERE and not {"-h", "--help"} & set(sys.argv):
-    check_params()
+    prepare()

@@ -11,6 +11,7 @@ from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.models import load_classifier, read_origin
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
+from tradeoff.running import timings
 from tradeoff.running.attack_checkpoints import Checkpoints
 from tradeoff.running.progress import Progress
 
@@ -20,7 +21,7 @@ def main(cell: str, suite: str) -> None:
     chosen = study.cell(cell)
     dataset = chosen.dataset
     attacks = dataset.suite(suite)
-    device = pick_device(dataset.threads)
+    device = pick_device(dataset.threads, dataset.arithmetic)
     data = load_prepared(dataset.prepared, dataset.name)
     models = {
         version: load_classifier(chosen, version, data, device) for version in attacks.versions
@@ -50,6 +51,7 @@ def main(cell: str, suite: str) -> None:
         report=progress.attacking,
     )
     save_ledger(ledger, chosen.ledger(suite))
+    timings.note(device=describe(device))
     for v, version in enumerate(ledger.versions):
         correct = ledger["clean_prediction"][v] == ledger["labels"]
         robust = correct & ~ledger["fooled"][v].any(0)

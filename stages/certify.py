@@ -22,7 +22,7 @@ def main(cell: str) -> None:
     dataset = chosen.dataset
     name = foundations.certificate(chosen.defense)
     knobs = dataset.certificate(chosen.defense)
-    device = pick_device(dataset.threads)
+    device = pick_device(dataset.threads, dataset.arithmetic)
     data = load_prepared(dataset.prepared, dataset.name)
     test = data.test.first(knobs.images).to(device)
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)

@@ -18,7 +18,7 @@ from tradeoff.networks.threat import Threat
 def main(dataset: str) -> None:
     study = Study.load()
     chosen, settings = study.dataset(dataset), study.examples
-    device = pick_device(chosen.threads)
+    device = pick_device(chosen.threads, chosen.arithmetic)
     data = load_prepared(chosen.prepared, dataset)
     threat = Threat(chosen.threat.norm, chosen.threat.epsilon)
     there = trained(study.cells(dataset))

@@ -4,6 +4,7 @@ import importlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import _environment
@@ -19,13 +20,14 @@ from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.models import Assembly, load_classifier, new_networks, save_model
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
+from tradeoff.running import timings
 from tradeoff.running.estimate import estimated_seconds
 from tradeoff.running.interruption import interruptions
 from tradeoff.running.progress import Progress
 from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
 from tradeoff.running.words import duration
 from tradeoff.training.acceleration import emulates
-from tradeoff.training.history import write_history
+from tradeoff.training.history import MEASURED, write_history
 from tradeoff.training.loop import Trained, fit
 from tradeoff.training.plan import Plan
 from tradeoff.training.pretrained import load_pretrained
@@ -34,7 +36,7 @@ from tradeoff.training.pretrained import load_pretrained
 def main(cell: str) -> None:
     study = Study.load()
     chosen = study.cell(cell)
-    device = pick_device(chosen.dataset.threads)
+    device = pick_device(chosen.dataset.threads, chosen.dataset.arithmetic)
     data = load_prepared(chosen.dataset.prepared, chosen.dataset.name)
     progress = Progress("train", cell, study.position(chosen))
     defense = importlib.import_module(f"tradeoff.defenses.{chosen.defense}")
@@ -75,6 +77,13 @@ def train(
         trained = fit(model, data, plan, progress.training, checkpoint)
     write(cell, data, device, trained)
     checkpoint.done()
+    epochs = {name: [row.get(name, 0.0) for row in trained.history] for name in MEASURED}
+    timings.note(
+        seconds=sum(epochs["seconds"]),
+        epoch_seconds=median(epochs["seconds"]),
+        peak_memory_mib=max(epochs["peak_memory_mib"]) or None,
+        device=describe(device),
+    )
 
 
 def first_model(cell: Cell, data: Prepared, progress: Progress) -> nn.Module:

@@ -20,7 +20,7 @@ def main(dataset: str) -> None:
     study = Study.load()
     chosen = study.dataset(dataset)
     settings = study.transfer
-    device = pick_device(chosen.threads)
+    device = pick_device(chosen.threads, chosen.arithmetic)
     data = load_prepared(chosen.prepared, dataset)
     asked = study.cells(dataset)
     cells = {cell.key: cell for cell in trained(asked)}

@@ -1,74 +1,51 @@
-"""Whether equal bytes are to be expected here: yes, no, or it cannot be told."""
+"""The verdict on a cell that was run again."""
 
-import subprocess
+import platform
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 
-from tests.evaluation.ledgers import write_ledger
-from tradeoff.cluster.verify import NotComparable, _largest_gap, same_processor
-from tradeoff.core.study import Study
-from tradeoff.evaluation.summary import cell_table, load_cell_ledgers
-
-ROOT = Path(__file__).resolve().parents[2]
-
-RESULTS = """
-from pathlib import Path
-PROCESSOR = Path(".ci/processor.json")
-def processor():
-    {body}
-"""
+from tradeoff.cluster import verify
+from tradeoff.cluster.verify import NotComparable
 
 
-@pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone that notes "this" processor; `python` is another that lacks everything."""
-    (tmp_path / ".ci").mkdir()
-    (tmp_path / ".ci" / "processor.json").write_text('"this"')
-    other = tmp_path / "bin" / "python"
-    other.parent.mkdir()
-    other.write_text("#!/bin/sh\nexit 1\n")
-    other.chmod(0o755)
-    monkeypatch.setenv("PATH", str(other.parent))
-    return tmp_path
+def verdict(monkeypatch: pytest.MonkeyPatch, arithmetic: str, machine: str, now: str) -> int:
+    """On a cell whose model was "as committed" and is `now`."""
+
+    def locks() -> Iterator[dict[str, str]]:
+        yield {"prepare@digits": "data", "train@cell": "as committed"}
+        yield {"prepare@digits": "data", "train@cell": now}
+
+    read = locks()
+    cell = SimpleNamespace(
+        key="cell", dataset=SimpleNamespace(name="digits", arithmetic=arithmetic)
+    )
+    monkeypatch.setattr(verify.lockfile, "read", lambda folder: next(read))
+    monkeypatch.setattr(verify.lockfile, "sums", lambda entry: {"models/cell": entry})
+    monkeypatch.setattr(verify, "altered", lambda folder, stages: [])
+    monkeypatch.setattr(verify.subprocess, "run", lambda *_, **__: CompletedProcess([], 0))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    return verify._rerun_and_compare(Path(), cell, ["train@cell"])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "same"), [("this", True), ("that", False)])
-def test_the_python_that_runs_says_which_processor_it_is(
-    clone: Path, name: str, same: bool
+@pytest.mark.parametrize("arithmetic", ["portable", "native"])
+def test_equal_bytes_confirm_a_cell(monkeypatch: pytest.MonkeyPatch, arithmetic: str) -> None:
+    assert verdict(monkeypatch, arithmetic, "aarch64", "as committed") == 0
+
+
+def test_portable_bytes_that_differ_do_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clone / ".ci" / "results.py").write_text(RESULTS.format(body=f"return {name!r}"))
-    assert same_processor(clone) is same
+    assert verdict(monkeypatch, "portable", "x86_64", "other") == 1
+    assert "NOT confirmed" in capsys.readouterr().out
 
 
-def test_a_failure_is_no_other_processor(clone: Path) -> None:
-    with pytest.raises(NotComparable, match="No module named 'results'"):
-        same_processor(clone)
-    (clone / ".ci" / "results.py").write_text(RESULTS.format(body="raise OSError('no cpuinfo')"))
-    with pytest.raises(NotComparable, match="no cpuinfo"):
-        same_processor(clone)
-
-
-@pytest.mark.parametrize("gap", [0.0, 0.3])
-def test_accuracies_elsewhere_are_those_of_the_ledgers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: float
+@pytest.mark.parametrize(("arithmetic", "machine"), [("native", "x86_64"), ("portable", "arm64")])
+def test_elsewhere_there_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, arithmetic: str, machine: str
 ) -> None:
-    """Of a cell with nothing fooled, against a table that says something else."""
-    cell = Study.load(ROOT / "params.yaml").cells("digits")[0]
-    monkeypatch.chdir(tmp_path)
-    for suite in cell.dataset.suites:
-        write_ledger(cell, suite)
-    table = cell.dataset.table("cells")
-    table.parent.mkdir(parents=True)
-    row = f"{cell.defense},{cell.architecture},{cell.seed}"
-    now = cell_table([load_cell_ledgers(cell)]).iloc[0]
-    values = f"{now['NA'] - gap},{now['RA']}"
-    table.write_text(f"defense,architecture,seed,NA,RA\n{row},{values}\n")
-    for command in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
-    ):
-        subprocess.run(["git", *command], check=True)
-    monkeypatch.chdir("/")
-    assert _largest_gap(tmp_path, cell) == pytest.approx(gap)
+    with pytest.raises(NotComparable, match=f"{arithmetic}, on {machine}"):
+        verdict(monkeypatch, arithmetic, machine, "other")

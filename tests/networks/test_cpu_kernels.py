@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.archs import resnet18, vgg16
+from tradeoff.networks import device
 from tradeoff.networks.cpu_kernels import (
     PIXELS,
     GreyConvolution,
+    ProductConvolution,
     TinyMapConvolution,
     use_cpu_kernels,
 )
@@ -147,3 +149,36 @@ def test_the_twin_of_a_network_of_grey_images_begins_with_one() -> None:
     assert isinstance(twin.get_submodule("0"), GreyConvolution)
     images, _ = tiny.batch(2)
     torch.testing.assert_close(twin(images), tiny.calm(model)(images))
+
+
+@pytest.fixture
+def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products as with portable arithmetic, whatever the libraries of this process were told."""
+    monkeypatch.setattr(device._State, "portable", True)
+
+
+@pytest.mark.usefixtures("portable")
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(4, 6, 1, stride=2),
+        nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0)),
+    ],
+)
+def test_a_convolution_as_a_product_has_torchs_numbers_and_both_gradients(
+    convolution: nn.Conv2d,
+) -> None:
+    convolution = convolution.double()
+    maps = torch.randn(3, convolution.in_channels, 6, 5, dtype=torch.float64, requires_grad=True)
+
+    def values_and_gradients() -> list[Tensor]:
+        result = convolution(maps)
+        total = result.square().sum()
+        return [result, *torch.autograd.grad(total, (maps, *convolution.parameters()))]
+
+    expected = values_and_gradients()
+    convolution.__class__ = ProductConvolution
+    torch.testing.assert_close(values_and_gradients(), expected)
+    assert torch.autograd.gradgradcheck(lambda x: convolution(x).square(), maps)

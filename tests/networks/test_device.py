@@ -10,7 +10,7 @@ from torch import nn
 from tests import tiny
 from tradeoff.networks import device
 from tradeoff.networks.cpu_kernels import GreyConvolution
-from tradeoff.networks.device import MATRIX_BACKENDS, NoSuchDevice, pick_device
+from tradeoff.networks.device import MATRIX_BACKENDS, NoSuchDevice, TooLate, pick_device
 from tradeoff.networks.folding import fold
 from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.models import Blueprint, build_network
@@ -143,3 +143,18 @@ def test_logits_and_gradients_are_the_same_up_to_rounding(training: bool) -> Non
 def test_placing_twice_is_placing_once() -> None:
     model = place(place(network("resnet18", 0.25), CPU), CPU)
     assert sum(len(module._forward_hooks) for module in model.modules()) == 1
+
+
+def test_arithmetic_that_cannot_be_portable_any_more_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    with pytest.raises(TooLate, match=r"MKL_CBWR='COMPATIBLE'.* to native"):
+        pick_device(arithmetic="portable")
+
+
+def test_elsewhere_arithmetic_stays_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.platform, "machine", lambda: "aarch64")
+    pick_device(arithmetic="portable")
+    assert not device.arithmetic_is_portable()

@@ -101,6 +101,7 @@ def made_up_study(
         models={name: ModelSettings(width=0.25, pretrained=None) for name in axes.architectures},
         threat=ThreatSettings(norm="linf", epsilon=EPSILON),
         threads=2,
+        arithmetic="native",
         train=train,
         suites={
             suite: Suite(

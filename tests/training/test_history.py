@@ -94,3 +94,11 @@ def test_the_file_has_all_columns_and_empty_cells_where_an_epoch_lacks_one(
         {"epoch": "1", "loss": "0.123457", "class_w_0": ""},
         {"epoch": "2", "loss": "", "class_w_0": "0.333333"},
     ]
+
+
+def test_what_is_never_the_same_twice_is_not_in_the_file(tmp_path: Path) -> None:
+    files = []
+    for seconds in (1.0, 2.0):
+        files.append(tmp_path / f"{seconds}.csv")
+        write_history([{"epoch": 1.0, "seconds": seconds, "peak_memory_mib": seconds}], files[-1])
+    assert files[0].read_bytes() == files[1].read_bytes() == b"epoch\n1\n"

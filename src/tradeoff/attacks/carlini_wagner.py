@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.nearest import Nearest
 from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import NonNegative, Positive, PositiveInt, Section
+from tradeoff.networks.elementary import sqrt
 from tradeoff.networks.losses import margin
 
 # tanh reaches 0 and 1 only at infinity: the start is a little inside.
@@ -130,6 +131,6 @@ def _adam(state: _State, gradient: Tensor, step: int, learning_rate: float) -> _
     """One step of Adam (Kingma & Ba 2015) with its usual constants, on each sample by itself."""
     first = 0.9 * state.first + 0.1 * gradient
     second = 0.999 * state.second + 0.001 * gradient.square()
-    scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+    scale = sqrt(second / (1 - 0.999**step)) + 1e-8
     variable = state.variable - learning_rate * first / (1 - 0.9**step) / scale
     return state._replace(variable=variable, first=first, second=second)

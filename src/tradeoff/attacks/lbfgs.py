@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.nearest import Nearest
 from tradeoff.attacks.outcome import Adversarial, check_inputs
 from tradeoff.core.schema import Positive, PositiveInt, Section
+from tradeoff.networks.elementary import sqrt
 from tradeoff.networks.losses import likeliest_others
 
 MEMORY = 10  # past steps that approximate the curvature
@@ -57,7 +58,7 @@ def lbfgs(
         problem = _Problem(model, nearest, rows, wanted, constants)
         fooled = minimise_in_box(problem, images[rows].flatten(1), knobs.steps)
         works, fails = constants.where(fooled, works), fails.where(fooled, constants)
-        middle = (works * fails).sqrt()
+        middle = sqrt(works * fails)
         middle = (constants * 10).where(fails.isinf(), middle)
         constants = (constants / 10).where(works == 0, middle)
     return nearest.adversarial()

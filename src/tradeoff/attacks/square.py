@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import Adversarial, check_inputs, verdict
 from tradeoff.core.schema import PositiveInt, Section
+from tradeoff.networks.elementary import sqrt
 from tradeoff.networks.randomness import sample_keys, uniform
 from tradeoff.networks.threat import Threat, steepest
 
@@ -200,7 +201,7 @@ def _moved_square(images: Tensor, best: Tensor, drawn: Tensor, side: int, epsilo
     upright = (drawn[:, 4] < 0.5)[:, None, None]
     oriented = torch.where(upright, pattern.flatten(), pattern.T.flatten())
     new = oriented * _signs(drawn[:, 5:])[:, :, None] + old / (_length(old) + TINY)
-    new = new * ((unused + energy).sqrt() / (_length(new) + TINY))
+    new = new * (sqrt(unused + energy) / (_length(new) + TINY))
     delta = delta.scatter(2, target, new).view_as(images)
     return (images + epsilon * steepest(delta, "l2")).clamp(0, 1)
 

@@ -177,11 +177,22 @@ class CertificateSettings(Section):
     batch_size: PositiveInt
 
 
+Arithmetic = Literal["portable", "native"]
+
+
 class DatasetSettings(Section):
+    """One data set.
+
+    Attributes:
+        arithmetic: portable: the same bytes on every x86-64 processor (`networks.arithmetic`);
+            native: as fast as the processor can.
+    """
+
     split: Split
     models: dict[str, ModelSettings]
     threat: ThreatSettings
     threads: PositiveInt | None
+    arithmetic: Arithmetic = "native"
     train: dict[str, Any]
     suites: dict[str, dict[str, Any]]
     certificates: dict[str, dict[str, Any]]

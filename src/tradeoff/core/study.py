@@ -18,6 +18,7 @@ from tradeoff.core import foundations
 from tradeoff.core.plugins import constant, knobs_class, module_names
 from tradeoff.core.schema import BadParams, Section, unknown, validate
 from tradeoff.core.settings import (
+    Arithmetic,
     AscentSettings,
     Axes,
     CertificateSettings,
@@ -74,6 +75,7 @@ class Dataset:
     models: dict[str, ModelSettings]
     threat: ThreatSettings
     threads: int | None
+    arithmetic: Arithmetic
     train: TrainSettings
     suites: dict[str, Suite]
     certificates: dict[str, Section]
@@ -386,6 +388,7 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
         settings.models,
         settings.threat,
         settings.threads,
+        settings.arithmetic,
         train,
         suites,
         certificates,

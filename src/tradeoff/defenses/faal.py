@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tradeoff.core.schema import Positive, Section
 from tradeoff.defenses import at
+from tradeoff.networks.elementary import log
 from tradeoff.networks.losses import margin
 from tradeoff.training.contract import Loss, Step
 
@@ -63,7 +64,7 @@ def _weights(gaps: Tensor, scale: Tensor, log_distance: Tensor) -> Tensor:
 
 
 def _divergence_from_uniform(weights: Tensor) -> Tensor:
-    return -math.log(weights.shape[-1]) - weights.log().mean(-1)
+    return -math.log(weights.shape[-1]) - log(weights).mean(-1)
 
 
 def objective(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tradeoff.core.schema import NonNegative, Section
 from tradeoff.networks.ascent import ascend_cross_entropy
+from tradeoff.networks.elementary import log
 from tradeoff.networks.losses import kl_divergence
 from tradeoff.training.contract import Loss, Step
 
@@ -25,7 +26,7 @@ def boosted_cross_entropy(adversarial_logits: Tensor, labels: Tensor) -> Tensor:
     log_probabilities = F.log_softmax(adversarial_logits.float(), 1)
     rival = log_probabilities.scatter(1, labels[:, None], float("-inf")).amax(1).exp()
     # The authors' 1.0001 bounds the gradient where the rival's probability is 1.
-    return F.nll_loss(log_probabilities, labels) - torch.log(1.0001 - rival).mean()
+    return F.nll_loss(log_probabilities, labels) - log(1.0001 - rival).mean()
 
 
 def objective(

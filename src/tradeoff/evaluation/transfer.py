@@ -204,7 +204,7 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
         "fooled": np.array([[outcome.fooled.get(pair, nothing) for pair in row] for row in pairs]),
     }
     with atomic_write(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **columns)
+        np.savez(file, **columns)  # not compressed: every zlib writes other bytes
 
 
 def _misclassified(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:

@@ -2,12 +2,17 @@
 
 import ctypes
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import torch
+from threadpoolctl import threadpool_info
+
+from tradeoff.core.settings import Arithmetic
+from tradeoff.networks.arithmetic import SWITCHES
 
 # What multiplies matrices on a GPU: each has its own switch for TF32.
 MATRIX_BACKENDS: tuple[Any, ...] = (
@@ -35,15 +40,31 @@ class NoSuchDevice(Exception):
     """TRADEOFF_DEVICE names no device of this machine; says which there are."""
 
 
-def pick_device(threads: int | None = None) -> torch.device:
+class TooLate(Exception):
+    """Arithmetic cannot be portable in this process any more; says what to do."""
+
+
+class _State:
+    portable = False
+
+
+def arithmetic_is_portable() -> bool:
+    """Whether a CPU is to compute the same bytes as any other one: see `pick_device`."""
+    return _State.portable
+
+
+def pick_device(threads: int | None = None, arithmetic: Arithmetic = "native") -> torch.device:
     """The device named by TRADEOFF_DEVICE, else the first GPU, else the CPU.
 
     Args:
         threads: CPU threads to use; None for all. The number changes the last bits of results,
             so it is fixed where results must be the same on every machine.
+        arithmetic: "portable" for the same bytes on every x86-64 processor with AVX2; elsewhere,
+            and on GPUs, arithmetic stays native, and so it is recorded.
 
     Raises:
         NoSuchDevice: TRADEOFF_DEVICE names none that is there.
+        TooLate: arithmetic is to be portable, and libraries were loaded otherwise.
     """
     device = torch.device(_checked(os.environ.get("TRADEOFF_DEVICE"), gpu_count()))
     if threads is not None:
@@ -52,7 +73,31 @@ def pick_device(threads: int | None = None) -> torch.device:
     for backend in MATRIX_BACKENDS:
         backend.fp32_precision = "ieee"
     keep_freed_memory()
+    set_arithmetic(arithmetic if device.type == "cpu" else "native")
     return device
+
+
+def set_arithmetic(arithmetic: Arithmetic) -> None:
+    """Let convolutions from now on be portable or native, if the libraries were told in time.
+
+    Raises:
+        TooLate: they were not.
+    """
+    portable = arithmetic == "portable" and platform.machine() in ("x86_64", "AMD64")
+    if portable:
+        libraries = [lib for lib in threadpool_info() if lib["internal_api"] == "openblas"]
+        told = all(os.environ.get(name) == value for name, value in SWITCHES.items())
+        heard = all(lib["architecture"] == "Haswell" for lib in libraries)
+        if not (told and heard and torch.backends.cpu.get_cpu_capability() == "AVX2"):
+            wanted = " ".join(f"{name}='{value}'" for name, value in SWITCHES.items())
+            raise TooLate(
+                "portable arithmetic must be chosen before NumPy and torch are loaded, on a "
+                "processor with AVX2: the stages do so themselves; a notebook or script is "
+                f"started with {wanted}. Or set the data set's `arithmetic` to native"
+            )
+    _State.portable = portable
+    torch.backends.mkldnn.enabled = not portable  # type: ignore[assignment]
+    torch.backends.nnpack.set_flags(not portable)
 
 
 def gpu_count() -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.networks.cpu_kernels import GreyConvolution, use_cpu_kernels
-from tradeoff.networks.device import takes_short_floats
+from tradeoff.networks.device import arithmetic_is_portable, takes_short_floats
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,7 +40,7 @@ def place(model: Model, device: torch.device, layout: torch.memory_format | None
         return model if layout is None else model.to(memory_format=layout)
     use_cpu_kernels(model)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if convolutions and _fill_vectors(convolutions):
+    if convolutions and not arithmetic_is_portable() and _fill_vectors(convolutions):
         first, *others = convolutions
         for convolution in others:
             convolution.to(memory_format=torch.channels_last)

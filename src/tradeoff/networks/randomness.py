@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from tradeoff.networks.elementary import log, sqrt
+
 _GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _MIX_2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
@@ -41,7 +43,7 @@ def uniform(keys: Tensor, counter: int, shape: tuple[int, ...]) -> Tensor:
 def normal(keys: Tensor, counter: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers, float32 (N, *shape), by the Box-Muller transform."""
     bits = _bits(keys, counter, math.prod(shape))
-    radius = torch.sqrt(-2 * torch.log(((bits >> 40 & 0xFFFFFF) + 1) / 2.0**24))
+    radius = sqrt(-2 * log(((bits >> 40 & 0xFFFFFF) + 1) / 2.0**24))
     angle = (bits & 0xFFFFFF) * (2 * math.pi / 2.0**24)
     return (radius * torch.cos(angle)).view(-1, *shape)
 

@@ -3,21 +3,34 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tradeoff.core.schema import BadParams
+from tradeoff.core.settings import Arithmetic
 from tradeoff.core.study import Study
-from tradeoff.running import state
+from tradeoff.networks import arithmetic
+from tradeoff.running import state, timings
 from tradeoff.running.exclusive import exclusive
 from tradeoff.running.failures import in_words
 
 
-def check_params() -> None:
-    """Stop here if params.yaml is wrong: the stage's own imports, torch first, take seconds."""
+def prepare() -> None:
+    """Stop here if params.yaml is wrong, and choose the arithmetic, before NumPy and torch load."""
     try:
-        Study.load()
+        arithmetic.switch(_arithmetic(Study.load(), sys.argv[1:]))
     except BadParams as error:
         sys.exit(f"{_command()}: {error}")
+
+
+def _arithmetic(study: Study, arguments: list[str]) -> Arithmetic:
+    """That of the data set or cell which the stage is called with; without one it is portable."""
+    name = arguments[0] if arguments else ""
+    with suppress(BadParams):
+        return study.cell(name).dataset.arithmetic
+    with suppress(BadParams):
+        return study.dataset(name).arithmetic
+    return "portable"
 
 
 def run(main: Callable[..., None], description: str | None, **arguments: str) -> None:
@@ -32,7 +45,7 @@ def run(main: Callable[..., None], description: str | None, **arguments: str) ->
     given = vars(parser.parse_args())
     name = f"{Path(sys.argv[0]).stem}@{'-'.join(given.values())}"
     try:
-        with exclusive(name, _say), state.recorded(name), in_words(name):
+        with exclusive(name, _say), state.recorded(name), in_words(name), timings.timed(name):
             main(**given)
     except Exception as error:
         if type(error).__module__.startswith("tradeoff."):

@@ -14,6 +14,8 @@ from tradeoff.training.contract import Loss
 Row = dict[str, float]
 
 QUANTILES = (0.1, 0.5, 0.9)
+# Of an epoch, but never the same twice: kept in timings/ and in no file that git has.
+MEASURED = ("seconds", "peak_memory_mib")
 
 
 class EpochRecord:
@@ -103,10 +105,13 @@ def _numbered(name: str, values: Sequence[float]) -> Row:
 
 
 def write_history(rows: list[Row], path: Path) -> None:
-    """Write the epochs as CSV, whole or not at all; a column that an epoch lacks stays empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    """Write the epochs as CSV, whole or not at all; a column that an epoch lacks stays empty.
+
+    What was MEASURED is left out: training again gives the same file.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in MEASURED))
     with atomic_write(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row in rows:
             writer.writerow({name: f"{value:.6g}" for name, value in row.items()})

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.outcome import check_inputs, is_fooled
 from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
+from tradeoff.networks.elementary import sqrt
 from tradeoff.networks.threat import Threat, per_sample, step_up
 
 SMALLEST = torch.finfo(torch.float32).tiny  # below it, numbers lose digits and GPUs flush them
@@ -141,7 +142,7 @@ def _farthest_in_l2(gradient: Tensor, images: Tensor, epsilon: float) -> Tensor:
     none = torch.zeros_like(stopped[:, :1])
     stopped = torch.cat([none, stopped], 1).gather(1, count)
     moving = torch.cat([speed.square().sum(1, keepdim=True), moving], 1).gather(1, count)
-    t = ((epsilon**2 - stopped).clamp_min(0) / moving).sqrt().where(moving > 0, math.inf)
+    t = sqrt((epsilon**2 - stopped).clamp_min(0) / moving).where(moving > 0, math.inf)
     distance = torch.where(speed > 0, t * speed, 0).minimum(room)
     return images + (distance.view_as(images) * scaled.sign()).to(images.dtype)
 

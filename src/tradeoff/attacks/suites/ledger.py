@@ -99,7 +99,7 @@ def save_ledger(ledger: Ledger, path: Path) -> None:
     rejection = [name for name in REJECTION if name in ledger.columns]
     arrays |= {name: ledger[name].astype(np.float32) for name in rejection}
     with atomic_write(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
+        np.savez(  # not compressed: every zlib writes other bytes
             file,
             versions=np.array(ledger.versions),
             attacks=np.array(ledger.attacks),
