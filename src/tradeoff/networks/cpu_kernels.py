@@ -111,11 +111,11 @@ class Windows(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Conv2d, maps: Tensor) -> "Windows":
         """Those of a layer on maps (N, C, H, W)."""
-        sides = zip(maps.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
-        result = [(size + 2 * edge - width) // step + 1 for size, width, step, edge in sides]  # type: ignore[operator]
-        return cls(
-            tuple(maps.shape[2:]), tuple(result), layer.kernel_size, layer.stride, layer.padding
-        )  # type: ignore[arg-type]
+        kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
+        size: Any = tuple(maps.shape[2:])
+        sides: Any = zip(size, kernel, stride, padding, strict=True)
+        result: Any = tuple((length + 2 * p - k) // s + 1 for length, k, s, p in sides)
+        return cls(size, result, kernel, stride, padding)  # type: ignore[arg-type]
 
     def padded(self, like: Tensor, channels: int, count: int) -> tuple[Tensor, Tensor]:
         """Zeros (C, height, width, N) with room for the padding, and their part without it."""
