@@ -86,9 +86,10 @@ def _compared(view: View, architecture: str, metric: str) -> str:
     text = [view("differences.of", architecture=view.network(architecture),
                  metric=view(f"metric_names.{metric}"))]  # fmt: skip
     for side, names in sides.items():
-        section = "sentences" if side in ("open", "untested") else "differences"
+        shared = side in ("open", "untested")
+        key = f"sentences.{side}" if shared else f"differences.{side}"
         if names:
-            text.append(_in_number(view, f"{section}.{side}", names, proposal=view.proposal_name))
+            text.append(_in_number(view, key, names, proposal=view.proposal_name))
     if not any(sides.values()):
         text.append(view("differences.alone", proposal=view.proposal_name))
     return " ".join(text)

@@ -116,24 +116,21 @@ class View:
             return ""
         return self("sentences.of_seeds", there=count, all=len(self.seeds))
 
-    def per_architecture(
-        self, alt: str, value: str, values: Mapping[Place, Mapping[str, object]]
-    ) -> str:
-        """The text in place of a figure: `alt`, then for each architecture the defenses' values.
+    def per_architecture(self, subject: str, values: Mapping[Place, Mapping[str, object]]) -> str:
+        """The text in place of a figure: what it is, then by architecture the defenses' values.
 
         Args:
-            alt: the figure's part of the label file, with the texts alt, alt_part and `value`.
-            values: of each place what the text `value` is filled in with beside the defense.
+            values: of each place what the text alt_value is filled in with beside the defense.
         """
-        parts = [self(f"{alt}.alt")]
+        parts = [self(f"figures.{subject}.alt")]
         for architecture in self.architectures:
             items = [
-                self(f"{alt}.{value}", defense=self.name(defense), **values[architecture, defense])
-                for defense in self.defenses
-                if (architecture, defense) in values
-            ]
+                self(f"figures.{subject}.alt_value", defense=self.name(defense),
+                     **values[architecture, defense])
+                for defense in self.defenses if (architecture, defense) in values
+            ]  # fmt: skip
             parts.append(
-                self(f"{alt}.alt_part", architecture=self.network(architecture),
+                self(f"figures.{subject}.alt_part", architecture=self.network(architecture),
                      values="; ".join(items) or self("words.nothing"))
             )  # fmt: skip
         return " ".join(parts)

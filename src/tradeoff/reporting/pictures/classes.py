@@ -45,4 +45,4 @@ def description(view: View) -> str:
             values[architecture, str(defense)] = {
                 "worst": view.labels.enumerate(least), "ra": view.labels.percent(row.min()),
             }  # fmt: skip
-    return view.per_architecture("figures.classes", "alt_value", values)
+    return view.per_architecture("classes", values)

@@ -47,4 +47,4 @@ def description(view: View) -> str:
     """Every mean of passes."""
     values = {place: {"cost": view.labels.formatted(estimate.mean, PASSES)}
               for place, estimate in means(passes(view)).items()}  # fmt: skip
-    return view.per_architecture("figures.cost", "alt_value", values)
+    return view.per_architecture("cost", values)

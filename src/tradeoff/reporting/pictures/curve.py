@@ -66,9 +66,9 @@ def description(view: View) -> str:
     """RA from minimum norms at the threat's epsilon, by architecture and defense."""
     curves = view.results.robustness_curves()
     if curves.empty:
-        return view.per_architecture("figures.curve", "alt_value", {})
+        return view.per_architecture("curve", {})
     gaps = abs(curves.index.to_numpy(dtype=float) - view.results.dataset.threat.epsilon)
     at_epsilon = curves.iloc[int(gaps.argmin())].dropna()
     values = {place: {"ra": view.labels.percent(at_epsilon[place])}
               for place in view.places() if place in at_epsilon}  # fmt: skip
-    return view.per_architecture("figures.curve", "alt_value", values)
+    return view.per_architecture("curve", values)

@@ -63,7 +63,7 @@ def description(view: View) -> str:
     """Every mean, and the front of each architecture."""
     natural, robust = view.means("NA"), view.means("RA")
     percent = view.labels.percent
-    text = view.per_architecture("figures.tradeoff", "alt_value", {
+    text = view.per_architecture("tradeoff", {
         place: {"na": percent(natural[place].mean), "ra": percent(robust[place].mean)}
         for place in natural if place in robust
     })  # fmt: skip
