@@ -1,7 +1,7 @@
 """The verdict on a cell that was run again."""
 
 import platform
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import SimpleNamespace
@@ -11,20 +11,24 @@ import pytest
 from tradeoff.cluster import verify
 from tradeoff.cluster.verify import NotComparable
 
+AS_COMMITTED = "as committed"
+
 
 def verdict(monkeypatch: pytest.MonkeyPatch, arithmetic: str, machine: str, now: str) -> int:
-    """On a cell whose model was "as committed" and is `now`."""
+    """On a cell whose model was AS_COMMITTED and is `now`."""
 
-    def locks() -> Iterator[dict[str, str]]:
-        yield {"prepare@digits": "data", "train@cell": "as committed"}
-        yield {"prepare@digits": "data", "train@cell": now}
-
-    read = locks()
+    written = cache(lambda path: now if path == Path("models/cell") else "data")
+    committed = {
+        "prepare@digits": "  prepare@digits:\n    cmd: python stages/prepare.py digits\n",
+        "train@cell": "  train@cell:\n    cmd: python stages/train.py cell\n",
+    }
+    outputs = {"prepare@digits": {"data/it": "data"}, "train@cell": {"models/cell": AS_COMMITTED}}
     cell = SimpleNamespace(
-        key="cell", dataset=SimpleNamespace(name="digits", arithmetic=arithmetic)
+        key="cell", bases={}, dataset=SimpleNamespace(name="digits", arithmetic=arithmetic)
     )
-    monkeypatch.setattr(verify.lockfile, "read", lambda folder: next(read))
-    monkeypatch.setattr(verify.lockfile, "sums", lambda entry: {"models/cell": entry})
+    monkeypatch.setattr(verify.lockfile, "read", lambda folder: committed)
+    monkeypatch.setattr(verify.lockfile, "sums", lambda entry: outputs[entry.split(":")[0].strip()])
+    monkeypatch.setattr(verify, "digest", written)
     monkeypatch.setattr(verify, "altered", lambda folder, stages: [])
     monkeypatch.setattr(verify.subprocess, "run", lambda *_, **__: CompletedProcess([], 0))
     monkeypatch.setattr(platform, "machine", lambda: machine)
@@ -33,7 +37,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch, arithmetic: str, machine: str, now:
 
 @pytest.mark.parametrize("arithmetic", ["portable", "native"])
 def test_equal_bytes_confirm_a_cell(monkeypatch: pytest.MonkeyPatch, arithmetic: str) -> None:
-    assert verdict(monkeypatch, arithmetic, "aarch64", "as committed") == 0
+    assert verdict(monkeypatch, arithmetic, "aarch64", AS_COMMITTED) == 0
 
 
 def test_portable_bytes_that_differ_do_not(
