@@ -7,6 +7,7 @@ import _environment
 from tradeoff.core.files import write_json
 from tradeoff.core.study import Study
 from tradeoff.evaluation import summary
+from tradeoff.evaluation.certified import certified_table
 from tradeoff.evaluation.completeness import complete, missing_table
 from tradeoff.evaluation.csv_tables import write_table
 
@@ -31,6 +32,7 @@ def main(dataset: str) -> None:
         "confusion": summary.confusion_table(ledgers, study.axes.proposal),
         "masking": summary.masking_table(ledgers, study.masking),
         "provenance": summary.provenance_table(ledgers),
+        "certified": certified_table(completed),
         "missing": missing,
     }
     # Both folders are this stage's outputs: a dropped defense's means must not stay.

@@ -88,7 +88,7 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     settings = params["datasets"][dataset]
     settings["split"].update(validation=40, limit=200)
     settings["models"][architecture]["width"] = 0.0625
-    settings["threads"] = 1
+    settings.update(threads=1, arithmetic="native")  # torch is loaded before the stages
     small = {"steps": 2, "relative_step_size": 0.5}
     auto = {"apgd_steps": 2, "fab_steps": 2, "targets": 2, "square_queries": 3}
     for other in params["datasets"].values():
@@ -108,7 +108,6 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     minimal = params["suites"]["minimal"]["attacks"]
     params["suites"]["minimal"]["attacks"] = {"fmn_linf": minimal["fmn_linf"] | {"steps": 5}}
     params["transfer"].update(images=20, steps=2)
-    params["faal"].update(finetune_epochs=1)
     settings["train"].update(epochs=2, batch_size=40, attack=small, selection=small)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)

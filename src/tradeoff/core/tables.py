@@ -48,6 +48,9 @@ TABLES = {
         rates=("unfooled",),
     ),
     "curve": Columns((*CELL, "epsilon"), rates=("RA",)),
+    "certified": Columns(
+        (*CELL, "epsilon"), numbers=("images",), rates=("certified_accuracy", "abstained")
+    ),
     "differences": Columns(
         ("architecture", "other", "metric"),
         numbers=("seeds", "images", "low", "high", "detectable"),

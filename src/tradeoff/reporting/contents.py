@@ -38,6 +38,7 @@ def contents(view: View) -> dict[str, Any]:
             "differences": evidence.difference_table(view),
             "attacks": accuracy.attack_table(view),
             "norms": evidence.norm_table(view),
+            "certified": evidence.certified_table(view),
             "transfer": evidence.transfer_table(view),
             "masking": evidence.masking_table(view),
             "overfitting": accuracy.overfitting_table(view),

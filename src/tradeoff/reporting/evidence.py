@@ -1,5 +1,6 @@
 """The tables behind a claim: norms, differences, transfer, and signs of masked gradients."""
 
+from dataclasses import replace
 from math import isnan
 
 import pandas as pd
@@ -51,6 +52,32 @@ def norm_table(view: View) -> Table | None:
     caption = view("tables.norms", images=norm_images(view))
     remarks = seed_remarks(view, "norms")
     return defense_table(view, "norms", caption, groups, remarks) if groups else None
+
+
+def certified_table(view: View) -> Table | None:
+    """Certified accuracy by radius, beside the RA that attacks left; None without certificates."""
+    table = view.results.certified
+    if table.empty:
+        return None
+    by_model = table.set_index(["architecture", "defense", "seed"])
+    measures = [
+        Measure(f"ε = {view.labels.number(epsilon)}", means(rows["certified_accuracy"]))
+        for epsilon, rows in by_model.groupby("epsilon")
+    ]
+    groups = [
+        (view("metrics.certified"), measures),
+        ("", [Measure(view("metrics.RA"), view.means("RA"))]),
+    ]
+    images = view.labels.enumerate([str(count) for count in sorted(set(table["images"]))])
+    everything = defense_table(
+        view, "certified", view("tables.certified", images=images), groups, {}
+    )
+    certified = {view.name(defense) for defense in table["defense"]}
+    blocks = tuple(
+        replace(block, rows=tuple(row for row in block.rows if row.header in certified))
+        for block in everything.blocks
+    )
+    return replace(everything, blocks=blocks)
 
 
 def norm_images(view: View) -> str:

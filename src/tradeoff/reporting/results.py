@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tradeoff.core import foundations
 from tradeoff.core.study import Cell, Dataset, Study
 from tradeoff.core.tables import CELL, ENSEMBLE, TABLES, Columns
 
@@ -47,6 +48,7 @@ class Results:
     attacks: pd.DataFrame
     norms: pd.DataFrame
     curve: pd.DataFrame
+    certified: pd.DataFrame
     differences: pd.DataFrame
     detectable: pd.DataFrame
     masking: pd.DataFrame
@@ -63,7 +65,9 @@ class Results:
 
     @property
     def missing_histories(self) -> list[Cell]:
-        return [cell for cell in self.expected if cell.key not in self.histories]
+        """The cells that train and of which no history is there."""
+        trained = (cell for cell in self.expected if foundations.trains(cell.defense))
+        return [cell for cell in trained if cell.key not in self.histories]
 
     def lacking(self, table: pd.DataFrame) -> list[Cell]:
         """The evaluated cells that have no row in a table of cells."""
@@ -176,11 +180,7 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
         settings,
         expected,
         sheet.read_bytes() if sheet.exists() else None,
-        {
-            cell.key: _read(root / cell.history, HISTORY_COLUMNS, needed=True)
-            for cell in expected
-            if (root / cell.history).exists()
-        },
+        {cell.key: history for cell in expected if len(history := _history(root / cell.history))},
         **{
             name: _of_the_study(
                 _read(root / settings.table(name), columns, name in NEEDED), expected
@@ -188,6 +188,11 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             for name, columns in TABLES.items()
         },
     )
+
+
+def _history(path: Path) -> pd.DataFrame:
+    """The epochs of a cell; none where nothing was trained."""
+    return _read(path, HISTORY_COLUMNS, needed=False)
 
 
 def read_evaluated(study: Study, root: Path = Path()) -> dict[str, Results]:
