@@ -107,6 +107,7 @@ def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) ->
         "threat": asdict(plan.threat),
         "seed": plan.seed,
         "device": device,
+        "arithmetic": cell.dataset.arithmetic,
         "threads": torch.get_num_threads() if device == "cpu" else None,
     }
     tensors = [*model.state_dict().values()]
