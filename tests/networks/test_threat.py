@@ -18,6 +18,7 @@ from tradeoff.networks.threat import (
     project,
     random_start,
     steepest,
+    step_up,
 )
 
 SHAPE = (3, 1, 2, 3)
@@ -176,3 +177,23 @@ def test_impossible_radii_are_refused(epsilon: float) -> None:
 def test_unknown_norms_are_refused() -> None:
     with pytest.raises(ValueError, match="norm is 'l1'; allowed are 'l2' and 'linf'"):
         Threat("l1", 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_for_each_image_is_what_it_would_be_alone(norm: BallNorm) -> None:
+    """Start, step and projection, with a step length of its own as well."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 1, 6, 6, generator=draws)
+    noise = torch.rand(4, 1, 6, 6, generator=draws) * 2 - 1
+    shares, slope = torch.rand(4, generator=draws), torch.randn(4, 1, 6, 6, generator=draws)
+    radii, sizes = torch.tensor([0.05, 0.1, 0.3, 0.0]), torch.tensor([0.01, 0.2, 0.1, 0.1])
+    together = Threat(norm, 0.3, radii)
+    start = random_start(images, noise, shares, together)
+    moved = step_up(start, slope, images, together, sizes)
+    for i, (radius, size) in enumerate(zip(radii.tolist(), sizes.tolist(), strict=True)):
+        row, alone = slice(i, i + 1), Threat(norm, radius)
+        begun = random_start(images[row], noise[row], shares[row], alone)
+        torch.testing.assert_close(start[row], begun)
+        expected = step_up(begun, slope[row], images[row], alone, size)
+        torch.testing.assert_close(moved[row], expected)
+        assert perturbation_norm(moved[row] - images[row], norm) <= radius + 1e-6
