@@ -84,7 +84,8 @@ class Split(Section):
     @field_validator("limit")
     @classmethod
     def _leaves_images_to_train_on(cls, value: int | None, info: ValidationInfo) -> int | None:
-        """Of a limited data set the size is known here; of others `core.prepared.split` says it."""
+        """A limited data set is checked here, as its size is known; `datasets.prepared.split` checks
+        the others."""
         least = info.data.get("validation", 0) + LEAST_TRAINING_IMAGES
         if value is not None and value < least:
             raise PydanticCustomError(

@@ -24,7 +24,7 @@ def prepare() -> None:
 
 
 def _arithmetic(study: Study, arguments: list[str]) -> Arithmetic:
-    """That of the data set or cell which the stage is called with; without one it is portable."""
+    """The arithmetic of the stage's data set or cell; portable for a stage of no data set."""
     name = arguments[0] if arguments else ""
     with suppress(BadParams):
         return study.cell(name).dataset.arithmetic
