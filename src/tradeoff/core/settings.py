@@ -84,8 +84,7 @@ class Split(Section):
     @field_validator("limit")
     @classmethod
     def _leaves_images_to_train_on(cls, value: int | None, info: ValidationInfo) -> int | None:
-        """A limited data set is checked here, as its size is known; `datasets.prepared.split` checks
-        the others."""
+        """Check a limited data set, whose size is known; `prepared.split` checks the others."""
         least = info.data.get("validation", 0) + LEAST_TRAINING_IMAGES
         if value is not None and value < least:
             raise PydanticCustomError(
