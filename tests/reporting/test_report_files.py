@@ -272,10 +272,12 @@ def test_objectives_are_told_as_they_are_trained(language):
     margin = r"m_c [^;]* max f_j\(x.\) . f_y\(x.\)"
     assert re.search(margin, tellings["faal"].symbols[language])
     folder = Path(__file__).parents[2] / "src" / "tradeoff" / "defenses"
-    for name, ascended in (("trades", "divergence"), ("dtrades", "divergence"),
-                           ("at", "cross_entropy"), ("mart", "cross_entropy"),
-                           ("faal", "cross_entropy")):  # fmt: skip
-        assert f"adversarial = ascend_{ascended}(" in (folder / f"{name}.py").read_text("utf-8")
+    for name, root, ascended in (("trades", "", "divergence"), ("dtrades", "trades", "divergence"),
+                                 ("at", "", "cross_entropy"), ("mart", "", "cross_entropy"),
+                                 ("faal", "at", "cross_entropy")):  # fmt: skip
+        if root:
+            assert f"{root}.adversarial_examples(" in (folder / f"{name}.py").read_text("utf-8")
+        assert f" ascend_{ascended}(" in (folder / f"{root or name}.py").read_text("utf-8")
         symbol = {"divergence": "KL(f(x) ‖ f(x′))", "cross_entropy": "CE(f(x′), y)"}[ascended]  # noqa: RUF001
         assert tellings[name].symbols[language].endswith(f"{symbol}.")
 

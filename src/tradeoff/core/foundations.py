@@ -19,8 +19,12 @@ def list_of(defense: str) -> str:
 
 
 def trains(defense: str) -> bool:
-    """Whether a defense has weights of its own; others put their bases' networks together."""
-    return defines("defenses", defense, "training_loss")
+    """Whether a defense has weights of its own; others put their bases' networks together.
+
+    A name that no module has any more counts as one that trained.
+    """
+    known = defense in module_names("defenses", "Knobs")
+    return not known or defines("defenses", defense, "training_loss")
 
 
 def classifier(defense: str) -> str:

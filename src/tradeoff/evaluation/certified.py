@@ -13,7 +13,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the threat's epsilon
 
 
 def certified_table(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Of each cell that has certificates its certified accuracy at radii up to epsilon.
+    """The certified accuracy, at radii up to epsilon, of each cell that has certificates.
 
     An image counts at a radius if the prediction is correct and proved to hold that far; an
     abstention counts nowhere. The radius is in the norm of the data set's threat.

@@ -235,8 +235,8 @@ def difference_table(
 def detectable_table(
     cells: list[CellLedgers], settings: StatisticsSettings, seeds: int, proposal: str | None
 ) -> pd.DataFrame:
-    """Of every pair of defenses, by architecture and metric, the smallest detectable difference
-    and a t test of theirs.
+    """The smallest detectable difference and a t test of every pair of defenses, by architecture
+    and metric.
 
     Of NA, RA, RD, the accuracy under each attack ("accuracy_ATTACK") and APN_*, which are means of
     numbers of single images, with regard to seeds and images. The worst class's RA and ECE are one

@@ -81,7 +81,7 @@ def certified_table(view: View) -> Table | None:
 
 
 def norm_images(view: View) -> str:
-    """Of how many images there are minimum norms."""
+    """The numbers of images with minimum norms, in words."""
     counts = sorted({int(count) for count in view.results.norms["images"]})
     return view.labels.enumerate([str(count) for count in counts]) or "0"
 

@@ -66,8 +66,8 @@ class Results:
     @property
     def missing_histories(self) -> list[Cell]:
         """The cells that train and of which no history is there."""
-        trained = (cell for cell in self.expected if foundations.trains(cell.defense))
-        return [cell for cell in trained if cell.key not in self.histories]
+        lacking = (cell for cell in self.expected if cell.key not in self.histories)
+        return [cell for cell in lacking if foundations.trains(cell.defense)]
 
     def lacking(self, table: pd.DataFrame) -> list[Cell]:
         """The evaluated cells that have no row in a table of cells."""
