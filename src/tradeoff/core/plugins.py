@@ -55,7 +55,10 @@ def defines(folder: str, name: str, attribute: str) -> bool:
 def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
     """The statement that defines `attribute`; of a variant, the one in the module it stands on."""
     beside = ".".join(["tradeoff", folder, ""])
-    for node in ast.parse((PACKAGE / folder / f"{name}.py").read_text("utf-8")).body:
+    path = PACKAGE / folder / f"{name}.py"
+    if not path.exists():  # a study, or results in git, may name what the package has no more
+        return None
+    for node in ast.parse(path.read_text("utf-8")).body:
         match node:
             case ast.ClassDef(name=known) | ast.FunctionDef(name=known) if known == attribute:
                 return node
