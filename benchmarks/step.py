@@ -46,16 +46,7 @@ OURS: dict[str, tuple[Any, Any]] = {
         dtrades.Knobs(alpha=reference.ALPHA, beta=reference.BETA_DTRADES, differentiable=False),
     ),
     "mart": (mart, mart.Knobs(beta=reference.BETA_MART)),
-    "faal": (
-        faal,
-        faal.Knobs(
-            radius=reference.RADIUS,
-            finetune_epochs=None,
-            finetune_rate=1.0,
-            pretrain="at",
-            pretrain_beta=6.0,
-        ),
-    ),
+    "faal": (faal, faal.Knobs(radius=reference.RADIUS)),
 }
 # Forward passes that the algorithm needs, beside two (forward and backward) for each ascent step;
 # a backward pass by the images costs as much as a forward pass, one by the parameters twice.
@@ -233,7 +224,7 @@ def our_steps(
         images = (pixels.to(kind_of(options)) / 255).contiguous(memory_format=layout)
         twin.refresh()
         optimizer.zero_grad(set_to_none=True)
-        step = Step(networks["attacked"], search, draws(device), 0, 1)
+        step = Step(networks["attacked"], search, draws(device), 0, 1, 0.0, model)
         with precision(options.precision, device):
             loss = defense.training_loss(networks["model"], images, labels, step, knobs).total
             loss.backward()

@@ -172,7 +172,7 @@ def test_training_has_the_layout_of_its_precision_and_validation_that_of_float32
 
     class Noted(Watched):
         def training_loss(self, model: nn.Module, images: Tensor, *given: Any) -> Loss:
-            attacked = given[1].attacked
+            attacked = given[1].frozen
             for tensor in (images, kernel(model), kernel(attacked), given[1].random_start(images)):
                 assert tensor.is_contiguous(memory_format=layout)
                 assert tensor.is_contiguous() is not last
@@ -181,9 +181,9 @@ def test_training_has_the_layout_of_its_precision_and_validation_that_of_float32
     def kernel(model: nn.Module) -> Tensor:
         return next(weight for weight in model.state_dict().values() if weight.dim() == 4)
 
-    def noted(model: nn.Module, *given: Any) -> tuple[float, float]:
+    def noted(model: nn.Module, *given: Any) -> dict[str, float]:
         validated.append((kernel(model).is_contiguous(), given[-1]))
-        return 0.5, 0.5
+        return {"natural": 0.5, "robust": 0.5}
 
     monkeypatch.setattr(loop, "accuracies", noted)
     model = place(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 4)), gpu, layout)

@@ -165,12 +165,20 @@ def test_a_broken_list_of_files_in_use_stops_dvc_until_it_is_mended(study: Toy) 
     study.run("dvc", "repro", "prepare@digits")
 
 
-@pytest.mark.parametrize("left", ["", HALF, "[1, 2]", '{"write": {"models": {"pid": "x"}}}'])
-def test_a_list_that_dvc_did_not_write_is_damaged(left: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("left", "fault"),
+    [
+        ("", "is damaged"),
+        (HALF, "is damaged"),
+        ("[1, 2]", "is damaged"),
+        ('{"write": {"models": {"pid": "x"}}}', "names files, and no DVC is at work here"),
+    ],
+)
+def test_a_list_that_no_dvc_uses_is_a_fault(left: str, fault: str, tmp_path: Path) -> None:
     assert repair.in_use_fault(tmp_path) == ""
     (tmp_path / IN_USE).parent.mkdir(parents=True)
     (tmp_path / IN_USE).write_text(left)
-    assert repair.in_use_fault(tmp_path) == "is damaged"
+    assert repair.in_use_fault(tmp_path) == fault
 
 
 def test_reproduce_mends_what_a_killed_dvc_left(study: Toy) -> None:

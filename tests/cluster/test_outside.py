@@ -7,7 +7,7 @@ from real import Done
 
 from tradeoff.cluster import lockfile
 
-ALLOWED = ("checkpoints", ".dvc")
+ALLOWED = ("checkpoints", "timings", ".dvc")
 OWN = ("dvc.lock",)
 FONTS = re.compile(r"\.cache/matplotlib/fontlist-\S+\.json")  # matplotlib's, for all programs
 
