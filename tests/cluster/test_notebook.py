@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from ruamel.yaml import YAML
 
 from tests.small import CELLS, shrink
@@ -88,10 +87,6 @@ def test_the_notebook_refuses_a_torch_that_is_too_old(tmp_path: Path) -> None:
     assert "pip install 'torch>=99'" in done.stderr
 
 
-@pytest.mark.xfail(
-    reason="a known fault of the workers in the working tree: a cell that was finished before "
-    "the cut is trained again in the new clone, as the run-cache does not know it"
-)
 def test_the_notebook_goes_on_after_a_cut(tmp_path: Path) -> None:
     keep, study = tmp_path / "keep", tmp_path / "study"
     small_study(study)

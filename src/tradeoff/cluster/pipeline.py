@@ -74,6 +74,8 @@ class Pipeline:
         with self._alone():
             if not _changed(stage):
                 return True
+            # As DVC does first: it replaces no file that it does not know, as one from git may be.
+            stage.remove_outs(ignore_remove=False, force=False)
             try:
                 self._repo.stage_cache.restore(stage)
             except (DvcException, OSError):  # it is not in the cache, or lacks what it needs
