@@ -89,7 +89,8 @@ def test_an_interruption_stops_everything_and_the_next_run_goes_on(toy: Callable
     study = toy({"train": ("", 'if "trades" in names[0]: time.sleep(600)')}, **SMALL)
     process = study.start("reproduce", "--jobs", "2")
     done = study.folder / "ledgers" / "digits" / "at-resnet18-digits-0-minimal.npz"
-    wait_for(done.exists)
+    lock = study.folder / "dvc.lock"
+    wait_for(lambda: lock.exists() and "at-resnet18-digits-0-minimal:" in lock.read_text())
     assert "1 done, 1 running" in study.tradeoff("status").replace("1 running, 1 done", "")
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=40)

@@ -74,14 +74,20 @@ class Pipeline:
         with self._alone():
             if not _changed(stage):
                 return True
-            # As DVC does first: it replaces no file that it does not know, as one from git may be.
-            stage.remove_outs(ignore_remove=False, force=False)
             try:
-                self._repo.stage_cache.restore(stage)
+                self._from_cache(stage)
             except (DvcException, OSError):  # it is not in the cache, or lacks what it needs
                 return False
             self._commit([stage])
             return True
+
+    def _from_cache(self, stage: Any) -> None:
+        """Put a stage's outputs in place, if DVC's run-cache has them; raises what DVC raises."""
+        stage.save_deps()
+        self._repo.stage_cache.restore(stage, dry=True)  # fails if it does not have them
+        # DVC replaces no file that it does not know, as one from git may be.
+        stage.remove_outs(ignore_remove=False, force=False)
+        self._repo.stage_cache.restore(stage)
 
     def watch(self, names: Collection[str]) -> None:
         """Note the inputs that stages find, before the scripts of these run in this order."""

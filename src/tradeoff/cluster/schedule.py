@@ -7,7 +7,7 @@ kill costs the stages that run, and no other.
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -121,17 +121,16 @@ class Schedule:
             self.done.add(stage)
         return replace(job, stages=())
 
-    def _prevented(self, job: Job, absent: Collection[str]) -> str:
+    def _prevented(self, job: Job, absent: frozenset[str]) -> str:
         """Why a job cannot run without the results of some stages; "" if it can.
 
         What sums a data set up does without some of its cells, though not without all.
         """
         cells = {stage for other in self.jobs if other.is_cell for stage in other.stages}
-        if job.is_cell or (job.dataset and not cells.issuperset(absent)):
-            return f"it needs {min(absent)}"
-        if job.dataset and not self.some_cells(job.dataset):
+        if job.dataset and not job.is_cell and not self.some_cells(job.dataset):
             return f"all cells of {job.dataset} failed; its results stay as before"
-        return ""
+        indispensable = absent if job.is_cell else absent - cells if job.dataset else set()
+        return f"it needs {min(indispensable)}" if indispensable else ""
 
     def some_cells(self, dataset: str) -> bool:
         """Whether any row of a data set's table is there."""
