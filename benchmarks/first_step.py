@@ -11,7 +11,8 @@ STAGES = Path(__file__).resolve().parents[1] / "stages"
 
 def main() -> None:
     sys.path.insert(0, str(STAGES))
-    import _environment  # noqa: F401 (puts the package on the path)
+    sys.argv[0] = str(STAGES / "train.py")
+    import _environment  # noqa: F401 (chooses the arithmetic that the stage named by argv needs)
 
     from tradeoff.running.progress import Progress
 
@@ -20,7 +21,6 @@ def main() -> None:
         sys.exit()
 
     Progress.training = stop  # type: ignore[method-assign]
-    sys.argv[0] = str(STAGES / "train.py")
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
