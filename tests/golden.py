@@ -2,6 +2,9 @@
 
 An ascent takes signs of gradients. That of a divergence starts where the gradient is nearly 0, and
 in float32 a processor's rounding decides some of them: whole attacks are compared in float64.
+
+What begins with `digits/` has a batch and networks of its own: digits, and networks trained on
+others. Functions that read the batch take this prefix as `inputs`.
 """
 
 from dataclasses import dataclass
@@ -34,12 +37,12 @@ def number(key: str) -> float:
     return float(_file()[key])
 
 
-def images() -> Tensor:
-    return tensor("x")
+def images(inputs: str = "") -> Tensor:
+    return tensor(f"{inputs}x")
 
 
-def labels() -> Tensor:
-    return tensor("y")
+def labels(inputs: str = "") -> Tensor:
+    return tensor(f"{inputs}y")
 
 
 def network(name: str = "state") -> nn.Module:
@@ -60,24 +63,28 @@ def network(name: str = "state") -> nn.Module:
     return model
 
 
-def inner_attack() -> InnerAttack:
-    return InnerAttack(Threat("linf", number("eps")), int(number("steps")), number("step"))
+def inner_attack(inputs: str = "") -> InnerAttack:
+    threat = Threat("linf", number(f"{inputs}eps"))
+    return InnerAttack(threat, int(number(f"{inputs}steps")), number(f"{inputs}step"))
 
 
 @dataclass(frozen=True)
 class GoldenStep(Step):
     """A step whose start points are the golden ones."""
 
+    inputs: str = ""
+
     def gaussian_noise(self, images: Tensor) -> Tensor:
-        return tensor("noise").to(images.dtype)
+        return tensor(f"{self.inputs}noise").to(images.dtype)
 
     def random_start(self, images: Tensor) -> Tensor:
-        noise = tensor("uniform").to(images.dtype)
+        noise = tensor(f"{self.inputs}uniform").to(images.dtype)
         return random_start(images, noise, torch.zeros(len(images)), self.inner.threat)
 
 
-def step(frozen: nn.Module) -> Step:
-    return GoldenStep(frozen, inner_attack(), torch.Generator(), 0, 1, 0.0, frozen)
+def step(frozen: nn.Module, inputs: str = "", **bases: nn.Module) -> Step:
+    inner = inner_attack(inputs)
+    return GoldenStep(frozen, inner, torch.Generator(), 0, 1, 0.0, frozen, bases, inputs=inputs)
 
 
 def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-5) -> None:

@@ -49,6 +49,7 @@ SMALL = {
     "seeds": [0],
     "trained": {
         "alone": ["standard", "at", "trades", "mart", "gaussian"],
+        "on_natural": [],
         "on_robust": ["faal"],
         "on_teacher": [],
         "on_noisy": ["smoothing"],
