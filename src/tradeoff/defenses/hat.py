@@ -7,11 +7,13 @@ accuracy. So at h times the perturbation, h = 2, the label is what the helper se
 often another class. With `objective: at` the second term is beta CE(f(x'), y).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.schema import Literal, NonNegative, Positive, Section
+from tradeoff.core.schema import NonNegative, Positive, Section
 from tradeoff.defenses import at, trades
 from tradeoff.training.contract import Loss, Step
 
