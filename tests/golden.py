@@ -87,6 +87,11 @@ def step(frozen: nn.Module, inputs: str = "", **bases: nn.Module) -> Step:
     return GoldenStep(frozen, inner, torch.Generator(), 0, 1, 0.0, frozen, bases, inputs=inputs)
 
 
+def assert_images_close(actual: Tensor, name: str) -> None:
+    """Equal in every pixel, up to the rounding of what is kept in float32."""
+    torch.testing.assert_close(actual.double(), tensor(name).double(), atol=1e-6, rtol=0)
+
+
 def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-5) -> None:
     """Equal up to `relative` of the norm of what is expected."""
     assert actual.shape == expected.shape

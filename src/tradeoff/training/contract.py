@@ -11,6 +11,7 @@ A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
     NETWORKS = 2                     how many networks train together; 1 if nothing is said
     CLASSIFIER = "plain"             what its networks make: a module of tradeoff.classifiers
     CERTIFICATE = "smoothing"        what can be proved of that: a module of tradeoff.certificates
+    ONE_STEP = True                  its examples are one step's: the history watches for collapse
     training_loss(model, images, labels, step, knobs) -> Loss      absent: nothing is trained, the
                                      classifier is made of the bases' networks
     training_set(train, bases, knobs) -> Subset                    absent: all of it
