@@ -203,7 +203,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("study", "defenses"), ["tradse"], "study.defenses.0", "did you mean trades?"),
     (("study", "proposal"), "tradse", "study.proposal", "did you mean trades?"),
     (("study", "control"), 3, "study.control", "valid string"),
-    (("study", "defenses"), ["__init__"], "study.defenses.0", "allowed: at, distillation"),
+    (("study", "defenses"), ["__init__"], "study.defenses.0", "'__init__' is not known; allowed: "),
     (("study", "defenses"), ["at", "at"], "study.defenses", "each thing once"),
     (("study", "defenses"), [], "study.defenses", "at least 1 item"),
     (("study", "defenses"), "trades", "study.defenses", "valid list"),
