@@ -160,7 +160,7 @@ def prepare(options: argparse.Namespace) -> tuple[nn.Sequential, Tensor, Tensor]
     patterns = torch.rand(10, options.channels, options.size, options.size)
     noise = torch.rand(options.batch, *patterns.shape[1:])
     pixels = (255 * (0.5 * patterns[labels] + 0.5 * noise)).to(torch.uint8)
-    network = resnet18.build(options.channels, 10, options.width)
+    network = resnet18.build((options.channels, 32, 32), 10, options.width)
     layer = Preprocess([0.5] * options.channels, [0.25] * options.channels)
     model = nn.Sequential(layer, network).to(device, kind_of(options)).train()
     pixels, labels = pixels.to(device), labels.to(device)

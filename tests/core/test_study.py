@@ -210,7 +210,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("study", "defenses"), [3], "study.defenses.0", "valid string"),
     (("study", "trained", "alone"), ["mart"], "mart", "this section of study.defenses is missing"),
     (("study", "architectures"), ["resnet"], "study.architectures.0", "did you mean resnet18?"),
-    (("study", "architectures"), ["preprocess"], "study.architectures.0", "resnet18, vgg16"),
+    (("study", "architectures"), ["preprocess"], "study.architectures.0", "resnet18, smallcnn"),
     (("study", "datasets"), ["cifar100"], "study.datasets.0", "did you mean cifar10?"),
     (("study", "datasets"), ["mnist"], "datasets.mnist", "is missing"),
     (("study", "datasets"), ["digits", "digits"], "study.datasets", "each thing once"),

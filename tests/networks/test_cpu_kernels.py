@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.archs import resnet18, vgg16
+from tradeoff.core.plugins import module_names
 from tradeoff.networks import device
 from tradeoff.networks.cpu_kernels import (
     PIXELS,
@@ -17,6 +18,7 @@ from tradeoff.networks.cpu_kernels import (
 )
 from tradeoff.networks.folding import fold
 from tradeoff.networks.layouts import place
+from tradeoff.networks.models import Blueprint, build_network
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_larger_maps_and_other_devices_are_left_to_torch(convolved: list[tuple[i
 def test_networks_of_digits_leave_their_tiny_maps_to_it(
     architecture: object, large: int, convolved: list[tuple[int, ...]]
 ) -> None:
-    network = architecture.build(1, 10, 0.125).eval()  # type: ignore[attr-defined]
+    network = architecture.build((1, 8, 8), 10, 0.125).eval()  # type: ignore[attr-defined]
     place(network, torch.device("cpu"))
     network(torch.rand(2, 1, 8, 8))
     assert len(convolved) == large and min(convolved) > (2, 2)
@@ -182,3 +184,21 @@ def test_a_convolution_as_a_product_has_torchs_numbers_and_both_gradients(
     convolution.__class__ = ProductConvolution
     torch.testing.assert_close(values_and_gradients(), expected)
     assert torch.autograd.gradgradcheck(lambda x: convolution(x).square(), maps)
+
+
+@pytest.mark.parametrize("name", module_names("archs", "build"))
+def test_every_architecture_has_the_same_numbers_with_portable_kernels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blueprint = Blueprint(name, "any", (3, 16, 16), 10, 0.125)
+    model = build_network(blueprint, [0.4] * 3, [0.2] * 3, 0).double().eval()
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    results = []
+    for portable in (False, True):
+        monkeypatch.setattr(device._State, "portable", portable)
+        points = images.clone().requires_grad_()
+        logits = place(model, torch.device("cpu"))(points)
+        results.append((logits.detach(), torch.autograd.grad(logits.logsumexp(1).sum(), points)))
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    assert all(isinstance(layer, ProductConvolution) for layer in convolutions)
+    torch.testing.assert_close(*results)

@@ -86,7 +86,7 @@ def test_on_a_gpu_training_is_channels_last_on_tensor_cores_alone(
 
 
 def network(name: str, width: float, channels: int = 1) -> nn.Sequential:
-    blueprint = Blueprint(name, "any", channels, 10, width)
+    blueprint = Blueprint(name, "any", (channels, 8, 8), 10, width)
     return build_network(blueprint, [0.3] * channels, [0.4] * channels, 0)
 
 

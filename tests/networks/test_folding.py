@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import golden, tiny
+from tradeoff.core.plugins import module_names
 from tradeoff.networks.folding import EvalTwin, fold, fold_if_same
 from tradeoff.networks.models import Blueprint, build_network
 
 
 def trained_model(name: str) -> nn.Sequential:
     """In train mode, with weights and statistics that are not those of the initialisation."""
-    model = build_network(Blueprint(name, "any", 1, 10, 0.125), [0.3], [0.4], 0)
+    model = build_network(Blueprint(name, "any", (1, 16, 16), 10, 0.125), [0.3], [0.4], 0)
     disturb(model, seed=1)
     return model
 
@@ -49,7 +50,7 @@ def assert_same(twin: nn.Module, model: nn.Module, inputs: Tensor) -> None:
         assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+@pytest.mark.parametrize("name", module_names("archs", "build"))
 def test_the_twin_equals_the_model_in_eval_mode(name: str) -> None:
     model = trained_model(name)
     assert_same(fold(model), model, images())

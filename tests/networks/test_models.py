@@ -22,7 +22,7 @@ from tradeoff.networks.models import (
     save_model,
 )
 
-BLUEPRINT = Blueprint("resnet18", "digits", 1, 10, 0.125)
+BLUEPRINT = Blueprint("resnet18", "digits", (1, 8, 8), 10, 0.125)
 ASSEMBLY = Assembly((BLUEPRINT,))
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def test_weights_are_drawn_without_touching_a_gpu(monkeypatch: pytest.MonkeyPatc
 
 def test_a_blueprint_fits_its_data_set() -> None:
     blueprint = Blueprint.of("vgg16", 0.5, tiny.made_up())
-    assert blueprint == Blueprint("vgg16", "made_up", 1, tiny.CLASSES, 0.5)
+    assert blueprint == Blueprint("vgg16", "made_up", (1, 8, 8), tiny.CLASSES, 0.5)
 
 
 def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     [
         ("architecture", "vgg16"),
         ("dataset", "mnist"),
-        ("channels", 3),
+        ("image", (3, 8, 8)),
         ("classes", 5),
         ("width", 0.25),
     ],
@@ -151,7 +151,7 @@ def test_a_file_says_what_it_is_and_what_it_was_made_with(tmp_path: Path) -> Non
         {
             "architecture": "resnet18",
             "dataset": "digits",
-            "channels": 1,
+            "image": [1, 8, 8],
             "classes": 10,
             "width": 0.125,
         }

@@ -7,13 +7,19 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tradeoff.archs import resnet18, vgg16
+from tradeoff.archs import densenet121, googlenet, resnet18, vgg16
 from tradeoff.training.pretrained import WeightsMissing, copy_fitting, load_pretrained
 
 # Architecture, torchvision's network of random weights, and what cannot fit at full width.
 NETWORKS = {
     "resnet18": (resnet18, "resnet18", ["conv1.weight", "fc.weight", "fc.bias"]),
     "vgg16": (vgg16, "vgg16_bn", ["classifier.weight", "classifier.bias"]),
+    "googlenet": (googlenet, "googlenet", ["conv1.conv.weight", "fc.weight", "fc.bias"]),
+    "densenet121": (
+        densenet121,
+        "densenet121",
+        ["features.conv0.weight", "classifier.weight", "classifier.bias"],
+    ),
 }
 
 
@@ -33,7 +39,7 @@ def weights_of(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_but_stem_and_classifier_come_from_torchvision(name: str) -> None:
     architecture, theirs_name, left = NETWORKS[name]
-    network = architecture.build(3, 10, 1.0)
+    network = architecture.build((3, 32, 32), 10, 1.0)
     theirs = weights_of(theirs_name)
     sentence = copy_fitting(network, theirs)
     mine = network.state_dict()
@@ -47,9 +53,9 @@ def test_all_but_stem_and_classifier_come_from_torchvision(name: str) -> None:
 
 
 def test_one_channel_and_another_width_load_what_fits() -> None:
-    sentence = copy_fitting(vgg16.build(1, 10, 1.0), weights_of("vgg16_bn"))
+    sentence = copy_fitting(vgg16.build((1, 32, 32), 10, 1.0), weights_of("vgg16_bn"))
     assert "from scratch: features.0.weight, classifier.weight, classifier.bias" in sentence
-    narrow = resnet18.build(3, 10, 0.5)
+    narrow = resnet18.build((3, 32, 32), 10, 0.5)
     before = {name: tensor.clone() for name, tensor in narrow.state_dict().items()}
     sentence = copy_fitting(narrow, weights_of("resnet18"))
     assert "conv1.weight" in sentence and "layer4.1.conv2.weight" in sentence
@@ -80,7 +86,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(WeightsMissing) as caught:
-        load_pretrained(resnet18.build(3, 10, 0.1), "resnet18", "mnist")
+        load_pretrained(resnet18.build((3, 32, 32), 10, 0.1), "resnet18", "mnist")
     for part in ("no route to host", "resnet18-f37072fd.pth", "checkpoints"):
         assert part in str(caught.value)
 
@@ -88,7 +94,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch: pytest.Monk
 def test_downloaded_weights_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = weights_of("resnet18")
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs)
-    network = resnet18.build(3, 10, 1.0)
+    network = resnet18.build((3, 32, 32), 10, 1.0)
     assert "119 of 122 tensors loaded" in load_pretrained(network, "resnet18", "mnist")
     assert torch.equal(
         network.state_dict()["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"]

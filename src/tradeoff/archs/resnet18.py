@@ -52,6 +52,6 @@ class ResNet18(nn.Module):
         return self.fc(features.mean((2, 3)))
 
 
-def build(channels: int, classes: int, width: float) -> nn.Module:
-    """The network after its preprocessing: normalised images (N, channels, H, W) to logits."""
-    return ResNet18(channels, classes, width)
+def build(image: tuple[int, int, int], classes: int, width: float) -> nn.Module:
+    """The network after its preprocessing: normalised images (N, *image) to logits."""
+    return ResNet18(image[0], classes, width)

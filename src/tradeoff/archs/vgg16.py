@@ -12,20 +12,13 @@ LAYERS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
           512, 512, 512, "pool", 512, 512, 512, "pool")  # fmt: skip
 
 
-class Pool(nn.MaxPool2d):
-    """Halve the resolution until one pixel is left: inputs smaller than 32x32 get there early."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features if features.shape[-1] == 1 else super().forward(features)
-
-
 class VGG16(nn.Module):
     def __init__(self, channels: int, classes: int, width: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for layer in LAYERS:
             if isinstance(layer, str):
-                layers.append(Pool(2))
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))  # a side of one pixel stays
                 continue
             out = scaled(layer, width)
             layers += [
@@ -41,6 +34,6 @@ class VGG16(nn.Module):
         return self.classifier(self.features(images).mean((2, 3)))
 
 
-def build(channels: int, classes: int, width: float) -> nn.Module:
-    """The network after its preprocessing: normalised images (N, channels, H, W) to logits."""
-    return VGG16(channels, classes, width)
+def build(image: tuple[int, int, int], classes: int, width: float) -> nn.Module:
+    """The network after its preprocessing: normalised images (N, *image) to logits."""
+    return VGG16(image[0], classes, width)

@@ -58,8 +58,10 @@ class Prepared:
     std: list[float]
 
     @property
-    def channels(self) -> int:
-        return self.train.pixels.shape[1]
+    def image(self) -> tuple[int, int, int]:
+        """The shape of one, (C, H, W)."""
+        channels, height, width = self.train.pixels.shape[1:]
+        return channels, height, width
 
 
 def class_balanced_order(labels: Tensor, seed_parts: tuple[object, ...]) -> Tensor:

@@ -22,7 +22,7 @@ from tradeoff.core.plugins import PACKAGE
 from tradeoff.core.study import Cell
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.layouts import place
-from tradeoff.networks.preprocess import Preprocess
+from tradeoff.networks.preprocess import PADDED, Preprocess, padded_side
 from tradeoff.networks.randomness import derive_seed
 
 
@@ -32,18 +32,18 @@ class ModelMismatch(Exception):
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What determines the shape of a network."""
+    """What determines the shape of a network; `image` is that of its images, (C, H, W)."""
 
     architecture: str
     dataset: str
-    channels: int
+    image: tuple[int, int, int]
     classes: int
     width: float
 
     @classmethod
     def of(cls, architecture: str, width: float, data: Prepared) -> "Blueprint":
         """The network of an architecture that fits a data set."""
-        return cls(architecture, data.name, data.channels, len(data.classes), width)
+        return cls(architecture, data.name, data.image, len(data.classes), width)
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,12 @@ class Assembly:
     Attributes:
         classifier: a module of tradeoff.classifiers.
         knobs: the classifier's.
-        image: the shape of one, (C, H, W).
         seed: of whatever the classifier draws once.
     """
 
     networks: tuple[Blueprint, ...]
     classifier: str = "plain"
     knobs: dict[str, Any] = field(default_factory=dict)
-    image: tuple[int, ...] = ()
     seed: int = 0
 
     @classmethod
@@ -72,7 +70,6 @@ class Assembly:
             (blueprint,) * cell.network_count,
             cell.classifier,
             {} if knobs is None else knobs.model_dump(),
-            tuple(data.train.pixels.shape[1:]),
             cell.seed,
         )
 
@@ -80,7 +77,8 @@ class Assembly:
         """The classifier: images (N, C, H, W) in [0, 1] to logits (N, classes)."""
         module = importlib.import_module(f"tradeoff.classifiers.{self.classifier}")
         knobs = module.Knobs(**self.knobs)
-        classifier: nn.Module = module.build(networks, knobs, image=self.image, seed=self.seed)
+        image = self.networks[0].image
+        classifier: nn.Module = module.build(networks, knobs, image=image, seed=self.seed)
         return classifier
 
 
@@ -89,10 +87,13 @@ def build_network(
 ) -> nn.Sequential:
     """A network with its preprocessing: images in [0, 1] to logits; weights drawn from `seed`."""
     architecture = importlib.import_module(f"tradeoff.archs.{blueprint.architecture}")
+    padded = getattr(architecture, "PADDED", PADDED)
+    channels, height, width = blueprint.image
+    image = (channels, padded_side(height, padded), padded_side(width, padded))
     with torch.random.fork_rng(devices=[]):  # without it, every GPU is asked for its state
         torch.manual_seed(derive_seed("weights", *seed))
-        network = architecture.build(blueprint.channels, blueprint.classes, blueprint.width)
-    return nn.Sequential(Preprocess(mean, std), network)
+        network = architecture.build(image, blueprint.classes, blueprint.width)
+    return nn.Sequential(Preprocess(mean, std, padded), network)
 
 
 def new_networks(assembly: Assembly, data: Prepared) -> list[nn.Sequential]:
@@ -158,7 +159,7 @@ def load_model(
         raise ModelMismatch(f"{path}: is the model of {owner}, not of {cell}")
     networks = []
     for blueprint in assembly.networks:
-        ones = [1.0] * blueprint.channels
+        ones = [1.0] * blueprint.image[0]
         networks.append(build_network(blueprint, ones, ones, 0))
     try:
         model = assembly.build(networks)
@@ -173,10 +174,12 @@ def _read(path: Path) -> tuple[Assembly, str | None, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
-            given = about["model"] | {"image": tuple(about["model"]["image"])}
-            networks = tuple(Blueprint(**network) for network in given["networks"])
+            networks = tuple(
+                Blueprint(**network | {"image": tuple(network["image"])})
+                for network in about["model"]["networks"]
+            )
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Assembly(**given | {"networks": networks}), about["cell"], state
+            return Assembly(**about["model"] | {"networks": networks}), about["cell"], state
     except FileNotFoundError:
         raise ModelMismatch(f"{path}: not there; train the cell first") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.layouts import training_layout
-from tradeoff.networks.randomness import generator
+from tradeoff.networks.randomness import derive_seed, generator
 from tradeoff.training.acceleration import compiled, one_batch_size, precision
 from tradeoff.training.augment import crop_and_flip
 from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
@@ -143,6 +143,7 @@ def _epoch(
         if settings.augment == "crop_flip":
             images = crop_and_flip(images, run.draws)
         networks.twin.refresh()
+        torch.manual_seed(derive_seed("layers", run.plan.seed, run.epoch, run.step))  # dropout's
         run.optimizer.zero_grad(set_to_none=True)
         accumulate_gradient(run, networks, images, labels, run.draws, run.record)
         if settings.clip_gradient is not None:

@@ -5,7 +5,13 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-WEIGHTS = {"resnet18": "ResNet18_Weights", "vgg16": "VGG16_BN_Weights"}
+# What torchvision calls them.
+NETWORKS = {
+    "densenet121": "densenet121",
+    "googlenet": "googlenet",
+    "resnet18": "resnet18",
+    "vgg16": "vgg16_bn",
+}
 
 
 class WeightsMissing(Exception):
@@ -18,17 +24,18 @@ def load_pretrained(network: nn.Module, architecture: str, dataset: str) -> str:
     Raises:
         WeightsMissing: torchvision has no weights for it, or the download failed.
     """
-    if architecture not in WEIGHTS:
-        known = ", ".join(WEIGHTS)
+    if architecture not in NETWORKS:
+        known = ", ".join(NETWORKS)
         raise WeightsMissing(
             f"params.yaml: datasets.{dataset}.models.{architecture}.pretrained: torchvision has "
             f"no ImageNet weights for {architecture}; it has them for {known}"
         )
     from torchvision import models  # slow to import, and needed by few cells
 
-    weights = getattr(models, WEIGHTS[architecture]).IMAGENET1K_V1
-    try:
-        theirs = weights.get_state_dict(progress=True, check_hash=True)
+    name = NETWORKS[architecture]
+    weights = models.get_model_weights(name).IMAGENET1K_V1
+    try:  # as torchvision's own network has them: it renames some of an old file
+        theirs = models.get_model(name, weights=weights).state_dict()
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsMissing(
             f"the download of {weights.url} failed: {error}. On a machine without internet, put "
