@@ -49,10 +49,15 @@ def ascend(
 
 def input_gradient(objective: Objective, candidates: Tensor) -> Tensor:
     """Gradient of each sample's objective by its own candidate, (N, C, H, W)."""
+    return value_and_gradient(objective, candidates)[1]
+
+
+def value_and_gradient(objective: Objective, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Each sample's objective (N,), and its gradient by its own candidate, (N, C, H, W)."""
     candidates = candidates.detach().requires_grad_()
     with torch.enable_grad():
-        total = objective(candidates).sum()
-    return torch.autograd.grad(total, candidates)[0]
+        values = objective(candidates)
+    return values.detach(), torch.autograd.grad(values.sum(), candidates)[0]
 
 
 def ascend_cross_entropy(

@@ -69,12 +69,16 @@ class Step:
             noise = empty.uniform_(-1, 1, generator=self.generator)
         else:
             noise = empty.normal_(generator=self.generator)
-        radius = images.new_empty(len(noise)).uniform_(generator=self.generator)
-        return random_start(images, noise[self.part], radius[self.part], threat)
+        return random_start(images, noise[self.part], self.uniform(images), threat)
 
     def gaussian_noise(self, images: Tensor) -> Tensor:
         """Standard normal numbers, (N, C, H, W)."""
         return self._empty(images).normal_(generator=self.generator)[self.part]
+
+    def uniform(self, images: Tensor) -> Tensor:
+        """A number in [0, 1) for each image, (N,)."""
+        numbers = images.new_empty(self.batch or len(images))
+        return numbers.uniform_(generator=self.generator)[self.part]
 
     def gaussian_start(self, images: Tensor) -> Tensor:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
