@@ -57,7 +57,7 @@ def images(draw: int, count: int) -> Subset:
 
 def step_digests(study: Study, dataset: Dataset, data: Prepared) -> Iterator[tuple[str, str]]:
     """The weights after an epoch of one step, by cell."""
-    device = pick_device(dataset.threads, dataset.arithmetic)
+    device = torch.device("cpu")
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     settings = dataset.train.model_copy(update=SMALL)
     for architecture, defenses in STEPS.items():
@@ -68,6 +68,16 @@ def step_digests(study: Study, dataset: Dataset, data: Prepared) -> Iterator[tup
             defense = importlib.import_module(f"tradeoff.defenses.{name}")
             plan = Plan(defense, cell.knobs, settings, threat, 0)
             yield cell.key, digest(*fit(model, data, plan, lambda *_: None).last.values())
+
+
+def layer_digests() -> Iterator[tuple[str, str]]:
+    """Layers on many numbers, since a rounding that differs for one in a hundred must show."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        norm = place(torch.nn.Sequential(torch.nn.BatchNorm2d(5000)), torch.device("cpu")).eval()
+        norm[0].running_var.uniform_(0.1, 2)
+        maps = torch.rand(5000, 2, 2, 3).permute(3, 0, 1, 2)  # as ProductConvolution leaves them
+    yield "BatchNorm2d in eval mode", digest(norm(maps).detach())
 
 
 def attack_digests(dataset: Dataset, data: Prepared) -> Iterator[tuple[str, str]]:
@@ -98,6 +108,9 @@ if __name__ == "__main__":
         "digits", images(0, 16), images(1, 4), images(2, 4),
         classes=tuple("0123456789"), mean=[0.3], std=[0.35],
     )  # fmt: skip
-    for found in (step_digests(params, chosen, prepared), attack_digests(chosen, prepared)):
+    pick_device(chosen.threads, chosen.arithmetic)
+    for found in (
+        layer_digests(), step_digests(params, chosen, prepared), attack_digests(chosen, prepared)
+    ):  # fmt: skip
         for name, value in found:
             print(name, value, flush=True)

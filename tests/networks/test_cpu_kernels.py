@@ -11,6 +11,7 @@ from tradeoff.core.plugins import module_names
 from tradeoff.networks import device
 from tradeoff.networks.cpu_kernels import (
     PIXELS,
+    AffineBatchNorm,
     GreyConvolution,
     ProductConvolution,
     TinyMapConvolution,
@@ -202,3 +203,21 @@ def test_every_architecture_has_the_same_numbers_with_portable_kernels(
     convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
     assert all(isinstance(layer, ProductConvolution) for layer in convolutions)
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_portable_batch_norm_is_torchs(affine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradeoff.networks.cpu_kernels.arithmetic_is_portable", lambda: True)
+    generator = torch.Generator().manual_seed(0)
+    norm, maps = (
+        nn.BatchNorm2d(5, affine=affine).double(),
+        torch.rand(3, 5, 4, 2, generator=generator).double(),
+    )
+    for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
+        assert tensor is not None
+        tensor.data.uniform_(0.1, 2, generator=generator)
+    expected = norm.eval()(maps)
+    use_cpu_kernels(norm)
+    assert type(norm) is AffineBatchNorm
+    torch.testing.assert_close(norm(maps), expected)
+    assert (norm.train()(maps) - expected).abs().max() > 0.1  # by the batch's statistics

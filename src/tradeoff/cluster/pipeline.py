@@ -82,8 +82,13 @@ class Pipeline:
             return True
 
     def _from_cache(self, stage: Any) -> None:
-        """Put a stage's outputs in place, if DVC's run-cache has them; raises what DVC raises."""
-        stage.save_deps()
+        """Put a stage's outputs in place, if DVC's cache has them; raises what DVC raises."""
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        if not stage.deps_cached():
+            stage.save_deps()
+            for out in stage.outs:
+                out.hash_info = HashInfo()  # that of dvc.lock belongs to the inputs of before
         self._repo.stage_cache.restore(stage, dry=True)  # fails if it does not have them
         # DVC replaces no file that it does not know, as one from git may be.
         stage.remove_outs(ignore_remove=False, force=False)

@@ -1,4 +1,4 @@
-"""Convolutions that compute faster on a CPU than oneDNN's, or the same on every processor.
+"""Layers that compute faster on a CPU than oneDNN's, or the same on every processor.
 
 `networks.layouts.place` puts them in place of `nn.Conv2d` on a CPU, so that architectures are
 written with torch's own layers. To a compiler they would be opaque; it sees the ordinary ones.
@@ -20,7 +20,7 @@ PIXELS = 4  # n pixels that all join each other take n * n products in place of 
 
 
 def use_cpu_kernels(model: nn.Module) -> None:
-    """Let the convolutions of a model on a CPU compute in the ways of this module.
+    """Let the layers of a model on a CPU compute in the ways of this module.
 
     Only their class changes: parameters, hooks and names stay as they are.
     """
@@ -30,6 +30,8 @@ def use_cpu_kernels(model: nn.Module) -> None:
                 module.__class__ = TinyMapConvolution
             elif arithmetic_is_portable() and ProductConvolution.takes(module):
                 module.__class__ = ProductConvolution
+        elif type(module) is nn.BatchNorm2d and arithmetic_is_portable():
+            module.__class__ = AffineBatchNorm
 
 
 def _eager_on_cpu(features: Tensor) -> bool:
@@ -92,6 +94,26 @@ class ProductConvolution(nn.Conv2d):
         if self.bias is not None:
             result = result + self.bias[:, None]
         return result.view(self.out_channels, *windows.result, len(maps)).permute(3, 0, 1, 2)
+
+
+class AffineBatchNorm(nn.BatchNorm2d):
+    """BatchNorm that in eval mode is a scale and a shift where arithmetic is to be portable.
+
+    For maps whose images are innermost torch takes the root of the variances with MKL, which rounds
+    it by the processor.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None or not arithmetic_is_portable():
+            return super().forward(maps)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+        shift = -mean * scale
+        if self.affine:
+            shift = shift + self.bias
+        return torch.addcmul(shift[:, None, None], maps, scale[:, None, None])
 
 
 class Windows(NamedTuple):
