@@ -121,6 +121,27 @@ def test_histories_without_passes_tell_no_cost(tmp_path, english):
     assert sentences.cost(view) == cost_picture.pictures(view) == []
 
 
+def test_a_collapse_of_training_on_one_step_is_told_by_epoch_and_by_how_much(complete, english):
+    view = View(*complete, english)
+    assert sentences.collapses(view) == []
+    histories = {}
+    for key in ("mart-vgg16-digits-0", "mart-vgg16-digits-1", "at-vgg16-digits-0"):
+        histories[key] = view.results.histories[key].assign(
+            collapse=0.0, validation_one_step_accuracy=0.5
+        )
+    history = histories["mart-vgg16-digits-1"]
+    history.loc[6, "collapse"] = 0.412
+    history.loc[5:6, "validation_robust_accuracy"] = [0.443, 0.031]
+    history.loc[5:6, "validation_one_step_accuracy"] = [0.6, 0.95]
+    found = replace(view.results, histories=view.results.histories | histories)
+    quiet, told = sentences.collapses(replace(view, results=found))
+    assert quiet == "AT, VGG16: training on one step collapsed in none of 1 seeds."
+    assert told.startswith("MART, VGG16, seed 1: training collapsed in epoch 6 (")
+    assert (
+        "fell from 44.3 to 3.1 %, while the accuracy under one step went from 60.0 to 95.0" in told
+    )
+
+
 def test_lambda_is_told_with_the_share_of_its_terms(complete, english):
     view = View(*complete, english)
     text, _, control = discussion.weights(view)

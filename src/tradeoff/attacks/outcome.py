@@ -87,7 +87,7 @@ class Best:
 
     def __init__(self, images: Tensor) -> None:
         self.images = images.clone()
-        self.margin = torch.full((len(images),), torch.inf, device=images.device)
+        self.margin = images.new_full((len(images),), torch.inf)
         self._standing = torch.zeros(len(images), dtype=torch.int8, device=images.device)
 
     @property

@@ -4,7 +4,7 @@
 
 One step longer than epsilon from a random start. The authors attack in train mode; here, as for
 every defense, the attacked network is in eval mode. Where it collapses all the same, as the
-authors' own settings do on MNIST, the history tells when (`training.collapse`).
+authors' own settings do on MNIST, the history tells when (`training.validation.collapse`).
 """
 
 from dataclasses import replace

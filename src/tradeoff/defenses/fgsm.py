@@ -4,7 +4,7 @@
 
 The step begins at the image itself and no gradient flows through it. Such training is prone to
 catastrophic overfitting: from one epoch to the next the network learns to withstand the one step
-and nothing else. Hence ONE_STEP: the history tells when (`training.collapse`).
+and nothing else. Hence ONE_STEP: the history tells when (`training.validation.collapse`).
 """
 
 from dataclasses import replace

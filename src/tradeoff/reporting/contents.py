@@ -27,6 +27,7 @@ def contents(view: View) -> dict[str, Any]:
         "differences": sentences.differences(view),
         "attack_images": sentences.attack_images(view),
         "masking": sentences.masking(view),
+        "collapses": sentences.collapses(view),
         "flag_lines": evidence.flag_lines(view),
         "gaps": coverage.gaps(view),
         "fairness": discussion.fairness(view),

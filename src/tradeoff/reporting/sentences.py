@@ -1,5 +1,7 @@
 """What the report says in words about its numbers, by rules; it judges nothing beyond them."""
 
+import pandas as pd
+
 from tradeoff.core.tables import HEADLINE
 from tradeoff.reporting.accuracy import passes
 from tradeoff.reporting.coverage import seed_sentence
@@ -127,6 +129,34 @@ def masking(view: View) -> list[str]:
     text = text or [view("masking.none", cells=cells)]
     unknown = len(table) - len(judged)
     return [*text, view("masking.unknown", count=unknown)] if unknown else text
+
+
+def collapses(view: View) -> list[str]:
+    """Where training on one step collapsed, epoch by epoch and by how much; of each defense that
+    is watched for it and never did, that."""
+    text = []
+    for architecture, defense in view.places():
+        where = {"defense": view.name(defense), "architecture": view.network(architecture)}
+        watched = {
+            cell.seed: history for cell in view.cells((architecture, defense))
+            if "collapse" in (history := view.results.histories.get(cell.key, pd.DataFrame()))
+        }  # fmt: skip
+        fallen = [_collapse(view, where | {"seed": seed}, history, int(place))
+                  for seed, history in watched.items()
+                  for place in history.index[history["collapse"] > 0]]  # fmt: skip
+        if watched:
+            text += fallen or [view("collapse.none", **where, count=len(watched))]
+    return text
+
+
+def _collapse(view: View, where: dict[str, object], history: pd.DataFrame, place: int) -> str:
+    """What became of the accuracies in the epoch at a place of a history."""
+    columns = {"robust": "validation_robust_accuracy", "one_step": "validation_one_step_accuracy"}
+    values = {
+        f"{name}_{when}": view.labels.percent(float(history[column].iloc[place - lag]))
+        for name, column in columns.items() for when, lag in (("before", 1), ("after", 0))
+    }  # fmt: skip
+    return view("collapse.happened", **where, **values, epoch=int(history["epoch"].iloc[place]))
 
 
 def cost(view: View) -> list[str]:

@@ -18,7 +18,7 @@ from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.plan import Plan, batch_sizes, inner_attack, micro_batches
 from tradeoff.training.run import Run, State, snapshot
-from tradeoff.training.validation import accuracies, certified_accuracy, validated_at_once
+from tradeoff.training.validation import accuracies, certified_accuracy, collapse, validated_at_once
 
 OnProgress = Callable[[int, int, int, int, Row | None], None]
 
@@ -96,7 +96,12 @@ def fit(
         validated.refresh()
         try:
             measured = accuracies(
-                validated.module, validation, plan.threat, settings.selection, at_once
+                validated.module,
+                validation,
+                plan.threat,
+                settings.selection,
+                at_once,
+                plan.one_step,
             )
             if plan.select_by == "certified":
                 measured["certified"] = certified_accuracy(
@@ -105,10 +110,10 @@ def fit(
         except ValueError as error:  # finite weights, and logits that are not
             raise TrainingFailed(f"after epoch {run.epoch + 1}: {error}. {ADVICE}") from None
         row |= {f"validation_{name}_accuracy": value for name, value in measured.items()}
-        row |= {
-            "seconds": run.seconds,
-            "selected": 0.0,
-        }
+        row |= {"seconds": run.seconds, "selected": 0.0}
+        if plan.one_step:
+            before = run.history[-1]["validation_robust_accuracy"] if run.history else 0.0
+            row["collapse"] = collapse(before, measured["robust"])
         # What is not made to be robust, such as the control, is not chosen by robustness.
         second = "robust" if plan.select_by == "natural" else "natural"
         score = (measured[plan.select_by], measured[second])

@@ -35,6 +35,11 @@ class Plan:
         name: str = getattr(self.defense, "SELECT_BY", "natural")
         return name
 
+    @property
+    def one_step(self) -> bool:
+        """Whether the defense trains on one step, which may collapse."""
+        return bool(getattr(self.defense, "ONE_STEP", False))
+
     def learning_rate(self, epoch: int, step: int, steps: int) -> float:
         """The learning rate of step `step` of `steps` in epoch `epoch`, both counted from 0.
 

@@ -9,10 +9,12 @@ from tradeoff.attacks.outcome import is_fooled
 from tradeoff.attacks.pgd import Knobs, pgd
 from tradeoff.core.settings import AscentSettings, TrainSettings
 from tradeoff.datasets.prepared import Subset
+from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
 from tradeoff.training.plan import Plan
 
+COLLAPSE = 0.2  # accuracy that is lost within an epoch
 AT_ONCE = 512  # images that a GPU has enough to do with
 
 
@@ -27,13 +29,22 @@ def validated_at_once(settings: TrainSettings, device: torch.device) -> int:
 
 
 def accuracies(
-    model: nn.Module, subset: Subset, threat: Threat, budget: AscentSettings, batch_size: int
+    model: nn.Module,
+    subset: Subset,
+    threat: Threat,
+    budget: AscentSettings,
+    batch_size: int,
+    one_step: bool = False,
 ) -> dict[str, float]:
-    """The natural and the robust accuracy of a model in eval mode; the same start each time."""
+    """The natural and the robust accuracy of a model in eval mode; the same start each time.
+
+    Args:
+        one_step: measure that under one step from the image to the threat's surface too.
+    """
     keys = _keys(subset)
     knobs = Knobs(loss="cross_entropy", restarts=1, **budget.model_dump())
     correct = torch.zeros((), device=subset.labels.device)
-    robust = torch.zeros_like(correct)
+    robust, after_one_step = torch.zeros_like(correct), torch.zeros_like(correct)
     for batch in torch.arange(len(subset), device=subset.labels.device).split(batch_size):
         images, labels = subset.floats(subset.pixels[batch]), subset.labels[batch]
         natural = _is_correct(model, images, labels)
@@ -43,7 +54,23 @@ def accuracies(
                 model, images[natural], labels[natural], knobs, threat, keys[batch][natural]
             )
             robust += _is_correct(model, adversarial.images, labels[natural]).sum()
-    return {"natural": float(correct) / len(subset), "robust": float(robust) / len(subset)}
+        if one_step and natural.any():
+            attacked, single = images[natural], InnerAttack(threat, 1, threat.epsilon)
+            near = ascend_cross_entropy(model, attacked, labels[natural], attacked, single)
+            after_one_step += _is_correct(model, near, labels[natural]).sum()
+    counts = {"natural": correct, "robust": robust}
+    counts |= {"one_step": after_one_step} if one_step else {}
+    return {name: float(count) / len(subset) for name, count in counts.items()}
+
+
+def collapse(before: float, after: float) -> float:
+    """By how much robust accuracy fell from one epoch to the next, if that is a collapse, else 0.
+
+    A network that is trained on one step may learn, within an epoch, to withstand that step and
+    nothing else: catastrophic overfitting. The bound is that of Wong et al. (2020, section 5.4);
+    they measure on a batch of training images in train mode, we on validation in eval mode.
+    """
+    return before - after if before - after > COLLAPSE else 0.0
 
 
 def certified_accuracy(model: nn.Module, subset: Subset, plan: Plan, batch_size: int) -> float:
