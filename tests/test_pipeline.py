@@ -49,6 +49,7 @@ SMALL = {
     "seeds": [0],
     "trained": {
         "alone": ["standard", "at", "trades", "mart", "gaussian"],
+        "of_dtrades": [],
         "on_natural": [],
         "on_robust": ["faal"],
         "on_teacher": [],

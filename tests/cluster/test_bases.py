@@ -10,7 +10,15 @@ from toys import Toy
 
 BASE, ROW = "at-resnet18-digits-0", "faal-resnet18-digits-0"
 TEACHER, STUDENT = "tempered-resnet18-digits-0", "distillation-resnet18-digits-0"
-LISTS = ("alone", "on_natural", "on_robust", "on_teacher", "on_noisy", "on_natural_and_robust")
+LISTS = (
+    "alone",
+    "of_dtrades",
+    "on_natural",
+    "on_robust",
+    "on_teacher",
+    "on_noisy",
+    "on_natural_and_robust",
+)
 WITH_TEACHER: dict[str, Any] = {
     "defenses": ["at", "distillation"],
     "trained": {name: [] for name in LISTS}

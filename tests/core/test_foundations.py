@@ -165,8 +165,8 @@ def test_a_variant_takes_over_what_it_does_not_define(package: Path, tmp_path: P
         ["hotter"],
         BASES | {"teacher": "standard"},
         alone=["standard"],
-        on_teacher=["hotter"],
+        of_distillation_on_teacher=["hotter"],
     ) | {"hotter": {"temperature": 200.0}}
     cell = load(given, tmp_path).cell("hotter-vgg16-digits-0")
     assert cell.knobs.model_dump() == {"temperature": 200.0}
-    assert cell.stage == "train_on_teacher"
+    assert cell.stage == "train_of_distillation_on_teacher"

@@ -153,7 +153,8 @@ class Cell:
     @property
     def stage(self) -> str:
         """The block of dvc.yaml that makes its model: train, train_on_robust, ..."""
-        return "_on_".join(["train", *(["_and_".join(self.bases)] if self.bases else [])])
+        name = foundations.list_of(self.defense)
+        return "train" if name == "alone" else f"train_{name}"
 
     @property
     def train(self) -> TrainSettings:

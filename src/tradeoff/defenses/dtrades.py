@@ -5,9 +5,12 @@
 
 Entropy and sensitivity are measured once, in eval mode at the final x', and no gradient flows
 through lambda; `differentiable` measures them in train mode and lets it through (an ablation).
+
+Whether it helps that lambda depends on the image is a causal question. `whose` answers it: images
+get another's lambda, or a mean, and lambda's mean over the batch stays what it was.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,7 @@ class Knobs(Section):
     alpha: NonNegative
     beta: NonNegative
     differentiable: bool
+    whose: Literal["own", "shuffled", "batch_mean", "class_mean"] = "own"
 
 
 class Weight(NamedTuple):
@@ -64,6 +68,25 @@ def adaptive_weight(
     return Weight(uncertainty + sensitivity, uncertainty, sensitivity, logits)
 
 
+def given(weight: Tensor, labels: Tensor, whose: str) -> Tensor:
+    """The lambda that each image of a batch is given, (N,); its mean is that of their own.
+
+    Args:
+        weight: each image's own lambda, (N,).
+        labels: (N,).
+        whose: "own", "shuffled": that of the image beside it, which is any other, since batches are
+            in random order; "batch_mean"; or "class_mean", of the batch's images of its class.
+    """
+    if whose == "shuffled":
+        return weight.roll(1)
+    if whose == "batch_mean":
+        return weight.mean().expand_as(weight)
+    if whose == "class_mean":
+        same = (labels[:, None] == labels).to(weight.dtype)
+        return (same * weight).sum(1) / same.sum(1)
+    return weight
+
+
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
@@ -79,11 +102,12 @@ def training_loss(
     else:
         measured = adaptive_weight(step.frozen, eval_logits, adversarial, knobs.alpha, knobs.beta)
         adversarial_logits = model(adversarial)
+    weight = given(measured.weight, labels, knobs.whose)
     total, parts = trades.objective(  # equation 6.4
-        clean_logits, adversarial_logits, labels, measured.weight
+        clean_logits, adversarial_logits, labels, weight
     )
     samples = {
-        "lambda": measured.weight.detach(),
+        "lambda": weight.detach(),
         "lambda_entropy": measured.entropy.detach(),
         "lambda_sensitivity": measured.sensitivity.detach(),
     }

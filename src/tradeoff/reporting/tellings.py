@@ -19,6 +19,7 @@ class Telling(Section):
 
     Attributes:
         title: its name, one text if it is the same in all languages.
+        like: the defense of which it is a variant: what is not said here is said there.
         family: defenses of a family share a colour; without one it is a family of its own.
         equation: the formulas of its objective, in LaTeX.
         symbols: a sentence on what the formulas' symbols mean.
@@ -27,6 +28,7 @@ class Telling(Section):
     """
 
     title: str | dict[str, str]
+    like: str | None = None
     family: str | None = None
     equation: list[str] = Field(default_factory=list)
     symbols: dict[str, str] = Field(default_factory=dict)
@@ -50,7 +52,12 @@ def _read(path: Path) -> Telling:
     except YAMLError as error:
         raise BadParams(f"{path.name}: is not readable as YAML: {error}") from None
     telling: Telling = validate(Telling, raw, file=path.name)
-    return telling
+    if telling.like is None:
+        return telling
+    root = _read(path.with_stem(telling.like))
+    family = {"family": telling.family or root.family or telling.like}
+    said = telling.model_dump(exclude_unset=True) | family
+    return root.model_copy(update=said)
 
 
 def words(language: str) -> dict[str, str]:

@@ -1,0 +1,3 @@
+"""D-TRADES by entropy alone, beta = 0."""
+
+from tradeoff.defenses.dtrades import *  # noqa: F403

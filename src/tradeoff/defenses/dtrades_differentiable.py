@@ -1,0 +1,3 @@
+"""D-TRADES with the gradient through lambda."""
+
+from tradeoff.defenses.dtrades import *  # noqa: F403
