@@ -110,12 +110,16 @@ def frozen_bases(cell: Cell, data: Prepared, device: torch.device) -> Mapping[st
 
 
 def put_together(cell: Cell, data: Prepared, device: torch.device) -> None:
-    """Write a model whose networks are its bases'; nothing is trained."""
-    assembly = Assembly.of(cell, data)
+    """Write a model whose networks are its bases'; nothing is trained, at most calibrated."""
+    assembly, validation = Assembly.of(cell, data), data.validation.to(device)
+    threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
     states = {}
     for version in ("best", "last"):
         networks = [load_classifier(base, version, data, device) for base in cell.bases.values()]
-        states[version] = assembly.build(networks).state_dict()
+        classifier: Any = assembly.build(networks).eval().to(device)
+        if hasattr(classifier, "calibrate"):
+            classifier.calibrate(validation.images, validation.labels, threat)
+        states[version] = classifier.state_dict()
     write(cell, data, device, Trained(**states, history=[], compilation="nothing to compile"))
 
 

@@ -55,6 +55,7 @@ SMALL = {
         "on_teacher": [],
         "on_noisy": ["smoothing"],
         "on_natural_and_robust": ["mixing"],
+        "on_natural_and_noisy": [],
     },
     "certified": ["smoothing"],
 }

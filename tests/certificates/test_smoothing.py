@@ -58,6 +58,17 @@ def test_classes_and_radii_of_noisy_copies_are_the_published_ones() -> None:
     torch.testing.assert_close(linf, golden.tensor("smoothing/certify/linf_radius"))
 
 
+def test_radii_of_a_mixture_are_the_published_ones() -> None:
+    """Of counts of votes for the class of the smoothed network, which has weight alpha."""
+    names = ("n", "count", "sigma", "failure", "alpha", "sampled_radius")
+    table = (golden.tensor(f"mixture/certificate/{name}").tolist() for name in names)
+    for total, count, sigma, failure, alpha, radius in zip(*table, strict=True):
+        votes = (torch.arange(int(total)) >= count).long()[None]
+        found = smoothing.from_votes(torch.zeros(1, 1).long(), votes, sigma, failure, alpha)
+        assert float(found.radius) == pytest.approx(radius, rel=1e-9)
+        assert int(found.prediction) == (0 if radius else -1)
+
+
 def test_a_radius_grows_with_the_noise_and_the_votes_and_shrinks_with_confidence() -> None:
     def radius(right: int, sigma: float, failure: float) -> float:
         votes = torch.tensor([0] * right + [1] * (100 - right))[None]

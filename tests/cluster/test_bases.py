@@ -18,6 +18,7 @@ LISTS = (
     "on_teacher",
     "on_noisy",
     "on_natural_and_robust",
+    "on_natural_and_noisy",
 )
 WITH_TEACHER: dict[str, Any] = {
     "defenses": ["at", "distillation"],

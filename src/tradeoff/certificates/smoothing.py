@@ -6,8 +6,12 @@ q > 1/2, no perturbation of an l2 norm below sigma Phi^-1(q) changes the smoothe
 the certificate abstains. It is wrong with probability `failure` at most, for each image.
 
 A linf ball of radius r lies inside the l2 ball of radius r sqrt(d), d the number of components, so
-the linf radius is that of l2 divided by sqrt(d). With ordinary floating-point noise the proof is
-not strictly sound (Voracek & Hein 2023).
+the linf radius is that of l2 divided by sqrt(d).
+
+Of a mixture (1 - alpha) g + alpha h, h smoothed, the proof is Cohen's with alpha q in place of q:
+nothing is proved at alpha <= 1/2, nor of an image whose class h does not have (Bai et al. 2023,
+where the share of the votes stands in place of its bound q). With ordinary floating-point noise the
+proof is not strictly sound (Voracek & Hein 2023).
 """
 
 import math
@@ -24,7 +28,7 @@ from tradeoff.networks.randomness import normal
 from tradeoff.networks.threat import Threat
 
 NORMS = ("l2", "linf")
-CLASSIFIERS = ("smoothed",)
+CLASSIFIERS = ("smoothed", "mixed_smoothed")
 
 
 class Knobs(Section):
@@ -45,44 +49,49 @@ def certify(
     """Predictions and certified radii of images (N, C, H, W), in the norm of the threat.
 
     Args:
-        classifier: a `classifiers.smoothed.Smoothed` in eval mode; its network is sampled anew.
+        classifier: a `classifiers.smoothed.Smoothed` in eval mode, or a `classifiers.mixed.Mixed`
+            of which it is the robust part; its network is sampled anew.
         keys: (N,) the images' random keys.
         batch_size: noisy copies at once; the result does not depend on it.
     """
+    alpha, smoothed = getattr(classifier, "alpha", 1.0), getattr(classifier, "robust", classifier)
     selection, estimation = [], []
     for image, key in zip(images, keys, strict=True):
         draws = torch.arange(knobs.selection + knobs.samples, device=image.device)
-        votes = _votes(classifier, image, key, draws, batch_size)
+        votes = _votes(smoothed, image, key, draws, batch_size)
         selection.append(votes[: knobs.selection])
         estimation.append(votes[knobs.selection :])
     certificate = from_votes(
-        torch.stack(selection), torch.stack(estimation), classifier.sigma, knobs.failure
+        torch.stack(selection), torch.stack(estimation), smoothed.sigma, knobs.failure, alpha
     )
     scale = math.sqrt(images[0].numel()) if threat.norm == "linf" else 1.0
     return certificate._replace(radius=certificate.radius / scale)
 
 
 @torch.no_grad()
-def _votes(classifier: Any, image: Tensor, key: Tensor, draws: Tensor, batch_size: int) -> Tensor:
+def _votes(smoothed: Any, image: Tensor, key: Tensor, draws: Tensor, batch_size: int) -> Tensor:
     """The class predicted for each noisy copy of one image (C, H, W), on the CPU: (draws,)."""
     votes = []
     for numbers in draws.split(batch_size):
         # Keys are hashes, so that those of an image's copies meet no other image's.
         noise = normal(key + numbers, 0, tuple(image.shape))
-        votes.append(classifier.network(image + classifier.sigma * noise).argmax(1).cpu())
+        votes.append(smoothed.network(image + smoothed.sigma * noise).argmax(1).cpu())
     return torch.cat(votes)
 
 
-def from_votes(selection: Tensor, estimation: Tensor, sigma: float, failure: float) -> Certificate:
+def from_votes(
+    selection: Tensor, estimation: Tensor, sigma: float, failure: float, alpha: float = 1.0
+) -> Certificate:
     """The certificates of images from the classes of their noisy copies; radii are l2.
 
     Args:
         selection, estimation: (N, number of copies) int64, two independent sets for each image.
             Choosing the class and bounding it with the same copies would void the confidence.
+        alpha: the weight of the smoothed network in a mixture; 1: it stands alone.
     """
     chosen = selection.mode(1).values  # of classes equally frequent the lowest
     counts = (estimation == chosen[:, None]).sum(1)
-    probability = lower_bound(counts.numpy(), estimation.shape[1], failure)
+    probability = alpha * lower_bound(counts.numpy(), estimation.shape[1], failure)
     proved = torch.from_numpy(probability > 0.5)
     radius = torch.from_numpy(sigma * norm.ppf(probability))
     return Certificate(chosen.where(proved, -1), radius.where(proved, 0.0))
