@@ -28,7 +28,8 @@ def main(cell: str) -> None:
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     progress = Progress("certify", cell, study.position(chosen))
     progress.say(f"{len(test)} images on {describe(device)}")
-    certificate = importlib.import_module(f"tradeoff.certificates.{name}").certify(
+    proof = importlib.import_module(f"tradeoff.certificates.{name}")
+    certificate = proof.certify(
         load_classifier(chosen, "best", data, device),
         test.images,
         threat,
@@ -39,6 +40,7 @@ def main(cell: str) -> None:
     about = {
         "cell": cell,
         "certificate": name,
+        "certain": getattr(proof, "CERTAIN", False),
         "threat": dataset.threat.model_dump(),
         "knobs": knobs.model_dump(),
     }

@@ -32,7 +32,7 @@ def main(dataset: str) -> None:
         "confusion": summary.confusion_table(ledgers, study.axes.proposal),
         "masking": summary.masking_table(ledgers, study.masking),
         "provenance": summary.provenance_table(ledgers),
-        "certified": certified_table(completed),
+        "certified": certified_table(ledgers),
         "missing": missing,
     }
     # Both folders are this stage's outputs: a dropped defense's means must not stay.

@@ -37,6 +37,11 @@ def number(key: str) -> float:
     return float(_file()[key])
 
 
+def under(prefix: str) -> dict[str, Tensor]:
+    """All tensors whose keys begin with `prefix`, by the rest of their keys."""
+    return {key.removeprefix(prefix): tensor(key) for key in _file() if key.startswith(prefix)}
+
+
 def images(inputs: str = "") -> Tensor:
     return tensor(f"{inputs}x")
 
@@ -57,9 +62,7 @@ def network(name: str = "state") -> nn.Module:
         nn.Flatten(),
         nn.Linear(256, 10),
     )
-    prefix = f"{name}/"
-    state = {key.removeprefix(prefix): key for key in _file() if key.startswith(prefix)}
-    model.load_state_dict({parameter: tensor(key) for parameter, key in state.items()})
+    model.load_state_dict(under(f"{name}/"))
     return model
 
 

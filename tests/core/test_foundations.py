@@ -36,6 +36,15 @@ def test_a_cell_has_the_cells_of_its_bases(tmp_path: Path) -> None:
     assert study.cell("at-vgg16-digits-5").bases == {}
 
 
+def test_any_plain_network_has_a_certificate_if_its_budget_is_given(tmp_path: Path) -> None:
+    given = params(["at"], certified=("at",), alone=["at"])
+    assert complaint(given, tmp_path) == (
+        "params.yaml: certificates.interval: is missing, study.certified has at"
+    )
+    given["certificates"]["interval"] = {"images": 5, "batch_size": 5, "fractions": [1.0]}
+    assert load(given, tmp_path).datasets["digits"].certificate("at").fractions == [1.0]
+
+
 def test_fine_tuning_replaces_epochs_and_rate_and_null_does_not(tmp_path: Path) -> None:
     given = params(["faal"], alone=["at"], on_robust=["faal"])
     tuned = load(given, tmp_path).cell("faal-vgg16-digits-0")
@@ -95,8 +104,13 @@ WRONG: dict[str, tuple[Any, str]] = {
         "network",
     ),
     "a certificate for a defense without one": (
-        params(["at"], certified=("at",), alone=["at"]),
-        "certified: has at, whose file names no CERTIFICATE",
+        params(
+            ["mixing"],
+            certified=("mixing",),
+            alone=["standard", "at"],
+            on_natural_and_robust=["mixing"],
+        ),
+        "certified: has mixing, whose file names no CERTIFICATE",
     ),
     "a certificate for a classifier that it does not know": (
         params(["gaussian"], certified=("gaussian",), alone=["gaussian"]),

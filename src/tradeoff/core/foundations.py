@@ -54,8 +54,9 @@ def network_count(defense: str) -> int:
 
 
 def certificate(defense: str) -> str | None:
-    """The certificate that a defense's classifier can be given."""
-    name: str | None = constant("defenses", defense, "CERTIFICATE")
+    """The certificate that a defense's classifier can be given: its own, or that of any network."""
+    anyones = "interval" if classifier(defense) == "plain" else None
+    name: str | None = constant("defenses", defense, "CERTIFICATE", anyones)
     return name
 
 

@@ -259,6 +259,12 @@ class Study:
             for suite, entries in raw["suites"].items()
         }
         _certificates(raw["certificates"], {}, file.name, "certificates")
+        for defense in params.study.certified:
+            proof = foundations.certificate(defense)
+            if proof not in raw["certificates"]:
+                raise BadParams(
+                    f"{file.name}: certificates.{proof}: is missing, study.certified has {defense}"
+                )
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
         return cls(
             params.study,

@@ -64,10 +64,10 @@ def certified_table(view: View) -> Table | None:
         Measure(f"ε = {view.labels.number(epsilon)}", means(rows["certified_accuracy"]))
         for epsilon, rows in by_model.groupby("epsilon")
     ]
-    groups = [
-        (view("metrics.certified"), measures),
-        ("", [Measure(view("metrics.RA"), view.means("RA"))]),
-    ]
+    beside = [Measure(view("metrics.RA"), view.means("RA"))]
+    if "gap" in table:
+        beside.append(Measure(view("metrics.gap"), means(by_model["gap"].dropna().astype(float))))
+    groups = [(view("metrics.certified"), measures), ("", beside)]
     images = view.labels.enumerate([str(count) for count in sorted(set(table["images"]))])
     everything = defense_table(
         view, "certified", view("tables.certified", images=images), groups, {}

@@ -114,8 +114,11 @@ class Results:
 
     def robustness_curves(self) -> pd.DataFrame:
         """RA by epsilon (down) of each (architecture, defense), means over the seeds."""
-        means = self.curve.groupby(["epsilon", *MODEL[:2]])["RA"].mean()
-        return means.unstack(MODEL[:2]) if len(means) else pd.DataFrame()
+        return _by_epsilon(self.curve, "RA")
+
+    def certified_curves(self) -> pd.DataFrame:
+        """The same of certified accuracy, of those that have certificates."""
+        return _by_epsilon(self.certified, "certified_accuracy")
 
     def transfer_matrix(self) -> pd.DataFrame:
         """Mean share fooled; source defenses and ENSEMBLE down, target defenses across."""
@@ -188,6 +191,11 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             for name, columns in TABLES.items()
         },
     )
+
+
+def _by_epsilon(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    means = table.groupby(["epsilon", *MODEL[:2]])[column].mean()
+    return means.unstack(MODEL[:2]) if len(means) else pd.DataFrame()
 
 
 def _history(path: Path) -> pd.DataFrame:

@@ -21,7 +21,7 @@ INTERVAL = 180.0  # seconds between two states within an epoch
 CODE = (
     "attacks/outcome.py",
     "attacks/pgd.py",
-    "certificates/*.py",
+    "certificates/**/*.py",
     "defenses/at.py",
     "defenses/trades.py",
     "networks/*.py",

@@ -1,5 +1,6 @@
 """RA over epsilon, from the minimum norms."""
 
+from dataclasses import replace
 from functools import partial
 
 from matplotlib.figure import Figure
@@ -21,21 +22,22 @@ from tradeoff.reporting.view import View
 def pictures(view: View) -> list[Picture]:
     if view.results.curve.empty:
         return []
-    return [
-        picture(view, "curve", partial(draw, view), description(view), means_of="curve",
-                images=image_counts(view, "images"), norms=norm_images(view))
-    ]  # fmt: skip
+    whole = picture(view, "curve", partial(draw, view), description(view), means_of="curve",
+                    images=image_counts(view, "images"), norms=norm_images(view))  # fmt: skip
+    if not view.results.certified.empty:
+        whole = replace(whole, caption=f"{whole.caption} {view('figures.curve.proved')}")
+    return [whole]
 
 
 def draw(view: View) -> Figure:
-    """A line for each defense, a mean over the seeds.
+    """A line for each defense, a mean over the seeds; steps are what is proved of it.
 
     Lone markers at the threat's epsilon are the RA of the bounded attacks and AutoAttack.
     """
     figure, panels = panel_grid(len(view.architectures), 2.6)
     threat, robust = view.results.dataset.threat, view.means("RA")
     curves = view.results.robustness_curves()
-    known = set(curves)
+    known, proved = set(curves), view.results.certified_curves()
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
         norm = view.labels.name("norms", threat.norm)
@@ -51,6 +53,11 @@ def draw(view: View) -> Figure:
                 panel.plot(line.index, line, color=look.colour, linewidth=1.2,
                            linestyle=look.dashes, marker=look.marker, markersize=4,
                            markevery=(2 + index % 9, 9), markeredgewidth=0)  # fmt: skip
+            if place in set(proved):
+                # A radius is the largest that was proved: what holds at it holds below it.
+                steps = 100 * proved[place].dropna()
+                panel.plot(steps.index, steps, color=look.colour, linewidth=0.9,
+                           drawstyle="steps-pre", alpha=0.8)  # fmt: skip
             if place in robust:
                 panel.plot([threat.epsilon], [100 * robust[place].mean], marker=look.marker,
                            markersize=6.5, color=look.colour, markeredgecolor=INK,
