@@ -27,6 +27,14 @@ KNOBS: dict[str, dict[str, Any]] = {
         "confidence": 0.0,
     },
     "lbfgs": {"targets": 3, "steps": 30, "binary_search_steps": 10, "initial_constant": 1.0},
+    "spatial": {"degrees": 30.0, "shift": 0.1, "tries": 10},
+    "confidence": {
+        "steps": 20,
+        "relative_step_size": 0.25,
+        "momentum": 0.9,
+        "factor": 1.5,
+        "restarts": 1,
+    },
     "jsma": {"theta": 1.0, "gamma": 0.145, "targets": None},
 }
 
@@ -72,6 +80,7 @@ fgsm, bim, mifgsm, pgd = map(call_of, ("fgsm", "bim", "mifgsm", "pgd"))
 apgd, square, autoattack = map(call_of, ("apgd", "square", "autoattack"))
 fmn, deepfool, carlini_wagner = map(call_of, ("fmn", "deepfool", "carlini_wagner"))
 lbfgs, jsma = map(call_of, ("lbfgs", "jsma"))
+spatial, confidence = map(call_of, ("spatial", "confidence"))
 
 
 def apgd_targeted(*inputs: Any, **knobs: Any) -> Adversarial:

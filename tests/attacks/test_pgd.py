@@ -11,8 +11,8 @@ from tests import tiny
 from tests.attacks.calls import bim, fgsm, mifgsm, pgd
 from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.outcome import Adversarial
-from tradeoff.attacks.pgd import _logits_and_gradient, keyed_start
-from tradeoff.networks.ascent import InnerAttack, ascend, ascend_divergence
+from tradeoff.attacks.pgd import attack_loss, keyed_start
+from tradeoff.networks.ascent import InnerAttack, ascend, ascend_divergence, input_gradient
 from tradeoff.networks.losses import margin
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import BallNorm, Threat, perturbation_norm
@@ -265,8 +265,10 @@ def test_margin_gradients_vanish_neither_before_the_boundary_nor_beyond_it() -> 
     model, images = linear(2), mid_grey()
     predicted = model(images).argmax(1)
     for labels in (predicted, 1 - predicted):
-        _, gradient = _logits_and_gradient(model, images, labels, "margin", last=False)
-        assert gradient is not None
+        gradient = input_gradient(
+            lambda points: attack_loss(model(points), labels, None, "margin"),  # noqa: B023
+            images,
+        )
         assert not (gradient == 0).flatten(1).all(1).any()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tests import golden, tiny
 from tradeoff.defenses import at, cusp
 from tradeoff.networks.ascent import InnerAttack
+from tradeoff.networks.spatial import rotate
 from tradeoff.networks.threat import Threat
 from tradeoff.training.schedules import learning_rate
 
@@ -29,16 +30,16 @@ def test_angles_and_radii_grow_where_the_authors_lower_the_rate() -> None:
 
 def test_rotations_equal_those_of_the_authors_library() -> None:
     pixels, degrees = golden.tensor("cusp/image"), golden.tensor("cusp/angle")
-    nearest = cusp.rotate(pixels.double(), degrees, "nearest")
+    nearest = rotate(pixels.double(), degrees, "nearest")
     assert torch.equal(nearest, golden.tensor("cusp/rotated_nearest").double())
-    bilinear = cusp.rotate(pixels.double() / 255, degrees, "bilinear")
+    bilinear = rotate(pixels.double() / 255, degrees, "bilinear")
     golden.assert_close(bilinear, golden.tensor("cusp/rotated_bilinear"))
 
 
 def test_a_quarter_turn_of_an_oblong_image_is_exact_inside() -> None:
     images = torch.zeros(1, 1, 4, 6)
     images[0, 0, 1, 3] = 1.0  # half a pixel right of the centre, half a pixel above it
-    turned = cusp.rotate(images, torch.tensor([90.0]), "bilinear")
+    turned = rotate(images, torch.tensor([90.0]), "bilinear")
     expected = torch.zeros_like(images)
     expected[0, 0, 1, 2] = 1.0
     torch.testing.assert_close(turned, expected, atol=1e-5, rtol=0)
@@ -46,7 +47,7 @@ def test_a_quarter_turn_of_an_oblong_image_is_exact_inside() -> None:
 
 def test_loss_and_gradients_equal_those_of_the_authors() -> None:
     images, degrees = golden.images().double(), golden.tensor("cusp/angle")
-    rotated = cusp.rotate(images, degrees, "bilinear")
+    rotated = rotate(images, degrees, "bilinear")
     golden.assert_close(rotated, golden.tensor("cusp/x_rotated"))
     model = golden.network().double()
     threat = Threat("linf", golden.number("cusp/radius"))
@@ -65,7 +66,7 @@ def test_the_whole_loss_in_its_phase(progress: float, angle: float, radius: floa
     knobs = cusp.Knobs(angle=30.0, interpolation="bilinear")
     found = cusp.training_loss(model, images, labels, mine, knobs).total
     draws: Tensor = torch.empty(len(images)).uniform_(-1, 1, generator=other.generator)
-    rotated = cusp.rotate(images, angle * draws, "bilinear")
+    rotated = rotate(images, angle * draws, "bilinear")
     inner = replace(other.inner, threat=Threat("linf", radius * tiny.THREAT.epsilon))
     plain = at.training_loss(model, rotated, labels, replace(other, inner=inner), at.Knobs()).total
     torch.testing.assert_close(found, plain)

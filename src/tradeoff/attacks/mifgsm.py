@@ -1,10 +1,12 @@
 """Momentum iterative FGSM (Dong et al. 2018, algorithm 1)."""
 
+from typing import Literal
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.attacks.outcome import Adversarial, check_inputs
+from tradeoff.attacks.pgd import attack_loss, targets_of
 from tradeoff.core.schema import NonNegative, PositiveInt, Section
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.threat import Threat, per_sample, step_up
@@ -13,6 +15,7 @@ from tradeoff.networks.threat import Threat, per_sample, step_up
 class Knobs(Section):
     steps: PositiveInt
     momentum: NonNegative
+    target: Literal["least_likely", "random"] | None = None  # towards it, not away from the label
 
 
 def mifgsm(
@@ -21,16 +24,17 @@ def mifgsm(
     labels: Tensor,
     knobs: Knobs,
     threat: Threat,
-    *_unused: object,
+    keys: Tensor | None = None,
 ) -> Adversarial:
     """g <- momentum g + grad / ||grad||_1, then a step of epsilon / steps along g's direction.
 
-    All steps together reach the ball's surface, as in the paper. It draws no random numbers.
+    All steps together reach the ball's surface, as in the paper. Only a random target needs keys.
     """
     check_inputs(model, images, labels)
+    targets = targets_of(model, images, labels, knobs.target, keys)
 
     def objective(candidates: Tensor) -> Tensor:
-        return F.cross_entropy(model(candidates), labels, reduction="none")
+        return attack_loss(model(candidates), labels, targets)
 
     current, velocity = images, torch.zeros_like(images)
     for _ in range(knobs.steps):

@@ -8,16 +8,15 @@ phase. Both grow where the authors lower the learning rate: so train with `sched
 milestones at 74/120, 89/120 and 99/120. `angle` is theta of the last phase.
 """
 
-import math
 from dataclasses import replace
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.core.schema import NonNegative, Section
 from tradeoff.defenses import at
+from tradeoff.networks.spatial import rotate
 from tradeoff.networks.threat import Threat
 from tradeoff.training.contract import Loss, Step
 
@@ -36,18 +35,6 @@ def phase(progress: float) -> tuple[float, float]:
     """Theta and epsilon as shares of the last phase's, at a share of training in [0, 1)."""
     _, angle, radius = max(each for each in PHASES if each[0] <= progress)
     return angle, radius
-
-
-def rotate(images: Tensor, degrees: Tensor, interpolation: str) -> Tensor:
-    """Images (N, C, H, W) turned counter-clockwise about their centres by degrees (N,)."""
-    height, width = images.shape[2:]
-    angle = degrees * (math.pi / 180)
-    cosine, sine, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # Where in the input each output pixel is taken from, in units of half a width and a height.
-    rows = [cosine, -sine * height / width, none, sine * width / height, cosine, none]
-    maps = torch.stack(rows, 1).view(-1, 2, 3)
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, interpolation, "zeros", align_corners=False)
 
 
 def training_loss(

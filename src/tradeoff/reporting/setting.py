@@ -20,6 +20,9 @@ USED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "milestones": lambda other: other.get("schedule") == "step",
     "decay": lambda other: other.get("schedule") == "step",
     "warmup": lambda other: other.get("schedule") == "onecycle",
+    "target": lambda other: other["target"] is not None,
+    "temperature": lambda other: "loss" not in other or other["temperature"] != 1,
+    "random_start": lambda other: bool(other["random_start"]),
     "plus_restarts": lambda other: other.get("version") == "plus",
 }
 # What provenance says of compilation, and the words for it; anything else is shown as it is.
