@@ -199,7 +199,7 @@ def test_the_families_of_tests_are_told(templates, key):
     assert (
         "(i) all differences of D-TRADES in NA and RA; (ii) for each metric, all other" in english
     )
-    assert "(i) todas las diferencias de D-TRADES en PN y PR; (ii) de cada métrica, tod" in spanish
+    assert "(i) todas las diferencias de D-TRADES en NA y RA; (ii) de cada métrica, tod" in spanish
 
 
 def test_flags_are_counted_and_explained(complete, english):

@@ -55,6 +55,8 @@ class Axes(Section):
         proposal: the defense that is compared with every other, if there is one.
         baseline: the proposal's objective with one weight for all images.
         control: what is trained without any defense.
+        controls_of_proposal: what differs from the proposal in one thing, that its weight does not
+            depend on the image.
         bases: the defense whose model each role is.
         trained: every defense of the matrix and every base that one of them needs, in the list of
             the roles that it stands on: `alone`, `on_robust`, `on_natural_and_robust`. Each list
@@ -69,6 +71,7 @@ class Axes(Section):
     proposal: Defense | None = None
     baseline: Defense | None = None
     control: Defense | None = None
+    controls_of_proposal: Annotated[list[Defense], _DISTINCT] = Field(default_factory=list)
     bases: dict[str, Defense]
     trained: dict[str, Annotated[list[Defense], _DISTINCT]]
     certified: Annotated[list[Defense], _DISTINCT]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tradeoff.reporting import accuracy, coverage, discussion, evidence, sentences, setting
+from tradeoff.reporting import accuracy, answer, coverage, discussion, evidence, sentences, setting
 from tradeoff.reporting.pictures import pictures
 from tradeoff.reporting.view import View
 
@@ -22,6 +22,8 @@ def contents(view: View) -> dict[str, Any]:
         "coverage": coverage.coverage(view),
         "complete": not (results.missing_cells or results.missing_histories),
         "single": len(view.seeds) == 1,
+        "answer": answer.answer(view),
+        "adapting": answer.adapting(view),
         "leaders": sentences.leaders(view),
         "rule": sentences.rule(view),
         "differences": sentences.differences(view),

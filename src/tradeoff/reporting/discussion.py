@@ -6,6 +6,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
+from tradeoff.reporting.answer import unseen
 from tradeoff.reporting.coverage import seed_sentence
 from tradeoff.reporting.estimates import WEIGHT
 from tradeoff.reporting.evidence import norm_images
@@ -115,17 +116,7 @@ def limits(view: View) -> list[str]:
 
 
 def _seeds(view: View) -> str:
-    count = len(view.seeds)
-    if count == 1:
-        return view("limits.one_seed")
-    table = view.results.detectable
-    known = table[(table["metric"] == "RA") & table["detectable"].notna()]
-    pairs = known[known[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
-    if pairs.empty:
-        return view("limits.seeds", seeds=count)
-    return view("limits.seeds_detectable", seeds=count, proposal=view.proposal_name,
-                low=view.labels.percent(pairs.min()),
-                high=view.labels.percent(pairs.max()))  # fmt: skip
+    return view("limits.one_seed") if len(view.seeds) == 1 else unseen(view)
 
 
 def _images(view: View) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tradeoff.core.study import Study
+from tradeoff.reporting.answer import answer
 from tradeoff.reporting.coverage import Missing, missing
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
@@ -15,13 +16,14 @@ from tradeoff.reporting.view import View
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set: how many of its cells there are, who leads in RA on each architecture, and what
-    is missing."""
+    """A data set: what the study answers there, how many of its cells there are, who leads in RA on
+    each architecture, and what is missing."""
 
     dataset: str
     name: str
     evaluated: int
     all: int
+    answer: list[str]
     leaders: list[str]
     missing: Missing | None
 
@@ -64,5 +66,6 @@ def _entry(view: View) -> Entry:
     results = view.results
     dataset, count = results.dataset.name, len(results.expected)
     evaluated = count - len(results.missing_cells)
-    return Entry(dataset, view.labels.name("datasets", dataset), evaluated, count, leaders,
+    return Entry(dataset, view.labels.name("datasets", dataset), evaluated, count,
+                 answer(view), leaders,
                  missing(view))  # fmt: skip

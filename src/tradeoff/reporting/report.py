@@ -14,13 +14,14 @@ from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses
 from tradeoff.reporting.view import View
 
-# In the order of the page; those of OPTIONAL are left out where the results lack their figures.
+# In the order of the page, the answer first; those of OPTIONAL are left out where the results lack
+# their figures or sentences.
 SECTIONS = (
-    "setting", "defenses", "coverage", "results", "differences", "attacks", "classes", "norms",
-    "examples", "transfer", "masking", "training", "lambda", "cost", "limits", "software",
+    "results", "differences", "adapting", "setting", "defenses", "coverage", "attacks", "classes",
+    "norms", "examples", "transfer", "masking", "training", "lambda", "cost", "limits", "software",
     "references", "cells",
 )  # fmt: skip
-OPTIONAL = ("examples", "lambda")
+OPTIONAL = ("adapting", "examples", "lambda")
 
 
 def build_report(
@@ -51,8 +52,8 @@ def build_report(
             "others": {code: LANGUAGES[code][0] for code in languages if code != language},
             "defenses": describe_defenses(study, view.labels),
             "seeds": view.seeds,
-            "sections": [name for name in SECTIONS
-                         if name not in OPTIONAL or values["pictures"][name]],
+            "sections": [name for name in SECTIONS if name not in OPTIONAL
+                         or values.get(name) or values["pictures"].get(name)],
             "references": cited(subjects, references),
             "groups": cell_groups(view),
         }  # fmt: skip

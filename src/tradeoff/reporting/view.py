@@ -56,6 +56,11 @@ class View:
         """What is trained without any defense, if the study has it."""
         return self._row(self.study.axes.control)
 
+    @property
+    def controls_of_proposal(self) -> list[str]:
+        """Rows that differ from the proposal in that their weight does not depend on the image."""
+        return [name for name in self.study.axes.controls_of_proposal if self._row(name)]
+
     def _row(self, role: str | None) -> str | None:
         return role if role in self.defenses else None
 
