@@ -12,6 +12,7 @@ from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
 from tradeoff.reporting.pictures import Picture
 from tradeoff.reporting.pictures.picture import drawing
+from tradeoff.reporting.published import load_published
 from tradeoff.reporting.references import (
     Cited,
     Reference,
@@ -41,10 +42,10 @@ def build_chapter(
     """
     labels = load_labels(language, templates)
     files: dict[str, bytes] = {}
-    parts = []
+    parts, published = [], load_published(templates)
     views = {name: View(study, results, labels) for name, results in evaluated.items()}
     for dataset, view in views.items():
-        part = contents(view)
+        part = contents(view, published)
         for group in part["pictures"].values():
             for picture in group:
                 figure = picture.drawn()

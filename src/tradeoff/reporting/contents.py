@@ -1,14 +1,20 @@
 """What a report says of a data set, for a page as for the chapter: texts, tables and figures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tradeoff.reporting import accuracy, answer, coverage, discussion, evidence, sentences, setting
 from tradeoff.reporting.pictures import pictures
+from tradeoff.reporting.published import Published, published_table
 from tradeoff.reporting.view import View
 
 
-def contents(view: View) -> dict[str, Any]:
-    """The values that the templates of a data set fill in."""
+def contents(view: View, published: Sequence[Published]) -> dict[str, Any]:
+    """The values that the templates of a data set fill in.
+
+    Args:
+        published: what others have published, of any data set.
+    """
     results = view.results
     name = view.labels.name("datasets", results.dataset.name)
     return {
@@ -39,6 +45,7 @@ def contents(view: View) -> dict[str, Any]:
         "tables": {
             "main": accuracy.main_table(view),
             "differences": evidence.difference_table(view),
+            "published": published_table(view, published),
             "attacks": accuracy.attack_table(view),
             "norms": evidence.norm_table(view),
             "certified": evidence.certified_table(view),

@@ -19,7 +19,7 @@ from tradeoff.reporting.pictures.weights import (
 )
 from tradeoff.reporting.results import worst
 from tradeoff.reporting.sentences import by_mean
-from tradeoff.reporting.setting import radius
+from tradeoff.reporting.setting import radius, standard_autoattack
 from tradeoff.reporting.view import View
 
 
@@ -151,15 +151,7 @@ def _epochs(view: View) -> str:
 
 
 def _attacks(view: View) -> str:
-    for suite in view.results.dataset.suites.values():
-        for attack in suite.attacks:
-            if attack.module != "autoattack":
-                continue
-            paper = type(attack.knobs)()  # its defaults are the standard version's
-            unused = {"plus_restarts": paper.model_dump()["plus_restarts"]}
-            if attack.knobs.model_copy(update=unused) != paper:
-                return view("limits.autoattack")
-    return ""
+    return "" if standard_autoattack(view) else view("limits.autoattack")
 
 
 def _threat(view: View) -> str:

@@ -9,6 +9,7 @@ from tradeoff.reporting.cells import cell_groups
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, load_labels
+from tradeoff.reporting.published import load_published
 from tradeoff.reporting.references import cited, defenses, load_references, material, measures
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses
@@ -17,11 +18,11 @@ from tradeoff.reporting.view import View
 # In the order of the page, the answer first; those of OPTIONAL are left out where the results lack
 # their figures or sentences.
 SECTIONS = (
-    "results", "differences", "adapting", "setting", "defenses", "coverage", "attacks", "classes",
-    "norms", "examples", "transfer", "masking", "training", "lambda", "cost", "limits", "software",
-    "references", "cells",
+    "results", "differences", "adapting", "published", "setting", "defenses", "coverage", "attacks",
+    "classes", "norms", "examples", "transfer", "masking", "training", "lambda", "cost", "limits",
+    "software", "references", "cells",
 )  # fmt: skip
-OPTIONAL = ("adapting", "examples", "lambda")
+OPTIONAL = ("adapting", "published", "examples", "lambda")
 
 
 def build_report(
@@ -40,10 +41,10 @@ def build_report(
     """
     files = {}
     languages = list(languages)
-    references = load_references(templates)
+    references, published = load_references(templates), load_published(templates)
     for language in languages:
         view = View(study, results, load_labels(language, templates))
-        values: dict[str, Any] = contents(view)
+        values: dict[str, Any] = contents(view, published)
         subjects = [*material(study, [results], view.labels), *defenses(study, view.labels),
                     *measures([results], view.labels)]  # fmt: skip
         values |= {
@@ -53,7 +54,8 @@ def build_report(
             "defenses": describe_defenses(study, view.labels),
             "seeds": view.seeds,
             "sections": [name for name in SECTIONS if name not in OPTIONAL
-                         or values.get(name) or values["pictures"].get(name)],
+                         or values.get(name) or values["tables"].get(name)
+                         or values["pictures"].get(name)],
             "references": cited(subjects, references),
             "groups": cell_groups(view),
         }  # fmt: skip

@@ -149,6 +149,19 @@ def _threat(view: View) -> str:
     return view("setting.ball", norm=norm, radius=radius(view, threat.epsilon))
 
 
+def standard_autoattack(view: View) -> bool:
+    """Whether every AutoAttack of the data set has the budget of its standard version."""
+    for suite in view.results.dataset.suites.values():
+        for attack in suite.attacks:
+            if attack.module != "autoattack":
+                continue
+            paper = type(attack.knobs)()  # its defaults are the standard version's
+            unused = {"plus_restarts": paper.model_dump()["plus_restarts"]}
+            if attack.knobs.model_copy(update=unused) != paper:
+                return False
+    return True
+
+
 def radius(view: View, epsilon: float) -> str:
     """An epsilon; papers write radii on 8-bit images as fractions of 255."""
     steps = round(255 * epsilon)
