@@ -50,6 +50,9 @@ SMALL = {
     "trained": {
         "alone": ["standard", "at", "trades", "mart", "gaussian"],
         "of_dtrades": [],
+        "of_tempered": [],
+        "of_distillation_on_natural": [],
+        "of_distillation_on_teacher_10": [],
         "on_natural": [],
         "on_robust": ["faal"],
         "on_teacher": [],

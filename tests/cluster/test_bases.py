@@ -13,6 +13,9 @@ TEACHER, STUDENT = "tempered-resnet18-digits-0", "distillation-resnet18-digits-0
 LISTS = (
     "alone",
     "of_dtrades",
+    "of_tempered",
+    "of_distillation_on_natural",
+    "of_distillation_on_teacher_10",
     "on_natural",
     "on_robust",
     "on_teacher",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.core.test_study import changed, complaint, load
-from tradeoff.core import plugins
+from tradeoff.core import foundations, plugins
 
 BASES = {"natural": "standard", "robust": "at", "noisy": "gaussian"}
 
@@ -184,3 +184,9 @@ def test_a_variant_takes_over_what_it_does_not_define(package: Path, tmp_path: P
     cell = load(given, tmp_path).cell("hotter-vgg16-digits-0")
     assert cell.knobs.model_dump() == {"temperature": 200.0}
     assert cell.stage == "train_of_distillation_on_teacher"
+
+
+def test_what_a_variant_defines_itself_it_does_not_take_over() -> None:
+    """As in Python, whichever stands first in the file."""
+    assert foundations.list_of("distillation_1") == "of_distillation_on_natural"
+    assert foundations.list_of("distillation_10") == "of_distillation_on_teacher_10"

@@ -1,10 +1,12 @@
 """Defensive distillation and training with noise against golden numbers."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from tests import golden, tiny
-from tradeoff.defenses import distillation, gaussian, tempered
+from tradeoff.defenses import distillation, distillation_1, distillation_10, gaussian, tempered
 from tradeoff.training.contract import Step
 
 
@@ -52,6 +54,18 @@ def test_the_teacher_learns_hard_labels_at_its_temperature() -> None:
         knobs = tempered.Knobs(temperature=temperature)
         loss = tempered.training_loss(model, images, golden.labels(), step(model), knobs).total
         golden.assert_close(loss.detach(), golden.tensor("distillation/teacher_loss")[row])
+
+
+def test_a_row_of_the_sweep_differs_in_its_teacher_alone() -> None:
+    teacher, images = golden.network("sharp").double().eval(), golden.images().double()
+    for row, base in ((distillation_1, "natural"), (distillation_10, "teacher_10")):
+        assert (base,) == row.BASES and row.training_loss is distillation.training_loss
+        model = golden.network().double()
+        taught = replace(step(model), bases={base: teacher})
+        knobs = distillation.Knobs(temperature=10.0)
+        loss = row.training_loss(model, images, golden.labels(), taught, knobs)
+        place = golden.tensor("distillation/temperature").tolist().index(10)
+        golden.assert_close(loss.total.detach(), golden.tensor("distillation/loss")[place], 1e-9)
 
 
 def test_a_student_at_a_high_temperature_gives_no_gradient_to_the_cross_entropy() -> None:

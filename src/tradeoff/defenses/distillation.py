@@ -37,7 +37,8 @@ def objective(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Ten
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
+    (teacher,) = step.bases.values()
     with torch.no_grad():
-        teacher_logits = step.bases["teacher"](images)
+        teacher_logits = teacher(images)
     loss = objective(model(images), teacher_logits, knobs.temperature)
     return Loss(loss, {"cross_entropy": loss.detach()})

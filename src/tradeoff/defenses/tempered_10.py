@@ -1,0 +1,3 @@
+"""The teacher of `distillation_10`."""
+
+from tradeoff.defenses.tempered import *  # noqa: F403
