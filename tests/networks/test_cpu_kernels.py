@@ -1,5 +1,7 @@
 """The convolutions for a CPU: nn.Conv2d's numbers and gradients."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,14 +11,7 @@ from tests import tiny
 from tradeoff.archs import resnet18, vgg16
 from tradeoff.core.plugins import module_names
 from tradeoff.networks import device
-from tradeoff.networks.cpu_kernels import (
-    PIXELS,
-    AffineBatchNorm,
-    GreyConvolution,
-    ProductConvolution,
-    TinyMapConvolution,
-    use_cpu_kernels,
-)
+from tradeoff.networks.cpu_kernels import GreyConvolution, ProductConvolution, use_cpu_kernels
 from tradeoff.networks.folding import fold
 from tradeoff.networks.layouts import place
 from tradeoff.networks.models import Blueprint, build_network
@@ -37,24 +32,21 @@ def convolved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
-def tiny_map_convolution(convolution: nn.Conv2d) -> nn.Conv2d:
+def placed(convolution: nn.Conv2d) -> nn.Conv2d:
     use_cpu_kernels(convolution)
-    assert type(convolution) is TinyMapConvolution
+    assert type(convolution) is ProductConvolution
     return convolution
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        nn.Conv2d(2, 4, 1, padding=1),
-        nn.Conv2d(2, 4, 3),
-        nn.Conv2d(2, 4, 3, (1, 2), padding=1),
         nn.Conv2d(2, 4, 3, padding=1, dilation=2),
         nn.Conv2d(2, 4, 3, padding=1, groups=2),
         nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(2, 4, 3, padding="same"),
     ],
-    ids=["1x1", "unpadded", "uneven", "dilated", "grouped", "reflecting", "padding by name"],
+    ids=["dilated", "grouped", "reflecting", "padding by name"],
 )
 def test_convolutions_of_another_kind_keep_their_class(other: nn.Conv2d) -> None:
     use_cpu_kernels(other)
@@ -73,7 +65,7 @@ def test_output_and_gradients_are_those_of_a_convolution(
     convolved: list[tuple[int, ...]],
 ) -> None:
     torch.manual_seed(0)
-    layer = tiny_map_convolution(nn.Conv2d(3, 5, 3, stride, padding=1, bias=bias).double())
+    layer = placed(nn.Conv2d(3, 5, 3, stride, padding=1, bias=bias).double())
     features = torch.rand(4, 3, *size, dtype=torch.double).to(memory_format=layout)
     features.requires_grad_()
     expected = F.conv2d(features, layer.weight, layer.bias, stride, padding=1)
@@ -88,10 +80,10 @@ def test_output_and_gradients_are_those_of_a_convolution(
 
 
 def test_larger_maps_and_other_devices_are_left_to_torch(convolved: list[tuple[int, ...]]) -> None:
-    layer = tiny_map_convolution(nn.Conv2d(2, 3, 3, padding=1))
-    layer(torch.rand(1, 2, 1, PIXELS))
+    layer = placed(nn.Conv2d(2, 3, 3, padding=1))
+    layer(torch.rand(1, 2, 1, 4))
     assert not convolved
-    layer(torch.rand(1, 2, 1, PIXELS + 1))
+    layer(torch.rand(1, 2, 1, 5))
     layer.to("meta")(torch.rand(1, 2, 1, 1, device="meta"))
     assert convolved == [(1, 5), (1, 1)]
 
@@ -161,6 +153,7 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("portable")
+@pytest.mark.parametrize("size", [(6, 5), (2, 1)])
 @pytest.mark.parametrize(
     "convolution",
     [
@@ -168,13 +161,16 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> None:
         nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
         nn.Conv2d(4, 6, 1, stride=2),
         nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0)),
+        nn.Conv2d(3, 4, 2, padding=2),
     ],
 )
-def test_a_convolution_as_a_product_has_torchs_numbers_and_both_gradients(
-    convolution: nn.Conv2d,
+def test_a_convolution_as_a_product_has_torchs_numbers_and_all_gradients(
+    convolution: nn.Conv2d, size: tuple[int, int]
 ) -> None:
     convolution = convolution.double()
-    maps = torch.randn(3, convolution.in_channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    maps = torch.randn(3, convolution.in_channels, *size, dtype=torch.float64, requires_grad=True)
+    if size == (2, 1) and convolution.kernel_size == (3, 2):
+        maps = F.pad(maps, (0, 1))
 
     def values_and_gradients() -> list[Tensor]:
         result = convolution(maps)
@@ -182,9 +178,56 @@ def test_a_convolution_as_a_product_has_torchs_numbers_and_both_gradients(
         return [result, *torch.autograd.grad(total, (maps, *convolution.parameters()))]
 
     expected = values_and_gradients()
-    convolution.__class__ = ProductConvolution
+    use_cpu_kernels(convolution)
     torch.testing.assert_close(values_and_gradients(), expected)
-    assert torch.autograd.gradgradcheck(lambda x: convolution(x).square(), maps)
+    inputs = (maps.detach().requires_grad_(), *convolution.parameters())
+    assert torch.autograd.gradgradcheck(lambda x, *_: convolution(x).square(), inputs)
+
+
+@pytest.mark.usefixtures("portable")
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_between_products_has_torchs_numbers_and_statistics(affine: bool) -> None:
+    block = nn.Sequential(nn.BatchNorm2d(3, affine=affine), nn.ReLU(inplace=True)).double()
+    alike = copy.deepcopy(block)
+    use_cpu_kernels(alike)
+    images_innermost = torch.randn(3, 5, 2, 4, dtype=torch.float64, requires_grad=True)
+    maps = images_innermost.permute(3, 0, 1, 2)
+    outer = torch.randn_like(maps)
+    for mode in (True, False):
+        expected, found = block.train(mode)(maps), alike.train(mode)(maps)
+        assert found.stride() == maps.stride()
+        torch.testing.assert_close(found, expected)
+        inputs = (images_innermost, *block.parameters()), (images_innermost, *alike.parameters())
+        torch.testing.assert_close(
+            torch.autograd.grad(found, inputs[1], outer),
+            torch.autograd.grad(expected, inputs[0], outer),
+        )
+    torch.testing.assert_close(alike.state_dict(), block.state_dict())
+
+
+@pytest.mark.usefixtures("portable")
+def test_a_rectifier_may_write_over_what_a_convolution_gives() -> None:
+    block = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.ReLU(inplace=True))
+    images = torch.randn(2, 2, 4, 4, requires_grad=True)
+    expected = torch.autograd.grad(block(images).square().sum(), images)
+    use_cpu_kernels(block)
+    torch.testing.assert_close(torch.autograd.grad(block(images).square().sum(), images), expected)
+
+
+@pytest.mark.usefixtures("portable")
+def test_a_pool_between_products_has_torchs_numbers_and_gradient() -> None:
+    pool = nn.MaxPool2d(2)
+    maps = torch.randn(6, 4, 5, 3, requires_grad=True).permute(3, 0, 1, 2)
+    expected = pool(maps)
+    for _ in range(2):  # once more changes nothing
+        use_cpu_kernels(pool)
+    found = pool(maps)
+    assert torch.equal(found, expected)
+    assert found.permute(1, 2, 3, 0).is_contiguous()
+    gradients = [
+        torch.autograd.grad(pooled.square().sum(), maps)[0] for pooled in (found, expected)
+    ]
+    assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("name", module_names("archs", "build"))
@@ -203,21 +246,3 @@ def test_every_architecture_has_the_same_numbers_with_portable_kernels(
     convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
     assert all(isinstance(layer, ProductConvolution) for layer in convolutions)
     torch.testing.assert_close(*results)
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_a_portable_batch_norm_is_torchs(affine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tradeoff.networks.cpu_kernels.arithmetic_is_portable", lambda: True)
-    generator = torch.Generator().manual_seed(0)
-    norm, maps = (
-        nn.BatchNorm2d(5, affine=affine).double(),
-        torch.rand(3, 5, 4, 2, generator=generator).double(),
-    )
-    for tensor in (*norm.parameters(), norm.running_mean, norm.running_var):
-        assert tensor is not None
-        tensor.data.uniform_(0.1, 2, generator=generator)
-    expected = norm.eval()(maps)
-    use_cpu_kernels(norm)
-    assert type(norm) is AffineBatchNorm
-    torch.testing.assert_close(norm(maps), expected)
-    assert (norm.train()(maps) - expected).abs().max() > 0.1  # by the batch's statistics

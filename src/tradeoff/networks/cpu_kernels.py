@@ -5,7 +5,6 @@ written with torch's own layers. To a compiler they would be opaque; it sees the
 """
 
 from functools import lru_cache
-from itertools import product as pairs
 from math import prod
 from typing import Any, NamedTuple
 
@@ -16,62 +15,66 @@ from torch.autograd.function import once_differentiable
 
 from tradeoff.networks.device import arithmetic_is_portable
 
-PIXELS = 4  # n pixels that all join each other take n * n products in place of 9 * n
-
 
 def use_cpu_kernels(model: nn.Module) -> None:
     """Let the layers of a model on a CPU compute in the ways of this module.
 
-    Only their class changes: parameters, hooks and names stay as they are.
+    Only classes change, and hooks are added: parameters and names stay as they are.
     """
+    portable = arithmetic_is_portable()
     for module in model.modules():
-        if type(module) is nn.Conv2d:
-            if TinyMapConvolution.takes(module):
-                module.__class__ = TinyMapConvolution
-            elif arithmetic_is_portable() and ProductConvolution.takes(module):
-                module.__class__ = ProductConvolution
-        elif type(module) is nn.BatchNorm2d and arithmetic_is_portable():
-            module.__class__ = AffineBatchNorm
+        if type(module) is nn.Conv2d and ProductConvolution.takes(module):
+            module.__class__ = ProductConvolution
+        elif type(module) is nn.BatchNorm2d and portable:
+            module.__class__ = ImagesInnermostNorm
+        elif isinstance(module, nn.MaxPool2d) and portable:
+            _exchange_images_and_channels(module)
+
+
+def _exchange_images_and_channels(pool: nn.MaxPool2d) -> None:
+    """Let a pool see maps whose images are innermost as channels-last ones, which it leaves so."""
+    if _exchanged_again not in pool._forward_hooks.values():
+        pool.register_forward_pre_hook(_exchanged)
+        pool.register_forward_hook(_exchanged_again)
+
+
+def _exchanged(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    return inputs[0].transpose(0, 1)
+
+
+def _exchanged_again(_layer: nn.Module, _inputs: tuple[Tensor, ...], maps: Tensor) -> Tensor:
+    return maps.transpose(0, 1)
 
 
 def _eager_on_cpu(features: Tensor) -> bool:
     return features.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of two matrices; where arithmetic is portable, NumPy's.
+def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """The product of two matrices, without gradient; where arithmetic is portable, NumPy's.
 
     MKL is as fast on every processor, or rounds alike on every one, but not both. NumPy's OpenBLAS
     takes the kernel that it is told by name.
     """
-    return _Product.apply(left, right) if arithmetic_is_portable() else left @ right
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, left: Tensor, right: Tensor) -> Tensor:
-        context.save_for_backward(left, right)
-        result = left.new_empty(len(left), right.shape[1])
-        np.dot(left.detach().numpy(), right.detach().numpy(), out=result.numpy())
+    result = left.new_empty(len(left), right.shape[1]) if out is None else out
+    left, right = left.detach(), right.detach()
+    if arithmetic_is_portable():
+        np.dot(left.numpy(), right.numpy(), out=result.numpy())
         return result
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        left, right = context.saved_tensors
-        by_left, by_right = context.needs_input_grad
-        return (
-            product(gradient, right.T) if by_left else None,
-            product(left.T, gradient) if by_right else None,
-        )
+    return torch.mm(left, right, out=result)
 
 
 class ProductConvolution(nn.Conv2d):
-    """A convolution that is one matrix product where arithmetic is to be portable.
+    """A convolution that is one matrix product where that is needed, or faster.
 
-    oneDNN and NNPACK, which torch would ask, choose their algorithms by the processor; a matrix
-    product can be told not to (see `tradeoff.networks.arithmetic`). The images of the batch are the
-    innermost dimension of all maps, so that a pixel's window is gathered in long runs, and
-    neighbouring layers hand their maps on as they are.
+    It is needed where arithmetic is to be portable: oneDNN and NNPACK, which torch would ask,
+    choose their algorithms by the processor; a matrix product can be told not to (see
+    `tradeoff.networks.arithmetic`). It is faster where maps have few pixels, as in the last layers
+    of a network of small images: oneDNN multiplies the padding too, and takes several times as long
+    for the gradient by the weights.
+
+    The images of the batch are the innermost dimension of all maps, so that a pixel's window is
+    gathered in long runs, and neighbouring layers hand their maps on as they are.
     """
 
     @staticmethod
@@ -85,35 +88,15 @@ class ProductConvolution(nn.Conv2d):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        if not (_eager_on_cpu(maps) and arithmetic_is_portable()):
+        if not _eager_on_cpu(maps):
             return super().forward(maps)
-        windows = Windows.of(self, maps)
-        columns = _Gather.apply(maps, windows)
-        weight = self.weight.flatten(1)
-        result = product(weight, columns)
-        if self.bias is not None:
-            result = result + self.bias[:, None]
-        return result.view(self.out_channels, *windows.result, len(maps)).permute(3, 0, 1, 2)
-
-
-class AffineBatchNorm(nn.BatchNorm2d):
-    """BatchNorm that in eval mode is a scale and a shift where arithmetic is to be portable.
-
-    For maps whose images are innermost torch takes the root of the variances with MKL, which rounds
-    it by the processor.
-    """
-
-    def forward(self, maps: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
-        if self.training or mean is None or variance is None or not arithmetic_is_portable():
+        shape: Any = (tuple(maps.shape[2:]), self.kernel_size, self.stride, self.padding)
+        windows = Windows(*shape)
+        faster = windows.most_pixels_meet and not torch.is_autocast_enabled("cpu")
+        if not (arithmetic_is_portable() or faster):
             return super().forward(maps)
-        scale = torch.rsqrt(variance + self.eps)
-        if self.affine:
-            scale = scale * self.weight
-        shift = -mean * scale
-        if self.affine:
-            shift = shift + self.bias
-        return torch.addcmul(shift[:, None, None], maps, scale[:, None, None])
+        result = _Convolution.apply(maps, self.weight, None, windows)
+        return result if self.bias is None else result.add_(self.bias[:, None, None])
 
 
 class Windows(NamedTuple):
@@ -121,129 +104,177 @@ class Windows(NamedTuple):
 
     Attributes:
         size: height and width of the map.
-        result: height and width of what comes out.
     """
 
     size: tuple[int, int]
-    result: tuple[int, int]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
 
-    @classmethod
-    def of(cls, layer: nn.Conv2d, maps: Tensor) -> "Windows":
-        """Those of a layer on maps (N, C, H, W)."""
-        shape: Any = (tuple(maps.shape[2:]), layer.kernel_size, layer.stride, layer.padding)
-        size, kernel, stride, padding = shape
-        sides = zip(size, kernel, stride, padding, strict=True)
-        result: Any = tuple(
-            (side + 2 * edge - width) // step + 1 for side, width, step, edge in sides
-        )
-        return cls(size, result, kernel, stride, padding)
+    @property
+    def result(self) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        (height, width), (rows, columns), (down, across), (above, left) = self
+        return (height + 2 * above - rows) // down + 1, (width + 2 * left - columns) // across + 1
 
-    def padded(self, like: Tensor, channels: int, count: int) -> tuple[Tensor, Tensor]:
-        """Zeros (C, height, width, N) with room for the padding, and their part without it."""
-        (height, width), (above, left) = self.size, self.padding
-        whole = like.new_zeros(channels, height + 2 * above, width + 2 * left, count)
-        return whole, whole[:, above : above + height, left : left + width]
+    @property
+    def mirrored(self) -> "Windows | None":
+        """Of each pixel of the map, the results that it has gone into, if these are windows."""
+        (rows, columns), (above, left) = self.kernel, self.padding
+        padding = (rows - 1 - above, columns - 1 - left)
+        if self.stride != (1, 1) or min(padding) < 0:
+            return None
+        return Windows(self.result, self.kernel, (1, 1), padding)
 
+    @property
+    def most_pixels_meet(self) -> bool:
+        """Whether a matrix of all pixels by all is the smaller one: windows are mostly padding."""
+        return 2 * prod(self.size) < prod(self.kernel)
 
-class _Gather(torch.autograd.Function):
-    """Every window of maps (N, C, H, W) as a column: (C kernel, positions N)."""
-
-    @staticmethod
-    def forward(context: Any, maps: Tensor, windows: Windows) -> Tensor:
-        context.windows, (count, channels) = windows, maps.shape[:2]
-        whole, inside = windows.padded(maps, channels, count)
+    def gather(self, maps: Tensor) -> Tensor:
+        """Every window of maps (N, C, H, W) as a column: (C kernel, positions N)."""
+        count, channels = maps.shape[:2]
+        whole, inside = self._padded(maps, channels, count)
         inside.copy_(maps.permute(1, 2, 3, 0))
         by_channel, by_row, by_column, _ = whole.stride()
-        (down, across), (step_down, step_across) = windows.result, windows.stride
+        (down, across), (step_down, step_across) = self.result, self.stride
         seen = whole.as_strided(
-            (channels, *windows.kernel, down, across, count),
+            (channels, *self.kernel, down, across, count),
             (by_channel, by_row, by_column, by_row * step_down, by_column * step_across, 1),
         )
-        return seen.reshape(channels * prod(windows.kernel), down * across * count)
+        return seen.reshape(channels * prod(self.kernel), down * across * count)
 
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Scatter.apply(gradient, context.windows), None
-
-
-class _Scatter(torch.autograd.Function):
-    """The adjoint of `_Gather`: every column's numbers added to the pixels that they came from."""
-
-    @staticmethod
-    def forward(context: Any, columns: Tensor, windows: Windows) -> Tensor:
-        context.windows = windows
-        (down, across), (step_down, step_across) = windows.result, windows.stride
-        places = prod(windows.kernel)
+    def scatter(self, columns: Tensor) -> Tensor:
+        """The adjoint of `gather`: each column's numbers added to the pixels they came from."""
+        (down, across), (step_down, step_across) = self.result, self.stride
+        places = prod(self.kernel)
         shares = columns.view(len(columns) // places, places, down, across, -1)
-        whole, inside = windows.padded(columns, len(shares), shares.shape[-1])
+        whole, inside = self._padded(columns, len(shares), shares.shape[-1])
         for place in range(places):
-            row, column = divmod(place, windows.kernel[1])
+            row, column = divmod(place, self.kernel[1])
             rows = slice(row, row + step_down * down, step_down)
             whole[:, rows, slice(column, column + step_across * across, step_across)] += shares[
                 :, place
             ]
         return inside.permute(3, 0, 1, 2)
 
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Gather.apply(gradient, context.windows), None
+    def _padded(self, like: Tensor, channels: int, count: int) -> tuple[Tensor, Tensor]:
+        """Zeros (C, height, width, N) with room for the padding, and their part without it."""
+        (height, width), (above, left) = self.size, self.padding
+        whole = like.new_zeros(channels, height + 2 * above, width + 2 * left, count)
+        return whole, whole[:, above : above + height, left : left + width]
 
 
-class TinyMapConvolution(ProductConvolution):
-    """A 3x3 convolution that is one matrix product where its maps have at most four pixels.
+class _Convolution(torch.autograd.Function):
+    """Maps (N, C, H, W), kernels (K, C, h, w) or results (N, K, H', W'): the one that is None.
 
-    The last layers of a network of small images see maps of 2x2 pixels or of one. There oneDNN
-    multiplies the padding too, and takes several times as long for the gradient by the weights as
-    a product of matrices does.
+    sum(results * (maps convolved with kernels)) is linear in each of the three. Its derivative by
+    one of them is a function of the two others, whose own derivatives are again of this kind: the
+    convolution, its gradient by the maps, and that by the kernels.
     """
 
     @staticmethod
-    def takes(convolution: nn.Conv2d) -> bool:
-        """Whether the convolution is a plain one of 3x3 with a padding of 1."""
-        return (
-            convolution.kernel_size == (3, 3)
-            and convolution.padding == (1, 1)
-            and convolution.stride[0] == convolution.stride[1]
-            and convolution.dilation == (1, 1)
-            and convolution.groups == 1
-            and convolution.padding_mode == "zeros"
-        )
+    def forward(context: Any, *given: Any) -> Tensor:
+        *three, windows = given
+        needed = context.needs_input_grad
+        # What no derivative needs is not kept: others may write over it.
+        kept = [
+            tensor if any(needed[:place] + needed[place + 1 :]) else None
+            for place, tensor in enumerate(three)
+        ]
+        context.save_for_backward(*kept)
+        context.windows = windows
+        context.missing = next(place for place in range(3) if three[place] is None)
+        derivatives: Any = (_by_maps, _by_kernels, _by_results)
+        two = [tensor for tensor in three if tensor is not None]
+        result: Tensor = derivatives[context.missing](*two, windows)
+        return result
 
-    def forward(self, features: Tensor) -> Tensor:
-        height, width = features.shape[2:]
-        if height * width > PIXELS or not _eager_on_cpu(features):
-            return super().forward(features)
-        where = meetings(height, width, self.stride[0]).to(self.weight.dtype)
-        down, across = where.shape[2:]
-        # A row of the matrix: pixel and channel of the result; a column: those of the map.
-        shares = product(self.weight.reshape(-1, 9), where.flatten(1)).view(
-            self.out_channels, self.in_channels, height * width, down * across
-        )
-        matrix = shares.permute(3, 0, 2, 1).flatten(0, 1).flatten(1)
-        result = product(features.permute(0, 2, 3, 1).flatten(1), matrix.T)
-        if self.bias is not None:
-            result = result + self.bias.repeat(down * across)
-        return result.view(-1, down, across, self.out_channels).permute(0, 3, 1, 2)
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        three = list(context.saved_tensors)
+        three[context.missing] = gradient
+        derivatives = [
+            _Convolution.apply(*three[:place], None, *three[place + 1 :], context.windows)
+            if context.needs_input_grad[place]
+            else None
+            for place in range(3)
+        ]
+        return (*derivatives, None)
+
+
+def _by_results(maps: Tensor, kernels: Tensor, windows: Windows) -> Tensor:
+    shape = (len(maps), len(kernels), *windows.result)
+    results = torch.empty_permuted(shape, (1, 2, 3, 0), dtype=maps.dtype)
+    rows = _images_innermost(results)
+    if windows.most_pixels_meet:
+        pixels = _images_innermost(maps).flatten(0, 2)
+        product(_all_by_all(kernels, windows), pixels, out=rows.flatten(0, 2))
+    else:
+        product(kernels.flatten(1), windows.gather(maps), out=rows.flatten(1))
+    return results
+
+
+def _by_maps(kernels: Tensor, results: Tensor, windows: Windows) -> Tensor:
+    rows = _images_innermost(results)
+    if windows.most_pixels_meet:
+        pixels = product(_all_by_all(kernels, windows).T, rows.flatten(0, 2))
+        return pixels.view(kernels.shape[1], *windows.size, len(results)).permute(3, 0, 1, 2)
+    if (mirrored := windows.mirrored) is not None:
+        return _by_results(results, kernels.flip(2, 3).transpose(0, 1), mirrored)
+    return windows.scatter(product(kernels.flatten(1).T, rows.flatten(1)))
+
+
+def _by_kernels(maps: Tensor, results: Tensor, windows: Windows) -> Tensor:
+    channels, kernels, rows = maps.shape[1], results.shape[1], _images_innermost(results)
+    if windows.most_pixels_meet:
+        pairs = product(rows.flatten(0, 2), _images_innermost(maps).flatten(0, 2).T)
+        by_channel = pairs.view(kernels, prod(windows.result), channels, -1).transpose(1, 2)
+        where = _meetings(windows, maps.dtype).flatten(1)
+        shares = product(by_channel.reshape(kernels * channels, -1), where.T)
+    else:
+        shares = product(rows.flatten(1), windows.gather(maps).T)
+    return shares.view(kernels, channels, *windows.kernel)
+
+
+def _images_innermost(maps: Tensor) -> Tensor:
+    return maps.permute(1, 2, 3, 0)
+
+
+def _all_by_all(kernels: Tensor, windows: Windows) -> Tensor:
+    """What each pixel of the map adds to each one of the result: (K result, C pixels)."""
+    where = _meetings(windows, kernels.dtype)
+    shares = product(kernels.reshape(-1, len(where)), where.flatten(1))
+    shares = shares.view(*kernels.shape[:2], *where.shape[1:]).transpose(1, 2)
+    return shares.reshape(len(kernels) * where.shape[1], -1)
 
 
 @lru_cache
-def meetings(height: int, width: int, stride: int) -> Tensor:
-    """Through which place of the kernel a pixel of the map joins one of the result.
+def _meetings(windows: Windows, dtype: torch.dtype) -> Tensor:
+    """1 where a pixel of the map joins one of the result through a place of the kernel, else 0.
 
     Returns:
-        1 where they meet, else 0: (9, pixels of the map, height and width of the result), places
-        and pixels counted row by row.
+        (places, pixels of the result, pixels of the map), each counted row by row.
     """
-    rows, columns = range(0, height, stride), range(0, width, stride)
-    meets = torch.zeros(3, 3, height, width, len(rows), len(columns))
-    for (i, row), (j, column) in pairs(enumerate(rows), enumerate(columns)):
-        for y, x in pairs(range(height), range(width)):
-            if abs(y - row) <= 1 and abs(x - column) <= 1:
-                meets[y - row + 1, x - column + 1, y, x, i, j] = 1
-    return meets.view(9, height * width, len(rows), len(columns))
+    pixels = prod(windows.size)
+    maps = torch.eye(pixels, dtype=dtype).view(pixels, 1, *windows.size)
+    return windows.gather(maps).view(prod(windows.kernel), -1, pixels)
+
+
+class ImagesInnermostNorm(nn.BatchNorm2d):
+    """BatchNorm that leaves the images the innermost dimension of maps, as convolutions do.
+
+    To torch each channel is one long run. For other layouts it would copy the maps, and in eval
+    mode take the root of the variances with MKL, which rounds it by the processor.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if not (_eager_on_cpu(maps) and arithmetic_is_portable()):
+            return super().forward(maps)
+        innermost = _images_innermost(maps).contiguous()
+        normalised = super().forward(innermost.flatten(2)[None]).view(innermost.shape)
+        # A copy, since a ReLU is to write over it: into a view, that takes several times as long.
+        return normalised.permute(3, 0, 1, 2).clone()
 
 
 class GreyConvolution(ProductConvolution):
