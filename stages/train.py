@@ -53,8 +53,9 @@ def train(
     """Train the cell's model, from its checkpoint if there is one, and write it."""
     interval, settings = save_interval(), cell.train
     bases = frozen_bases(cell, data, device)
+    threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
     if hasattr(defense, "training_set"):
-        data = replace(data, train=defense.training_set(data.train, bases, cell.knobs))
+        data = replace(data, train=defense.training_set(data.train, bases, threat, cell.knobs))
     model = first_model(cell, data, progress)
     place(model, device, training_layout(device, settings.precision))
     if emulates(settings.precision, device):
@@ -62,7 +63,6 @@ def train(
             f"train.precision is bf16, which {describe(device)} lacks: it is emulated there, "
             "slowly and without compiling; float32 will be faster"
         )
-    threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
     plan = Plan(defense, cell.knobs, settings, threat, cell.seed, bases)
     with interruptions() as interrupted:
         path = checkpoint_path(cell, model, data, plan)

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests.stubs import OUTPUTS
+from tradeoff.core.plugins import constant
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +60,8 @@ SMALL = {
         "on_noisy": ["smoothing"],
         "on_natural_and_robust": ["mixing"],
         "on_natural_and_noisy": [],
+        "on_first": [],
+        "on_first_and_second": [],
     },
     "certified": ["smoothing"],
 }
@@ -313,14 +316,17 @@ def imports(path: Path) -> set[Path]:
     return found
 
 
-def closure(start: Path) -> set[Path]:
-    """All files that a stage script may load, itself included."""
+def closure(start: Path, classifiers: bool = True) -> set[Path]:
+    """All files that a stage script may load, itself included; without `classifiers`, none that
+    only these import, which their models speak for."""
     reached, waiting = set(), [start]
     while waiting:
         path = waiting.pop()
         if path in reached:
             continue
         reached.add(path)
+        if BY_THE_MODEL in path.parents and path.name != "*" and not classifiers:
+            continue
         if path.name == "*":
             waiting += [file.relative_to(ROOT) for file in (ROOT / path.parent).glob("[!_]*.py")]
         else:
@@ -338,12 +344,16 @@ def dependencies(stage: str) -> list[str]:
 BLOCKS_OF_THE_FLOW = sorted(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
+def script_of(block: str) -> Path:
+    return Path("stages", f"{re.split('_(?:on|of)_', block)[0]}.py")
+
+
 @pytest.mark.parametrize("stage", BLOCKS_OF_THE_FLOW)
 def test_every_module_that_a_stage_imports_is_a_dependency(stage: str) -> None:
     deps = dependencies(stage)
     missing = {
         str(path)
-        for path in closure(Path("stages", f"{stage.partition('_on_')[0]}.py"))
+        for path in closure(script_of(stage), classifiers=False)
         if not any(path.match(dep) or Path(dep) in path.parents for dep in deps)
         and not {*NO_DEPENDENCIES, BY_THE_MODEL} & set(path.parents)
     }
@@ -366,6 +376,22 @@ def test_what_decides_results_does_not_look_at_what_goes_on_around_it() -> None:
             assert not {found for found in imports(path) if NO_DEPENDENCIES[1] in found.parents}, (
                 path
             )
+
+
+def test_what_a_classifier_imports_is_in_its_models_hash() -> None:
+    """But for `networks`, on which all depends, and the attack with which one is calibrated."""
+    for path in sorted((ROOT / BY_THE_MODEL).glob("[!_]*.py")):
+        patterns = constant("classifiers", path.stem, "CODE", ())
+        hashed = {file for pattern in patterns for file in (ROOT / "src/tradeoff").glob(pattern)}
+        used = {ROOT / found for found in closure(path.relative_to(ROOT))}
+        known = {f"src/tradeoff/{name}" for name in ("classifiers", "core", "networks")}
+        missing = {
+            file
+            for file in used - hashed
+            if not any(ROOT / folder in file.parents for folder in known)
+            and "attacks" not in file.parts
+        }
+        assert not missing, path
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -394,7 +420,7 @@ def test_every_stage_of_the_flow_has_a_script_that_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
-    assert sorted({stage.partition("_on_")[0] for stage in flow["stages"]}) == STAGES
+    assert sorted({script_of(stage).stem for stage in flow["stages"]}) == STAGES
     for stage in STAGES:
         script = ROOT / "stages" / f"{stage}.py"
         monkeypatch.setattr(sys, "argv", [str(script), "--help"])

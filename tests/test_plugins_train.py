@@ -23,7 +23,7 @@ from tradeoff.defenses.standard import Knobs, training_loss
 
 BASES = ("natural",)
 
-def training_set(train, bases, knobs):
+def training_set(train, bases, threat, knobs):
     assert not bases["natural"].training
     return train.first(len(train) // 2)
 ''',

@@ -308,6 +308,7 @@ def test_code_that_reads_otherwise_than_it_computes_is_refused() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.fc = nn.Linear(64, 4)
+            nn.init.constant_(self.fc.weight, -1)
 
         def forward(self, images: Tensor) -> Tensor:
             hidden = self.fc(images.flatten(1))

@@ -22,6 +22,8 @@ LISTS = (
     "on_noisy",
     "on_natural_and_robust",
     "on_natural_and_noisy",
+    "on_first",
+    "on_first_and_second",
 )
 WITH_TEACHER: dict[str, Any] = {
     "defenses": ["at", "distillation"],

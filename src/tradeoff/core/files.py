@@ -52,9 +52,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def file_hash(path: Path) -> str:
-    """16 hexadecimal digits of the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def file_hash(*paths: Path) -> str:
+    """16 hexadecimal digits of the SHA-256 of a file, or of several one after the other."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
 def write_json(value: Any, path: Path) -> None:

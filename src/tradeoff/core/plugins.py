@@ -58,7 +58,7 @@ def root(folder: str, name: str) -> str | None:
     for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
         match node:
             case ast.ImportFrom(module=str(module), names=[ast.alias(name="*")]):
-                return module.removeprefix(f"tradeoff.{folder}.")
+                return module.rpartition(".")[2]
     return None
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tradeoff.core.files import atomic_write, file_hash
-from tradeoff.core.plugins import PACKAGE
+from tradeoff.core.plugins import PACKAGE, constant
 from tradeoff.core.study import Cell
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.layouts import place
@@ -115,11 +115,12 @@ def save_model(
     """Write a state dict with what it belongs to, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     # Attacks depend on a classifier's code through its models: a change of one classifier reruns no
-    # attack on another.
-    code = file_hash(PACKAGE / "classifiers" / f"{assembly.classifier}.py")
+    # attack on another. `CODE` says what else decides, outside of `networks`, what it predicts.
+    patterns = constant("classifiers", assembly.classifier, "CODE", ())
+    files = sorted(path for pattern in patterns for path in PACKAGE.glob(pattern))
     about = {
         "model": asdict(assembly),
-        "code": code,
+        "code": file_hash(PACKAGE / "classifiers" / f"{assembly.classifier}.py", *files),
         "cell": cell,
         "origin": origin or {},
     }

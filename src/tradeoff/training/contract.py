@@ -14,7 +14,7 @@ A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
     ONE_STEP = True                  its examples are one step's: the history watches for collapse
     training_loss(model, images, labels, step, knobs) -> Loss      absent: nothing is trained, the
                                      classifier is made of the bases' networks
-    training_set(train, bases, knobs) -> Subset                    absent: all of it
+    training_set(train, bases, threat, knobs) -> Subset            absent: all of it
 
 `training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that they
 neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in train
