@@ -8,10 +8,9 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from tests.attacks.calls import apgd, apgd_targeted, pgd, square
-from tests.attacks.trained import L2, LINF, trained
+from tests.attacks.trained import L2, LINF, linear, trained
 from tradeoff.attacks.autoattack import PAPER, Knobs, attacks, autoattack, components
-from tradeoff.attacks.outcome import ROUNDING
-from tradeoff.networks.losses import margin
+from tradeoff.networks.losses import ROUNDING, margin
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat, perturbation_norm
 
@@ -175,3 +174,22 @@ def test_the_schedule_of_square_is_stretched_if_asked_for() -> None:
     expected = square(model, images, labels, LINF, keys=keys, queries=100, rescale_schedule=True)
     assert torch.equal(stretched.images, expected.images)
     assert not torch.equal(stretched.images, fixed.images)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [(2, ["apgd-ce", "fab-t", "square"]), (3, ["apgd-ce", "fab-t", "square"]),
+     (4, ["apgd-ce", "apgd-t", "fab-t", "square"])],
+)  # fmt: skip
+def test_of_few_classes_what_is_defined_is_run(classes: int, names: list[str]) -> None:
+    model = linear(classes)
+    images = torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels, keys = model(images).argmax(1), sample_keys(torch.arange(12))
+    small = Threat("linf", 0.02)
+    _, *parts = components(model, images, labels, TINY, small, keys)
+    assert [part.name for part in parts] == names
+    gaps = model(images).gather(1, labels[:, None]) - model(images)
+    reach = 0.02 * (model[1].weight[labels][:, None] - model[1].weight).abs().sum(2)  # type: ignore[index,union-attr]
+    sure = (gaps > 1.01 * reach).sum(1) == classes - 1  # no image within reach fools a linear model
+    found = autoattack(model, images, labels, TINY, small, keys).images
+    assert not (model(found).argmax(1) != labels)[sure].any()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests import tiny
-from tradeoff.attacks.outcome import ROUNDING, Best, check_inputs, improvements, is_fooled, verdict
+from tradeoff.attacks.outcome import Best, check_inputs, improvements, is_fooled, verdict
 from tradeoff.networks.device import DEVICE_FAULTS
+from tradeoff.networks.losses import ROUNDING
 
 
 def images_of(values: list[float]) -> Tensor:
@@ -55,7 +56,7 @@ def test_a_tie_between_classes_is_judged_by_the_prediction() -> None:
 def test_what_fools_by_rounding_alone_is_kept_until_something_better_comes() -> None:
     """Another batch, or the network that a twin was folded from, may see it otherwise."""
     best, label = Best(images_of([0.0])), torch.tensor([0])
-    barely = torch.tensor([[10.0, 10.0 * (1 + ROUNDING / 2)]])
+    barely = torch.tensor([[10.0, 10.0 * (1 + ROUNDING / 2), 0.0]])
     for image, logits, kept, fooled in (
         (0.1, barely, 0.1, False),
         (0.2, logits_of([0.1]), 0.1, False),
@@ -89,7 +90,7 @@ def test_fooled_means_another_prediction_and_nan_is_refused() -> None:
     logits = torch.tensor([[1.0, 2.0], [2.0, 1.0]])
     assert is_fooled(logits, torch.tensor([0, 0])).tolist() == [True, False]
     logits[1, 1] = torch.nan
-    with pytest.raises(ValueError, match="NaN logits"):
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
         is_fooled(logits, torch.tensor([0, 0]))
 
 

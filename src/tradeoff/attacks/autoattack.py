@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tradeoff.attacks.apgd import LOSSES, apgd
 from tradeoff.attacks.apgd import Knobs as Apgd
-from tradeoff.attacks.apgd import apgd
 from tradeoff.attacks.fab import Knobs as Fab
 from tradeoff.attacks.fab import fab
 from tradeoff.attacks.outcome import (
@@ -75,7 +75,7 @@ def autoattack(
         batch_size: the most images, targets included, that go through the model at once.
 
     Raises:
-        ValueError: unsuitable inputs (`check_inputs`), or fewer than four classes.
+        ValueError: unsuitable inputs (`check_inputs`).
     """
     best, queries = Best(images), torch.zeros_like(labels)
     for _, rows, adversarial, logits in components(
@@ -99,7 +99,8 @@ def components(
 ) -> Iterator[Component]:
     """The ensemble step by step: the clean images, as "clean", and each component.
 
-    The other arguments and the errors are those of `autoattack`.
+    The other arguments and the errors are those of `autoattack`. For fewer than four classes
+    APGD's losses are not all defined: the components whose loss is not are left out.
 
     Args:
         judge: the network that says which samples are robust, such as the one whose folded twin
@@ -110,7 +111,7 @@ def components(
     logits = batched_logits(judge, images, batch_size)
     rows = torch.arange(len(labels), device=labels.device)
     yield Component("clean", rows, Adversarial(images, torch.ones_like(labels)), logits)
-    for name, (attack, budget) in attacks(knobs, threat).items():
+    for name, (attack, budget) in attacks(knobs, threat, logits.shape[1]).items():
         robust = ~is_fooled(logits, labels[rows])
         rows, logits = rows[robust], logits[robust]
         adversarial = Adversarial(images[rows], torch.zeros_like(rows))
@@ -128,8 +129,14 @@ def components(
         yield Component(name, rows, adversarial, logits)
 
 
-def attacks(knobs: Knobs, threat: Threat) -> dict[str, tuple[Bounded, Section]]:
-    """The components of a version in their order, each an attack and its budget."""
+def attacks(
+    knobs: Knobs, threat: Threat, classes: int | None = None
+) -> dict[str, tuple[Bounded, Section]]:
+    """The components of a version in their order, each an attack and its budget.
+
+    Args:
+        classes: how many there are; None: enough for every loss.
+    """
     targets, restarts = knobs.targets, knobs.plus_restarts
     ascent = partial(Apgd, targets=targets, steps=knobs.apgd_steps)
     boundary = partial(
@@ -144,20 +151,27 @@ def attacks(knobs: Knobs, threat: Threat) -> dict[str, tuple[Bounded, Section]]:
     )
     apgd_t = (apgd, ascent(loss="targeted_dlr", restarts=1))
     fab_t = (_fab_within, boundary(targets=targets, restarts=1))
+    components: dict[str, tuple[Bounded, Section]]
     if knobs.version == "standard":
-        return {
+        components = {
             "apgd-ce": (apgd, ascent(loss="ce", restarts=1)),
             "apgd-t": apgd_t,
             "fab-t": fab_t,
             "square": (square, squares),
         }
+    else:
+        components = {
+            "apgd-ce": (apgd, ascent(loss="ce", restarts=restarts)),
+            "apgd-dlr": (apgd, ascent(loss="dlr", restarts=restarts)),
+            "fab": (_fab_within, boundary(targets=None, restarts=restarts)),
+            "square": (square, squares),
+            "apgd-t": apgd_t,
+            "fab-t": fab_t,
+        }
     return {
-        "apgd-ce": (apgd, ascent(loss="ce", restarts=restarts)),
-        "apgd-dlr": (apgd, ascent(loss="dlr", restarts=restarts)),
-        "fab": (_fab_within, boundary(targets=None, restarts=restarts)),
-        "square": (square, squares),
-        "apgd-t": apgd_t,
-        "fab-t": fab_t,
+        name: (attack, budget)
+        for name, (attack, budget) in components.items()
+        if classes is None or not isinstance(budget, Apgd) or classes >= LOSSES[budget.loss].classes
     }
 
 

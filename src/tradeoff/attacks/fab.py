@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tradeoff.attacks.nearest import Nearest
 from tradeoff.attacks.outcome import Adversarial, batched_logits, check_inputs, is_fooled
 from tradeoff.core.schema import NonNegative, PositiveInt, Section
-from tradeoff.networks.losses import likeliest_others
+from tradeoff.networks.losses import likeliest_others, resolution
 from tradeoff.networks.randomness import normal, sample_keys, uniform
 from tradeoff.networks.threat import BallNorm, per_sample, perturbation_norm, steepest
 
@@ -146,11 +146,15 @@ class _Method:
     knobs: Knobs
 
     def boundary(self, points: Tensor, labels: Tensor, targets: Tensor) -> _Boundary:
-        """The boundary between label and target, or the nearest one, linearised at the points."""
+        """The boundary between label and target, or the nearest one, linearised at the points.
+
+        It is where the label loses by what rounding may change, twice: on the boundary itself, no
+        point fools, and from there nothing leads on.
+        """
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.model(points)
-            label = logits.gather(1, labels[:, None])
+            label = logits.gather(1, labels[:, None]) + 2 * resolution(logits.detach())[:, None]
             if (targets == ANY_TARGET).all():
                 return self._nearest(points, logits - label, labels)
             value = (logits.gather(1, targets[:, None]) - label).squeeze(1)

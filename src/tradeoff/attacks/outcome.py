@@ -22,12 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.networks.device import DEVICE_FAULTS
-from tradeoff.networks.losses import margin
+from tradeoff.networks.losses import margin, resolution
 from tradeoff.networks.passes import in_training
-
-# Logits of one image differ in their last bits from batch to batch and from a network to its
-# folded twin. A class that wins by more than this share of the largest logit wins there as well.
-ROUNDING = 1e-5
 
 
 class Adversarial(NamedTuple):
@@ -54,7 +50,7 @@ class Verdict(NamedTuple):
 def verdict(logits: Tensor, labels: Tensor) -> Verdict:
     """The verdict on candidates with these logits (M, classes); raises what `is_fooled` raises."""
     fooled, margins = is_fooled(logits, labels), margin(logits, labels)
-    return Verdict(fooled, fooled & (margins <= -ROUNDING * logits.abs().amax(1)), margins)
+    return Verdict(fooled, fooled & (margins <= -resolution(logits)), margins)
 
 
 def improvements(rows: Tensor, values: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,10 +112,11 @@ def is_fooled(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether the prediction differs from the label, (N, classes), (N,) -> (N,) bool.
 
     Raises:
-        ValueError: a logit is NaN; such a model is broken, neither robust nor fooled.
+        ValueError: a logit is NaN or plus infinity; such a model is broken, neither robust nor
+            fooled.
     """
-    if logits.isnan().any():
-        raise ValueError("the model returned NaN logits: it cannot be evaluated")
+    if not bool((logits < torch.inf).all()):
+        raise ValueError("the model returned NaN or infinite logits: it cannot be evaluated")
     return logits.argmax(1) != labels
 
 

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from tradeoff.networks.cpu_kernels import GreyConvolution
 from tradeoff.networks.layouts import place
+from tradeoff.networks.losses import CONSTANT_ROUNDING, competing_range
+
+SAME = 1e-3  # of the range of logits that compete: another function differs by more
 
 # A convolution and its BatchNorm in the model, and the convolution of the twin that is both.
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]
@@ -87,9 +90,9 @@ def fold_if_same(model: nn.Module, images: Tensor) -> nn.Module:
             torch.autograd.grad(twin(point).sum(), point)
     except Exception:
         return model
-    tolerance = 1e-3 * expected.abs() + 1e-4 * expected.abs().max()
-    same = bool(((found - expected).abs() <= tolerance).all())  # false for NaN as well
-    return twin if same else model
+    tolerance = SAME * competing_range(expected).amax() + CONSTANT_ROUNDING * expected.abs()
+    same = (found == expected) | ((found - expected).abs() <= tolerance)  # false for NaN as well
+    return twin if bool(same.all()) else model
 
 
 def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:

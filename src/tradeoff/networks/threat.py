@@ -19,11 +19,12 @@ class Threat:
     """All x' in [0, 1] with ||x' - x||_norm <= epsilon.
 
     Attributes:
-        epsilon: the radius.
+        epsilon: the radius, a float, which may be given as `radius_of` takes it.
         radii: one radius for each image (N,), in its place; for training only.
 
     Raises:
-        ValueError: epsilon is negative or not finite, or the norm is not "l2" or "linf".
+        ValueError: epsilon is no number, negative, not finite or, in linf, larger than the range of
+            images, or the norm is not "l2" or "linf".
     """
 
     norm: BallNorm
@@ -33,13 +34,36 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in ("l2", "linf"):
             raise ValueError(f"norm is {self.norm!r}; allowed are 'l2' and 'linf'")
+        object.__setattr__(self, "epsilon", radius_of(self.epsilon))
         if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
             raise ValueError(f"epsilon is {self.epsilon}; it must be a finite number >= 0")
+        if self.norm == "linf" and self.epsilon > 1:
+            raise ValueError(
+                f"epsilon is {self.epsilon:g}; for linf it must be 1 or less, as images are in "
+                f"[0, 1]: write {self.epsilon:g}/255 for {self.epsilon:g}"
+            )
 
     @property
     def radius(self) -> float | Tensor:
         """Epsilon, or the radii of the images as (N, 1, 1, 1)."""
         return self.epsilon if self.radii is None else self.radii.view(-1, 1, 1, 1)
+
+
+def radius_of(value: object) -> float:
+    """A radius given as a number, a NumPy or torch scalar, or a text such as 0.3 or 8/255.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    try:
+        if isinstance(value, str):
+            numerator, _, denominator = value.partition("/")
+            return float(numerator) / float(denominator or 1)
+        if isinstance(value, bool | complex):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError):
+        raise ValueError(f"epsilon is {value!r}; a number or a quotient such as 8/255") from None
 
 
 def project(candidate: Tensor, images: Tensor, threat: Threat) -> Tensor:

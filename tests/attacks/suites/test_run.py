@@ -229,7 +229,7 @@ def test_a_model_in_train_mode_and_one_of_nan_are_refused() -> None:
         run(suite(WHITE_BOX), {"best": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))})
     broken = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     broken[1].weight.data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="NaN logits"):
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
         run(suite(WHITE_BOX), {"best": broken})
 
 

@@ -1,0 +1,121 @@
+"""A constant added to all logits, or columns that never win, change no number of any attack."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.attacks import calls
+from tests.attacks.trained import L2, LINF, trained
+from tradeoff.attacks.outcome import Adversarial
+from tradeoff.networks.folding import fold_if_same
+from tradeoff.networks.losses import resolution
+from tradeoff.networks.threat import perturbation_norm
+
+ATTACKS: dict[str, dict[str, Any]] = {
+    "fgsm": {},
+    "bim": {"steps": 4},
+    "mifgsm": {"steps": 4},
+    "pgd": {"steps": 5, "loss": "margin"},
+    "apgd": {"steps": 8, "loss": "targeted_dlr", "targets": 3},
+    "square": {"queries": 30},
+    "autoattack": {"apgd_steps": 5, "fab_steps": 5, "targets": 3, "square_queries": 10},
+    "fab": {"steps": 30},
+    "fab_targeted": {"steps": 30, "targets": 3},
+    "fmn": {"steps": 30, "gamma": 0.3},
+    "deepfool": {"steps": 10},
+    "carlini_wagner": {"steps": 20, "binary_search_steps": 2, "initial_constant": 1.0,
+                       "learning_rate": 0.2},
+    "lbfgs": {"steps": 8, "binary_search_steps": 2, "targets": 1},
+    "jsma": {"targets": 1},
+}  # fmt: skip
+IN_A_NORM = ("fab", "fab_targeted", "fmn", "deepfool")
+COMPONENTS = (*ATTACKS, "fmn l0")
+
+
+class Altered(nn.Module):
+    """The model with columns that never win, and a constant added to all others."""
+
+    def __init__(self, model: nn.Module, constant: float, columns: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model, self.constant = model, constant
+        self.register_buffer("columns", torch.tensor(columns))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images) + self.constant
+        return torch.cat([logits, self.columns.expand(len(logits), -1)], 1)
+
+
+ALTERATIONS = {
+    "a constant": (1000.0, ()),
+    "a large constant": (-1e4, ()),
+    "masked": (0.0, (-1e6, -1e9)),
+    "masked by -inf": (0.0, (-torch.inf, -torch.inf)),
+    "both": (1e4, (-1e9, -torch.inf)),
+}
+
+
+def attacked(name: str, norm: str, model: nn.Module) -> Adversarial:
+    _, images, labels, keys = trained().first(20)
+    name, _, other_norm = name.partition(" ")
+    if name.startswith("fab"):
+        return getattr(calls, name)(model, images, labels, norm, keys=keys, **ATTACKS[name])
+    more = {"norm": other_norm or norm} if name in IN_A_NORM else {}
+    threat = LINF if norm == "linf" else L2
+    return getattr(calls, name)(model, images, labels, threat, keys=keys, **ATTACKS[name] | more)
+
+
+@cache
+def plain(name: str, norm: str) -> Adversarial:
+    return attacked(name, norm, trained().model)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_no_attack_sees_a_difference(name: str, alteration: str, norm: str) -> None:
+    model, images, labels, _ = trained().first(20)
+    altered = Altered(model, *ALTERATIONS[alteration]).eval()
+    expected, found = plain(name, norm), attacked(name, norm, altered)
+    fooled = [model(result.images).argmax(1) != labels for result in (expected, found)]
+    assert torch.equal(*fooled)
+    one, other = (perturbation_norm(a.images - images, norm) for a in (expected, found))
+    lost = 0.02 if alteration in ("a large constant", "both") else 0.005
+    assert float(other.mean()) == pytest.approx(float(one.mean()), rel=lost)
+
+
+def test_the_resolution_is_that_of_logits_that_compete() -> None:
+    logits = torch.tensor([[3.0, 2.0, -1.0, -4.0]])
+    expected = resolution(logits)
+    for constant, columns in ALTERATIONS.values():
+        low = torch.tensor([columns])
+        found = resolution(torch.cat([logits + constant, low], 1))
+        # What float32 itself loses of logits of this size is the only difference.
+        assert found - expected <= 5e-7 * abs(constant)
+    two = torch.tensor([[3.0, 2.0]])
+    masked = torch.cat([two, torch.tensor([[-1e9, -torch.inf]])], 1)
+    assert resolution(masked) <= 4e-5
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_no_wrong_twin_is_taken_for_the_model(alteration: str) -> None:
+    """The network's BatchNorm comes first in time, and second among its children."""
+
+    class Crossed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+            self.last = nn.Linear(64, 5)
+            self.norm.running_mean.fill_(0.3)  # type: ignore[union-attr]
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(self.convolution(self.norm(inputs)).flatten(1))
+
+    torch.manual_seed(0)
+    _, images, _, _ = trained().first(20)
+    crossed = Altered(Crossed(), *ALTERATIONS[alteration]).eval()
+    assert fold_if_same(crossed, images) is crossed
+    sound = Altered(trained().model, *ALTERATIONS[alteration]).eval()
+    assert fold_if_same(sound, images) is not sound
