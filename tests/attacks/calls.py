@@ -36,6 +36,21 @@ KNOBS: dict[str, dict[str, Any]] = {
         "restarts": 1,
     },
     "jsma": {"theta": 1.0, "gamma": 0.145, "targets": None},
+    "ddn": {"steps": 40, "step_size": 1.0, "initial_norm": 1.0, "gamma": 0.05},
+    "sigma_zero": {
+        "steps": 100,
+        "step_size": 1.0,
+        "sigma": 0.001,
+        "threshold": 0.3,
+        "threshold_step": 0.01,
+    },
+    "superdeepfool": {
+        "steps": 10,
+        "inner_steps": 10,
+        "candidates": None,
+        "overshoot": 0.02,
+        "halvings": 10,
+    },
 }
 
 
@@ -81,6 +96,7 @@ apgd, square, autoattack = map(call_of, ("apgd", "square", "autoattack"))
 fmn, deepfool, carlini_wagner = map(call_of, ("fmn", "deepfool", "carlini_wagner"))
 lbfgs, jsma = map(call_of, ("lbfgs", "jsma"))
 spatial, confidence = map(call_of, ("spatial", "confidence"))
+ddn, sigma_zero, superdeepfool = map(call_of, ("ddn", "sigma_zero", "superdeepfool"))
 
 
 def apgd_targeted(*inputs: Any, **knobs: Any) -> Adversarial:

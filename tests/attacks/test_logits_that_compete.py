@@ -30,6 +30,9 @@ ATTACKS: dict[str, dict[str, Any]] = {
                        "learning_rate": 0.2},
     "lbfgs": {"steps": 8, "binary_search_steps": 2, "targets": 1},
     "jsma": {"targets": 1},
+    "ddn": {"steps": 30},
+    "sigma_zero": {"steps": 20},
+    "superdeepfool": {"steps": 4},
 }  # fmt: skip
 IN_A_NORM = ("fab", "fab_targeted", "fmn", "deepfool")
 COMPONENTS = (*ATTACKS, "fmn l0")

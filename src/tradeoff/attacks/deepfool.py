@@ -48,9 +48,9 @@ def deepfool(
     for _ in range(knobs.steps):
         if len(rows) == 0:
             break
-        gaps, gradients = _linearise(model, current, labels[rows], others[rows])
+        gaps, gradients = linearise(model, current, labels[rows], others[rows])
         nearest.queries[rows] += 1
-        perturbation = perturbation + _step_to_boundary(gaps, gradients, knobs.norm)
+        perturbation = perturbation + step_to_boundary(gaps, gradients, knobs.norm)
         current = (images[rows] + (1 + knobs.overshoot) * perturbation).clamp(0, 1)
         # A pass of its own: cheaper than the gradients of all classes for samples that are done.
         open_ = ~nearest.update(rows, current, model(current))
@@ -58,7 +58,7 @@ def deepfool(
     return nearest.adversarial()
 
 
-def _linearise(
+def linearise(
     model: nn.Module, current: Tensor, labels: Tensor, others: Tensor
 ) -> tuple[Tensor, Tensor]:
     """f' and w' of the paper: by how much each other class (M, K) trails the label, and the
@@ -73,7 +73,7 @@ def _linearise(
     return gaps.detach(), torch.stack(gradients, dim=1)
 
 
-def _step_to_boundary(gaps: Tensor, gradients: Tensor, norm: BallNorm) -> Tensor:
+def step_to_boundary(gaps: Tensor, gradients: Tensor, norm: BallNorm) -> Tensor:
     """The smallest perturbation (M, C, H, W) that crosses a linearised boundary."""
     dual = torch.linalg.vector_norm(gradients.flatten(2), ord=2 if norm == "l2" else 1, dim=2)
     distance, nearest = (gaps.abs() / dual.clamp_min(1e-12)).min(dim=1)
