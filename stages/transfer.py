@@ -1,4 +1,4 @@
-"""Attack every model of a data set with examples made on the others: a ledger and a table."""
+"""Attack every model of a data set with examples made on others: a ledger and a table."""
 
 import _environment
 import torch
@@ -7,7 +7,7 @@ from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation.completeness import trained
 from tradeoff.evaluation.csv_tables import write_table
-from tradeoff.evaluation.surrogates import ensembles, labelled
+from tradeoff.evaluation.surrogates import ensembles, labelled, sources
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.folding import attacked_twin
@@ -37,6 +37,7 @@ def main(dataset: str) -> None:
         test.labels,
         Threat(chosen.threat.norm, chosen.threat.epsilon),
         keys=sample_keys(torch.arange(len(test), device=device), "transfer"),
+        sources=sources(cells),
         ensembles=ensembles(cells),
         steps=settings.steps,
         relative_step_size=settings.relative_step_size,

@@ -140,7 +140,7 @@ def test_transfer_and_examples_take_the_models_that_are_there(folder: Path) -> N
 
     assert "3 of 4 models" in run("transfer")
     found = table("transfer")
-    assert set(found["source"]) == {at.key, *(cell.key for cell in dtrades), "ensemble-resnet18"}
+    assert set(found["source"]) == {at.key, dtrades[0].key, "ensemble-resnet18"}  # of one seed
     with np.load(Path("ledgers", "transfer", "digits.npz")) as ledger:
         assert list(ledger["targets"]) == [at.key, *(cell.key for cell in dtrades)]
 

@@ -181,6 +181,18 @@ def test_every_model_meets_every_source_that_it_has_no_part_in():
     assert all(wrong.shape == (200,) for wrong in outcome().fooled.values())
 
 
+def test_only_the_sources_and_ensembles_attack():
+    images, labels, keys = held_out()
+    found = transfer(
+        models(), images[:20], labels[:20], LINF, keys=keys[:20], sources=["at"],
+        ensembles={"mixed": ["natural 1", "at 1"]}, batch_size=20, **BUDGET,
+    )  # fmt: skip
+    assert {source for source, _ in found.fooled} == {"at", "mixed"}
+    assert set(found.correct) == set(models())
+    for target in ("natural", "natural 1", "at 1"):
+        assert np.array_equal(found.fooled["at", target], outcome().fooled["at", target][:20])
+
+
 def test_robust_surrogates_do_not_transfer_worse_to_robust_targets():
     """On such small networks the two kinds are close; on large ones robust ones are far ahead."""
     robust = (fooled("at 1", "at") + fooled("at", "at 1")) / 2

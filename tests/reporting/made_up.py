@@ -306,7 +306,7 @@ def _flag_rows(cell: Cell) -> list[dict[str, Any]]:
 def _transfer(cells: list[Cell]) -> pd.DataFrame:
     rows = []
     sources: list[tuple[str, str, str, int]] = [
-        (cell.key, cell.defense, cell.architecture, cell.seed) for cell in cells
+        (cell.key, cell.defense, cell.architecture, cell.seed) for cell in cells if not cell.seed
     ]
     first = min(cell.seed for cell in cells)
     sources += [(f"ensemble-{name}", "ensemble", name, first)

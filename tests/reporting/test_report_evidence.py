@@ -126,7 +126,7 @@ def test_missing_rows_are_named(tmp_path, english):
     tables = made_up_tables(study)
     tables.norms = tables.norms.query("defense != 'at' or seed != 1")
     tables.transfer = tables.transfer.query("target != 'dtrades-vgg16-digits-2'")
-    write_made_up(study, tmp_path, frozenset({"at-vgg16-digits-0"}), tables=tables)
+    write_made_up(study, tmp_path, frozenset({"at-vgg16-digits-2"}), tables=tables)
     gaps = coverage.gaps(View(study, read_results(study, "digits", tmp_path), english))
     assert gaps["norms"] == [
         "4 of 5 evaluated cells have minimum norms. Missing: at-vgg16-digits-1."

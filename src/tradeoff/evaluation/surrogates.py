@@ -9,16 +9,24 @@ from tradeoff.core.tables import ENSEMBLE
 from tradeoff.evaluation.transfer import role
 
 
+def sources(cells: Mapping[str, Cell]) -> list[str]:
+    """The models on which examples are made: those of the first seed.
+
+    Models of the other seeds are attacked only. As sources they would say much the same again, for
+    as much work each: an attack on a source costs as much as trying it on dozens of targets.
+    """
+    first = min((cell.seed for cell in cells.values()), default=0)
+    return [key for key, cell in cells.items() if cell.seed == first]
+
+
 def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
-    """An ensemble for each architecture: its models of the first seed, by the ensemble's name.
+    """An ensemble for each architecture: its models among the sources, by the ensemble's name.
 
     Its targets are the models of the other architecture and of the other seeds.
     """
     groups: dict[str, list[str]] = {}
-    first = min((cell.seed for cell in cells.values()), default=0)
-    for key, cell in cells.items():
-        if cell.seed == first:
-            groups.setdefault(f"ensemble-{cell.architecture}", []).append(key)
+    for key in sources(cells):
+        groups.setdefault(f"ensemble-{cells[key].architecture}", []).append(key)
     return {name: tuple(members) for name, members in groups.items() if len(members) > 1}
 
 

@@ -79,17 +79,19 @@ def transfer(
     threat: Threat,
     *,
     keys: Tensor,
+    sources: Sequence[str] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
     steps: int,
     relative_step_size: float,
     batch_size: int,
     report: Callable[[str], None] = lambda source: None,
 ) -> Transferred:
-    """Try the examples of every model and ensemble on every model that has no part in them.
+    """Try the examples of each source and ensemble on every model that has no part in them.
 
     Args:
         models: in eval mode, by name.
         keys: (N,) random keys of the samples; a sample starts alike on every surrogate.
+        sources: the models, by name, on which examples are made; None: on all.
         ensembles: the models' names in each ensemble, by its name.
         relative_step_size: step size over epsilon.
         report: called with each source when it is done.
@@ -107,7 +109,8 @@ def transfer(
         for name, model in models.items()
     }
     fooled = {}
-    for source, members in ({name: (name,) for name in models} | dict(ensembles)).items():
+    single = {name: (name,) for name in (models if sources is None else sources)}
+    for source, members in (single | dict(ensembles)).items():
         surrogates = [models[member] for member in members]
         parts = [
             transfer_examples(

@@ -63,7 +63,7 @@ def gaps(view: View) -> dict[str, list[str]]:
     """By table: which evaluated cells it lacks, and of transfer also which models were no source;
     empty if none."""
     results = view.results
-    count, evaluated = len(results.expected), len(results.expected) - len(results.missing_cells)
+    evaluated = len(results.expected) - len(results.missing_cells)
     targets, sources = (set(results.transfer[column]) for column in ("target", "source"))
     lacking = {
         "norms": results.lacking(results.norms),
@@ -77,10 +77,12 @@ def gaps(view: View) -> dict[str, list[str]]:
                      missing=_keys(cells))] if cells else []
         for table, cells in lacking.items()
     }  # fmt: skip
-    idle = [cell for cell in results.expected if sources and cell.key not in sources]
+    seeds = {cell.seed for cell in results.expected if cell.key in sources}
+    asked = [cell for cell in results.expected if cell.seed in seeds]
+    idle = [cell for cell in asked if cell.key not in sources]
     if idle:
         text["transfer"].append(
-            view("gaps.sources", there=count - len(idle), all=count, missing=_keys(idle))
+            view("gaps.sources", there=len(asked) - len(idle), all=len(asked), missing=_keys(idle))
         )
     return text
 
