@@ -390,6 +390,7 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("statistics", "power"), 0.4, "statistics.power", "greater than or equal to 0.5"),
     (("transfer",), MISSING, "transfer", "is missing"),
     (("report", "languages"), [], "report.languages", "is []; it should have at least 1 item"),
+    (("train", "augment"), "none", "train.augment", "should be 'crop_flip' or null"),
     (("suites", "bounded", "image"), 3, "suites.bounded", "did you mean images?"),
 ]
 
@@ -432,7 +433,7 @@ def test_what_is_no_yaml_mapping_is_refused(text: str, says: str, tmp_path: Path
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_bytes(b"study: \xff\xfe")
-    with pytest.raises(BadParams, match=r"params\.yaml: is not readable as YAML"):
+    with pytest.raises(BadParams, match=r"params\.yaml, line 1: is not in UTF-8"):
         Study.load(file)
 
 
@@ -524,7 +525,7 @@ def test_a_mutated_file_is_read_or_refused_with_a_message(
             inner[place[-1]] = value
         except (KeyError, IndexError, TypeError):
             continue  # an earlier mutation replaced what is around this place
-    monkeypatch.setattr("tradeoff.core.study.YAML.load", lambda self, text: params)
+    monkeypatch.setattr("tradeoff.core.schema.YAML.load", lambda self, text: params)
     assert_read_or_refused(OWN)
 
 

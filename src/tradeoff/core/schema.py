@@ -3,7 +3,8 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,12 +16,31 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 __all__ = ["Fraction", "Literal", "NonNegative", "Number", "Positive", "PositiveInt", "Section"]
 
 
 class BadParams(Exception):
     """params.yaml cannot be used; the message names the key, the value and what is allowed."""
+
+
+def read_yaml(path: Path, error: type[Exception] = BadParams) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        error: the file is not there, not in UTF-8 or not YAML; the message names it.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: not found in {Path.cwd()}; run from the repository") from None
+    except UnicodeDecodeError as wrong:
+        line = wrong.object.count(b"\n", 0, wrong.start) + 1
+        raise error(f"{path.name}, line {line}: is not in UTF-8; save the file so") from None
+    except (YAMLError, ValueError) as wrong:  # a date such as 2024-13-45 is a ValueError
+        raise error(f"{path.name}: is not readable as YAML: {wrong}") from None
 
 
 def dotted(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
@@ -93,10 +113,11 @@ def validate(model: type[BaseModel], value: object, *, file: str, at: str = "") 
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise BadParams("\n".join(_sentence(item, file, at) for item in error.errors())) from None
+        lines = [_sentence(item, model, file, at) for item in error.errors()]
+        raise BadParams("\n".join(lines)) from None
 
 
-def _sentence(item: Any, file: str, at: str) -> str:
+def _sentence(item: Any, model: type[BaseModel], file: str, at: str) -> str:
     place = ".".join([*([at] if at else []), *map(str, item["loc"])]) or "(top level)"
     if item["type"] in ("unknown_key", "unknown_name"):
         return f"{file}: {place}: {item['msg']}"
@@ -104,4 +125,19 @@ def _sentence(item: Any, file: str, at: str) -> str:
         return f"{file}: {place}: is missing"
     # pydantic's own are "Input should ..." and "List should ... after validation, not 0".
     rule = re.sub(r"^[A-Z]\w+ (?=should )| after validation, not \d+$", "", item["msg"])
+    rule += " or null" if _may_be_null(model, item["loc"]) else ""
     return f"{file}: {place}: is {item['input']!r}; it {rule}"
+
+
+def _may_be_null(model: type[BaseModel], place: Iterable[str | int]) -> bool:
+    """Whether the key at a place below a section takes null too, which pydantic does not say."""
+    *sections, key = place or ("",)
+    for name in sections:
+        field = model.model_fields.get(str(name))
+        kinds = get_args(field.annotation) or (field.annotation,) if field else ()
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return False
+        model = inner[0]
+    field = model.model_fields.get(str(key))
+    return field is not None and type(None) in get_args(field.annotation)

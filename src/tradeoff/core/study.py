@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import create_model
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from tradeoff.core import foundations
 from tradeoff.core.plugins import constant, knobs_class, module_names
-from tradeoff.core.schema import BadParams, Section, unknown, validate
+from tradeoff.core.schema import BadParams, Section, read_yaml, unknown, validate
 from tradeoff.core.settings import (
     Arithmetic,
     AscentSettings,
@@ -358,12 +356,7 @@ def _named(suites: dict[str, Suite], name: str) -> Suite:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = YAML(typ="safe").load(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadParams(f"{file}: not found in {Path.cwd()}; run from the repository") from None
-    except (YAMLError, ValueError) as error:  # a date such as 2024-13-45 is a ValueError
-        raise BadParams(f"{file.name}: is not readable as YAML: {error}") from None
+    raw = read_yaml(file)
     if not isinstance(raw, dict):
         raise BadParams(f"{file.name}: should hold sections, it holds {raw!r}")
     return raw

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tradeoff.reporting.labels import SUBSCRIPT
+from tradeoff.reporting.templates import environment, render
 from tradeoff.reporting.vector import colour_rules
 
 SCRIPT = "tables.js"
@@ -20,22 +20,15 @@ def render_html(template: str, folder: Path, values: Mapping[str, object]) -> st
     `script` and `script_hash` are the script of the page and what allows a browser to run it and
     no other; `light` and `dark` the colours of figures.
     """
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    pages = environment(folder, autoescape=True)
     script = (folder / SCRIPT).read_text("utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()
     light, dark = map(Markup, colour_rules())
-    environment.globals.update(
+    pages.globals.update(
         script=Markup(script), script_hash=f"sha256-{digest}", with_subscripts=with_subscripts,
         light=light, dark=dark,
     )  # fmt: skip
-    return environment.get_template(template).render(values)
+    return render(pages, template, values)
 
 
 def with_subscripts(text: str) -> Markup:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from tradeoff.core.schema import read_yaml
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, formatted, localized
 from tradeoff.reporting.tellings import words
 
@@ -108,12 +106,7 @@ def load_labels(language: str, folder: Path) -> Labels:
         BadLabels: the file is missing or holds something other than texts in sections.
     """
     path = folder / f"labels.{language}.yaml"
-    try:
-        raw = YAML(typ="safe").load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadLabels(f"{path}: not found") from None
-    except YAMLError as error:
-        raise BadLabels(f"{path}: is not readable as YAML: {error}") from None
+    raw = read_yaml(path, BadLabels)
     return Labels(path.name, _flat(raw, path.name) | words(language))
 
 

@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tradeoff.reporting.labels import SUBSCRIPT
 from tradeoff.reporting.table import Number, Table
+from tradeoff.reporting.templates import environment, render
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -153,8 +152,8 @@ def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> s
 
     Jinja's usual marks would drown in LaTeX's braces: here they are << value >>, <% if %>, <# #>.
     """
-    environment = Environment(
-        loader=FileSystemLoader(folder),
+    pages = environment(
+        folder,
         variable_start_string="<<",
         variable_end_string=">>",
         block_start_string="<%",
@@ -162,15 +161,11 @@ def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> s
         comment_start_string="<#",
         comment_end_string="#>",
         finalize=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
     )
-    environment.globals.update(
+    pages.globals.update(
         tabular=tabular, label=label, with_subscripts=with_subscripts, breakable=breakable
     )
-    return environment.get_template(template).render(values)
+    return render(pages, template, values)
 
 
 def with_subscripts(text: str) -> TeX:

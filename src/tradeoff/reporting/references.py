@@ -1,9 +1,12 @@
 """The literature: who published what a study names, from report_templates/references.bib."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from bibtexparser.entrypoint import parse_string
+from bibtexparser.middlewares import LatexDecodingMiddleware, SeparateCoAuthors
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.labels import Labels
@@ -12,8 +15,7 @@ from tradeoff.reporting.tellings import load_tellings
 
 FILE = "references.bib"
 METHODS = ("ece", "fosc", "holm", "satterthwaite")
-ENTRY = re.compile(r"^@\w+{([\w-]+),\n(.*?)^}", re.MULTILINE | re.DOTALL)
-FIELD = re.compile(r"^ *(\w+) = {+(.*?)}+,$", re.MULTILINE)
+PLACES = ("booktitle", "journal", "institution", "howpublished")  # where it appeared
 
 
 class BadReferences(Exception):
@@ -49,29 +51,39 @@ def load_references(folder: Path) -> list[Reference]:
     """All entries in the order of the file, which is that of authors.
 
     Raises:
-        BadReferences: an entry lacks an author, a title, a year, where it appeared or what it is
-            about.
+        BadReferences: the file is no BibTeX, or an entry lacks an author, a title, a year, where
+            it appeared or what it is about.
     """
+    tellings = load_tellings().items()
     found = []
-    for key, body in ENTRY.findall((folder / FILE).read_text("utf-8")):
-        fields = dict(FIELD.findall(body))
-        place = next((fields[name] for name in ("booktitle", "journal", "institution",
-                                                "howpublished") if name in fields), "")  # fmt: skip
-        of = {f"defenses.{name}" for name, telling in load_tellings().items()
-              if telling.source == key}  # fmt: skip
+    for key, fields in _entries(folder / FILE):
+        place = next((fields[name] for name in PLACES if fields.get(name)), "")
+        of = {f"defenses.{name}" for name, telling in tellings if telling.source == key}
         of |= set(fields["of"].split(", ")) if "of" in fields else set()
-        lacking = [name for name in ("author", "title", "year") if not fields.get(name)]
-        lacking += [] if of else ["of"]
-        if lacking or not place:
-            raise BadReferences(f"{FILE}: {key}: has no {(lacking or ['booktitle'])[0]}")
-        authors = ", ".join(" ".join(reversed(name.split(", ")))
-                            for name in fields["author"].split(" and "))  # fmt: skip
-        if "volume" in fields:
-            pages = fields["pages"].replace("--", "–")  # noqa: RUF001
-            place = f"{place} {fields['volume']}({fields['number']}), {pages}"
+        required = {name: fields.get(name) for name in ("author", "title", "year")}
+        required |= {"of": of, "booktitle": place}
+        if lacking := [name for name, value in required.items() if not value]:
+            raise BadReferences(f"{FILE}: {key}: has no {lacking[0]}")
+        authors = ", ".join(" ".join(reversed(name.split(", "))) for name in fields["author"])
+        number = f"({fields['number']})" if fields.get("number") else ""
+        place += f" {fields['volume']}{number}" if fields.get("volume") else ""
+        pages = fields.get("pages", "").replace("--", "–")  # noqa: RUF001
+        place += f", {pages}" if pages else ""
         text = f"{authors}. {fields['title']}. {place}, {fields['year']}."
         found.append(Reference(key, text, frozenset(of)))
     return found
+
+
+def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The key and the fields of each entry; authors as a list, LaTeX's accents as letters."""
+    library = parse_string(
+        path.read_text("utf-8"),
+        append_middleware=[LatexDecodingMiddleware(), SeparateCoAuthors()],
+    )
+    for block in library.failed_blocks:
+        raise BadReferences(f"{path.name}, line {(block.start_line or 0) + 1}: {block.error}")
+    for entry in library.entries:
+        yield entry.key, {name: field.value for name, field in entry.fields_dict.items()}
 
 
 def material(study: Study, evaluated: Iterable[Results], labels: Labels) -> list[Subject]:

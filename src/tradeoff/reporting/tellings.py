@@ -5,11 +5,9 @@ from functools import cache
 from pathlib import Path
 
 from pydantic import Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from tradeoff.core.plugins import PACKAGE
-from tradeoff.core.schema import BadParams, Section, validate
+from tradeoff.core.schema import Section, read_yaml, validate
 
 FOLDER = PACKAGE / "defenses"
 
@@ -47,11 +45,7 @@ def load_tellings(folder: Path = FOLDER) -> dict[str, Telling]:
 
 
 def _read(path: Path) -> Telling:
-    try:
-        raw = YAML(typ="safe").load(path.read_text("utf-8"))
-    except YAMLError as error:
-        raise BadParams(f"{path.name}: is not readable as YAML: {error}") from None
-    telling: Telling = validate(Telling, raw, file=path.name)
+    telling: Telling = validate(Telling, read_yaml(path), file=path.name)
     if telling.like is None:
         return telling
     root = _read(path.with_stem(telling.like))
