@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests import golden, tiny
 from tradeoff.attacks.outcome import batched_logits
-from tradeoff.classifiers import mixed, plain, smoothed
+from tradeoff.classifiers import confident, mixed, plain, smoothed
 from tradeoff.classifiers.smoothed import Smoothed
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.folding import attacked_twin, fold_if_same
@@ -16,6 +16,17 @@ IMAGE = (1, 8, 8)
 def test_a_plain_classifier_is_its_network() -> None:
     network = tiny.network()
     assert plain.build([network], plain.Knobs(), image=IMAGE, seed=0) is network
+
+
+def test_a_confident_classifier_is_its_network_and_rejects_what_it_is_unsure_of() -> None:
+    network, (images, _) = tiny.calm(tiny.network()), tiny.batch()
+    classifier = confident.build([network], confident.Knobs(), image=IMAGE, seed=0).eval()
+    assert isinstance(classifier, confident.Confident)
+    assert torch.equal(classifier(images), network(images))
+    score = classifier.rejection_score(images)
+    torch.testing.assert_close(score, 1 - network(images).softmax(1).max(1).values)
+    twin = attacked_twin(classifier, images)
+    torch.testing.assert_close(twin.rejection_score(images), score)  # type: ignore[operator]
 
 
 def test_mixed_logits_are_the_published_ones() -> None:

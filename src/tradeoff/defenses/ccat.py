@@ -23,6 +23,7 @@ from tradeoff.networks.threat import per_sample, perturbation_norm
 from tradeoff.training.contract import Loss, Step
 
 SELECT_BY = "natural"
+CLASSIFIER = "confident"
 
 
 class Knobs(Section):
