@@ -8,8 +8,8 @@ classes are 100: pairs of digits. An arm is NAME-BETA-BATCH-RATE, trained with e
 counts as masked if its RA under PGD is more than 10 points above that under APGD-CE and Square.
 
 What is told is the rate of masked models with its exact interval (Clopper & Pearson 1934), and of
-each epoch FOSC, gradient cosine, lambda's quantiles and a short Square, which date the onset and the
-healing, if any. Models that are in the CSV are not trained again.
+each epoch FOSC, gradient cosine, lambda's quantiles and a short Square, which date onset and
+healing. Models that are in the CSV are not trained again.
 """
 
 import argparse
