@@ -48,6 +48,9 @@ train:
   augment: null
   clip_gradient: null
   ema_decay: null
+  swa: null
+  weight_perturbation: null
+  label_smoothing: 0.0
   precision: float32
   compile: off
   micro_batch: null
@@ -258,6 +261,20 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("train", "warmup"), 0, "train.warmup", "greater than 0"),
     (("train", "warmup"), 1, "train.warmup", "less than 1"),
     (("train", "ema_decay"), 1.0, "train.ema_decay", "less than 1"),
+    (("train", "swa"), {"begins": 1.5}, "train.swa.begins", "less than or equal to 1"),
+    (
+        ("datasets", "digits", "train"),
+        {"ema_decay": 0.9, "swa": {"begins": 0.5}},
+        "datasets.digits.train.swa",
+        "one average is kept",
+    ),
+    (
+        ("train", "weight_perturbation"),
+        {"gamma": 0, "begins": 0},
+        "train.weight_perturbation.gamma",
+        "greater than 0",
+    ),
+    (("train", "label_smoothing"), 1, "train.label_smoothing", "less than 1"),
     (("train", "attack", "steps"), 0, "train.attack.steps", "greater than 0"),
     (("train", "attack"), 7, "train.attack", "section with keys steps, relative_step_size"),
     (("train", "atack"), {}, "train", "did you mean attack?"),

@@ -92,6 +92,7 @@ def made_up_study(
         "epochs": EPOCHS, "batch_size": 64, "optimizer": "adam", "learning_rate": 0.001,
         "momentum": 0.9, "weight_decay": 0.0005, "schedule": "cosine", "milestones": [0.5, 0.75],
         "decay": 0.1, "warmup": 0.3, "augment": None, "clip_gradient": None, "ema_decay": None,
+        "swa": None, "weight_perturbation": None, "label_smoothing": 0.0,
         "precision": "float32", "compile": "off", "micro_batch": None,
         "attack": ascent, "selection": {"steps": 20, "relative_step_size": 0.125},
     })  # fmt: skip

@@ -138,6 +138,20 @@ class AscentSettings(Section):
     relative_step_size: Positive
 
 
+class WeightPerturbation(Section):
+    """Adversarial weight perturbation: by which share of each weight's norm, and from which share
+    of the epochs on."""
+
+    gamma: Positive
+    begins: Fraction
+
+
+class WeightAveraging(Section):
+    """Stochastic weight averaging, from which share of the epochs on."""
+
+    begins: Fraction
+
+
 class TrainSettings(Section):
     """Section `train`, after a data set's own values have replaced some of it."""
 
@@ -154,11 +168,25 @@ class TrainSettings(Section):
     augment: Literal["crop_flip"] | None
     clip_gradient: Positive | None
     ema_decay: Annotated[Positive, Field(lt=1)] | None
+    swa: WeightAveraging | None
+    weight_perturbation: WeightPerturbation | None
+    label_smoothing: Annotated[Fraction, Field(lt=1)]
     precision: Literal["float32", "tf32", "bf16"]
     compile: Literal["auto", "on", "off"]
     micro_batch: Annotated[int, Field(ge=2)] | None
     attack: AscentSettings
     selection: AscentSettings
+
+    @field_validator("swa")
+    @classmethod
+    def _one_average(
+        cls, value: WeightAveraging | None, info: ValidationInfo
+    ) -> WeightAveraging | None:
+        if value is not None and info.data.get("ema_decay") is not None:
+            raise PydanticCustomError(
+                "average", "should be null, or ema_decay: one average is kept"
+            )
+        return value
 
 
 class FineTuning(Section):

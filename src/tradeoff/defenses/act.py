@@ -56,10 +56,10 @@ def training_loss(
     alpha, temperature = knobs.alpha, knobs.temperature
     natural: Tensor = step.network.get_submodule("networks.1")(images)
     adversarial = adversarial_examples(images, labels, natural.detach(), step, alpha)
-    robust = model(adversarial)
+    robust, targets = model(adversarial), step.targets(labels)
     parts = {
-        "cross_entropy_natural": F.cross_entropy(natural, labels),
-        "cross_entropy_robust": F.cross_entropy(robust, labels),
+        "cross_entropy_natural": F.cross_entropy(natural, targets),
+        "cross_entropy_robust": F.cross_entropy(robust, targets),
         "imitation_natural": imitation(natural, robust, temperature),
         "imitation_robust": imitation(robust, natural, temperature),
     }

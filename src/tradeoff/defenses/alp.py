@@ -59,4 +59,4 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     adversarial = adversarial_examples(images, labels, step, knobs.attack)
-    return Loss(*objective(model(images), model(adversarial), labels, knobs.weight))
+    return Loss(*objective(model(images), model(adversarial), step.targets(labels), knobs.weight))

@@ -31,6 +31,7 @@ def training_loss(
 ) -> Loss:
     stronger = replace(step, inner=replace(step.inner, steps=knobs.strength * step.inner.steps))
     copies = [at.adversarial_examples(images, labels, stronger) for _ in range(knobs.copies)]
-    losses = torch.stack([F.cross_entropy(model(batch), labels) for batch in (images, *copies)])
+    targets = step.targets(labels)
+    losses = torch.stack([F.cross_entropy(model(batch), targets) for batch in (images, *copies)])
     parts = {"clean": losses[0].detach(), "adversarial": losses[1:].mean().detach()}
     return Loss(losses.mean(), parts)

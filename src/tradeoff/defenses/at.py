@@ -23,5 +23,6 @@ def adversarial_examples(images: Tensor, labels: Tensor, step: Step) -> Tensor:
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    loss = F.cross_entropy(model(adversarial_examples(images, labels, step)), labels)
+    adversarial = adversarial_examples(images, labels, step)
+    loss = F.cross_entropy(model(adversarial), step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

@@ -42,4 +42,4 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     noisy = (images + knobs.sigma * step.gaussian_noise(images)).clamp(0, 1)
-    return Loss(*objective(model(noisy), labels, knobs.weight, knobs.squeezing))
+    return Loss(*objective(model(noisy), step.targets(labels), knobs.weight, knobs.squeezing))

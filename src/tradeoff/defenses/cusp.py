@@ -46,5 +46,5 @@ def training_loss(
     threat = step.inner.threat
     inner = replace(step.inner, threat=Threat(threat.norm, radius * threat.epsilon))
     adversarial = at.adversarial_examples(rotated, labels, replace(step, inner=inner))
-    loss = F.cross_entropy(model(adversarial), labels)
+    loss = F.cross_entropy(model(adversarial), step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

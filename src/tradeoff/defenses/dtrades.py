@@ -104,7 +104,7 @@ def training_loss(
         adversarial_logits = model(adversarial)
     weight = given(measured.weight, labels, knobs.whose)
     total, parts = trades.objective(  # equation 6.4
-        clean_logits, adversarial_logits, labels, weight
+        clean_logits, adversarial_logits, step.targets(labels), weight
     )
     samples = {
         "lambda": weight.detach(),

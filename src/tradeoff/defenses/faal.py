@@ -68,7 +68,7 @@ def _divergence_from_uniform(weights: Tensor) -> Tensor:
 
 
 def objective(
-    adversarial_logits: Tensor, labels: Tensor, radius: float
+    adversarial_logits: Tensor, labels: Tensor, radius: float, targets: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """C/B sum_i w_{y_i} CE_i, a scalar, with the weights and the margins (C,) it stems from.
 
@@ -78,7 +78,7 @@ def objective(
     logits = adversarial_logits.to(kind)
     margins, counts = class_margins(logits.detach().softmax(1), labels)
     weights = class_weights(margins, counts, radius).to(kind)
-    losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = F.cross_entropy(logits, labels if targets is None else targets, reduction="none")
     return len(weights) * (weights[labels] * losses).mean(), weights, margins
 
 
@@ -86,7 +86,7 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     logits = model(at.adversarial_examples(images, labels, step))
-    loss, weights, margins = objective(logits, labels, knobs.radius)
+    loss, weights, margins = objective(logits, labels, knobs.radius, step.targets(labels))
     return Loss(
         loss, {"cross_entropy": loss.detach()}, classes={"weight": weights, "margin": margins}
     )

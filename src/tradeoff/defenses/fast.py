@@ -37,5 +37,5 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     adversarial = adversarial_examples(images, labels, step, knobs.relative_step_size)
-    loss = F.cross_entropy(model(adversarial), labels)
+    loss = F.cross_entropy(model(adversarial), step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

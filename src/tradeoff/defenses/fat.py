@@ -107,9 +107,10 @@ def training_loss(
     adversarial, taken = friendly_examples(
         step.frozen, images, labels, start, step.inner, tau, noise, clean
     )
+    targets = step.targets(labels)
     if knobs.objective == "at":
-        loss = F.cross_entropy(model(adversarial), labels)
+        loss = F.cross_entropy(model(adversarial), targets)
         parts = {"cross_entropy": loss.detach()}
     else:
-        loss, parts = trades.objective(model(images), model(adversarial), labels, knobs.beta)
+        loss, parts = trades.objective(model(images), model(adversarial), targets, knobs.beta)
     return Loss(loss, parts, samples={"steps": taken.float()})

@@ -34,7 +34,8 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     adversarial = adversarial_examples(images, labels, step)
-    clean_loss = F.cross_entropy(model(images), labels)
-    adversarial_loss = F.cross_entropy(model(adversarial), labels)
+    targets = step.targets(labels)
+    clean_loss = F.cross_entropy(model(images), targets)
+    adversarial_loss = F.cross_entropy(model(adversarial), targets)
     parts = {"clean": clean_loss.detach(), "adversarial": adversarial_loss.detach()}
     return Loss(knobs.weight * clean_loss + (1 - knobs.weight) * adversarial_loss, parts)

@@ -21,5 +21,6 @@ class Knobs(Section):
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    loss = F.cross_entropy(model(images + knobs.sigma * step.gaussian_noise(images)), labels)
+    noisy = images + knobs.sigma * step.gaussian_noise(images)
+    loss = F.cross_entropy(model(noisy), step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

@@ -42,12 +42,13 @@ def training_loss(
         adversarial = at.adversarial_examples(images, labels, step)
     with torch.no_grad():
         helper_labels = step.bases["natural"](adversarial).argmax(1)
+    targets = step.targets(labels)
     clean_logits, adversarial_logits = model(images), model(adversarial)
     if knobs.objective == "trades":
-        total, parts = trades.objective(clean_logits, adversarial_logits, labels, knobs.beta)
+        total, parts = trades.objective(clean_logits, adversarial_logits, targets, knobs.beta)
     else:
-        clean = F.cross_entropy(clean_logits, labels)
-        attacked = F.cross_entropy(adversarial_logits, labels)
+        clean = F.cross_entropy(clean_logits, targets)
+        attacked = F.cross_entropy(adversarial_logits, targets)
         total = clean + knobs.beta * attacked
         parts = {"cross_entropy": clean.detach(), "adversarial": attacked.detach()}
     helper = F.cross_entropy(model(beyond(images, adversarial, knobs.reach)), helper_labels)

@@ -45,7 +45,9 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     with full_precision(images):
-        cross_entropy, gradient = input_gradients(model, images, labels, knobs.penalty)
+        cross_entropy, gradient = input_gradients(
+            model, images, step.targets(labels), knobs.penalty
+        )
         penalty = len(images) * gradient.square().sum()
     parts = {"cross_entropy": cross_entropy.detach(), "penalty": penalty.detach()}
     return Loss(cross_entropy + knobs.weight * penalty, parts)

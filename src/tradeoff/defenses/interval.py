@@ -30,7 +30,7 @@ def training_loss(
     threat = step.inner.threat
     grown = ramped(1.0, step.progress, 0.0, knobs.ramp)
     kappa = 1 - grown * (1 - knobs.natural)
-    natural = F.cross_entropy(model(images), labels)
+    natural = F.cross_entropy(model(images), step.targets(labels))
     with full_precision(images):
         graph = read(step.network, images)
         around = ball(images, grown * threat.epsilon, threat.norm, clipped=True, graph=graph)

@@ -36,5 +36,6 @@ def training_loss(
     weight = knobs.beta * margin_weight(
         adversarial_logits.detach(), labels, knobs.slope, knobs.bias
     )
-    total, parts = trades.objective(clean_logits, adversarial_logits, labels, weight)
+    targets = step.targets(labels)
+    total, parts = trades.objective(clean_logits, adversarial_logits, targets, weight)
     return Loss(total, parts, {"lambda": weight})

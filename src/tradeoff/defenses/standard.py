@@ -16,5 +16,5 @@ class Knobs(Section):
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
-    loss = F.cross_entropy(model(images), labels)
+    loss = F.cross_entropy(model(images), step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

@@ -18,5 +18,5 @@ def training_loss(
 ) -> Loss:
     # In float32 whatever the logits are: at a high temperature the loss differs from ln C in its
     # last digits only.
-    loss = F.cross_entropy(model(images).float() / knobs.temperature, labels)
+    loss = F.cross_entropy(model(images).float() / knobs.temperature, step.targets(labels))
     return Loss(loss, {"cross_entropy": loss.detach()})

@@ -32,7 +32,7 @@ def objective(
 
     Args:
         clean_logits, adversarial_logits: f(x) and f(x'), (N, C); neither is detached.
-        labels: (N,).
+        labels: (N,), or probabilities of the classes, (N, C).
         weight: of the divergence, one for all or one for each image (N,).
 
     Returns:
@@ -48,4 +48,4 @@ def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
     adversarial = adversarial_examples(images, step.eval_logits(images), step)
-    return Loss(*objective(model(images), model(adversarial), labels, knobs.beta))
+    return Loss(*objective(model(images), model(adversarial), step.targets(labels), knobs.beta))

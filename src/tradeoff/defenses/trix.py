@@ -121,7 +121,7 @@ def training_loss(
         found = class_sums(adversarial_logits.detach().float().softmax(1), labels)
         for name, value in zip(("sums", "counts"), found, strict=True):
             step.memory[name] = step.memory.get(name, 0) + value
-    losses = F.cross_entropy(clean_logits, labels, reduction="none")
+    losses = F.cross_entropy(clean_logits, step.targets(labels), reduction="none")
     cross_entropy = (weights[labels] * losses).mean()
     divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits).mean()
     return Loss(

@@ -61,7 +61,7 @@ def training_loss(
     noise = step.gaussian_noise(images)
     direction = virtual_direction(step.frozen, images, noise, knobs.xi, knobs.iterations)
     logits, perturbed = model(images), model(images + knobs.radius * direction)
-    cross_entropy = F.cross_entropy(logits, labels)
+    cross_entropy = F.cross_entropy(logits, step.targets(labels))
     divergence = kl_divergence(F.log_softmax(logits.detach(), 1), perturbed).mean()
     uncertainty = entropy(logits).mean()
     total = cross_entropy + knobs.weight * divergence + knobs.entropy * uncertainty

@@ -41,5 +41,6 @@ def training_loss(
     adversarial = trades.adversarial_examples(images, step.eval_logits(images), step)
     clean_logits, adversarial_logits = model(images), model(adversarial)
     weight = vulnerability_weight(clean_logits.detach(), adversarial_logits.detach(), labels, knobs)
-    total, parts = trades.objective(clean_logits, adversarial_logits, labels, weight)
+    targets = step.targets(labels)
+    total, parts = trades.objective(clean_logits, adversarial_logits, targets, weight)
     return Loss(total, parts, {"lambda": weight})

@@ -33,7 +33,8 @@ def training_loss(
     adversarial = trades.adversarial_examples(images, step.eval_logits(images), step)
     clean_logits, adversarial_logits = model(images), model(adversarial)
     weight = energy_weight(clean_logits.detach())
-    cross_entropy = weight * F.cross_entropy(adversarial_logits, labels, reduction="none")
+    targets = step.targets(labels)
+    cross_entropy = weight * F.cross_entropy(adversarial_logits, targets, reduction="none")
     divergence = kl_divergence(F.log_softmax(clean_logits, 1), adversarial_logits)
     parts = {
         "cross_entropy": cross_entropy.mean().detach(),

@@ -1,8 +1,9 @@
 """Projected gradient ascent inside a threat: the inner maximisation of adversarial training."""
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,33 @@ from tradeoff.networks.threat import Threat, step_up
 Objective = Callable[[Tensor], Tensor]
 
 
+@dataclass
+class Replay:
+    """The examples of one pass over a batch, for a second pass that is to use the same ones.
+
+    Attributes:
+        found: in the order in which they were.
+        repeats: whether they are given again, instead of new ones being searched.
+    """
+
+    found: deque[Tensor] = field(default_factory=deque)
+    repeats: bool = False
+
+
 @dataclass(frozen=True)
 class InnerAttack:
-    """How the inner maximisation of a training step is solved: threat, steps, and their length,
-    one for all images or one for each (N,)."""
+    """How the inner maximisation of a training step is solved.
+
+    Attributes:
+        steps, step_size: how many there are, and their length, one for all images or one for each
+            (N,).
+        replay: where the examples are kept, if a second pass is to use them.
+    """
 
     threat: Threat
     steps: int
     step_size: float | Tensor
+    replay: Replay | None = field(default=None, compare=False)
 
 
 def ascend(
@@ -39,11 +59,15 @@ def ascend(
     Returns:
         The last iterate, (N, C, H, W), inside the threat, without gradient.
     """
+    if inner.replay is not None and inner.replay.repeats:
+        return inner.replay.found.popleft()
     current = start.detach()
     for number in range(inner.steps):
         with full_precision(images) if number < precise_steps else nullcontext():
             direction = input_gradient(objective, current)
         current = step_up(current, direction, images, inner.threat, inner.step_size)
+    if inner.replay is not None:
+        inner.replay.found.append(current)
     return current
 
 

@@ -18,15 +18,17 @@ A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
 
 `training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that they
 neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in train
-mode. What it does is composed of pure functions of tensors, which tests feed with known numbers.
-A defense may import `defenses.at` and `defenses.trades`, on which every training stage depends;
-others only where dvc.yaml's block of its bases lists them.
+mode, where a cross-entropy with the labels takes `step.targets(labels)`. What it does is composed
+of pure functions of tensors, which tests feed with known numbers. A defense may import
+`defenses.at` and `defenses.trades`, on which every training stage depends; others only where
+dvc.yaml's block of its bases lists them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.networks.ascent import InnerAttack, full_precision
@@ -46,6 +48,7 @@ class Step:
         network: the model itself, whose layers can be read: neither compiled nor counted.
         bases: by role the classifiers of other cells, in eval mode and frozen.
         memory: tensors that a defense keeps from step to step, and that survive an interruption.
+        classes, label_smoothing: see `targets`.
         batch, part: the size of the batch and the images of it that are at hand, where a batch is
             done in parts; a part's random start is then its share of the whole batch's.
     """
@@ -59,6 +62,8 @@ class Step:
     network: nn.Module
     bases: Mapping[str, nn.Module] = field(default_factory=dict)
     memory: dict[str, Tensor] = field(default_factory=dict)
+    classes: int = 0
+    label_smoothing: float = 0.0
     batch: int | None = None
     part: slice = field(default_factory=lambda: slice(None))
 
@@ -83,6 +88,14 @@ class Step:
     def gaussian_start(self, images: Tensor) -> Tensor:
         """x + 0.001 N(0, 1), where the published TRADES and MART begin their ascent."""
         return images + 0.001 * self.gaussian_noise(images)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """What the loss's cross-entropy is taken with: the labels (N,), or, with
+        train.label_smoothing s, probabilities (N, classes) of which s is spread over all."""
+        if not self.label_smoothing:
+            return labels
+        certain = F.one_hot(labels, self.classes).float()
+        return certain.lerp(certain.new_tensor(1 / self.classes), self.label_smoothing)
 
     @torch.no_grad()
     def eval_logits(self, images: Tensor) -> Tensor:

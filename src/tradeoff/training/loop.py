@@ -1,21 +1,25 @@
 """The training loop, the same for every defense."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tradeoff.datasets.prepared import Prepared, Subset
+from tradeoff.networks.ascent import Replay
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.layouts import training_layout
 from tradeoff.networks.randomness import derive_seed, generator
 from tradeoff.training.acceleration import compiled, one_batch_size, precision
 from tradeoff.training.augment import crop_and_flip
+from tradeoff.training.averaging import after_epoch, after_step
 from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
 from tradeoff.training.contract import Step
 from tradeoff.training.history import EpochRecord, Row
+from tradeoff.training.perturbation import perturbed_weights
 from tradeoff.training.plan import Plan, batch_sizes, inner_attack, micro_batches
 from tradeoff.training.run import Run, State, snapshot
 from tradeoff.training.validation import accuracies, certified_accuracy, collapse, validated_at_once
@@ -93,6 +97,7 @@ def fit(
     while run.epoch < settings.epochs:
         with one_batch_size():
             row = _epoch(run, networks, train, report, checkpoint)
+            after_epoch(run.averaged, run.model, settings, run.epoch, train)
         validated.refresh()
         try:
             measured = accuracies(
@@ -149,13 +154,13 @@ def _epoch(
             images = crop_and_flip(images, run.draws)
         networks.twin.refresh()
         torch.manual_seed(derive_seed("layers", run.plan.seed, run.epoch, run.step))  # dropout's
-        run.optimizer.zero_grad(set_to_none=True)
-        accumulate_gradient(run, networks, images, labels, run.draws, run.record)
-        if settings.clip_gradient is not None:
-            nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_gradient)
-        run.optimizer.step()
-        if run.averaged is not None:
-            run.averaged.update_parameters(run.model)
+        with _weight_perturbation(run, networks, images, labels) as replay:
+            run.optimizer.zero_grad(set_to_none=True)
+            accumulate_gradient(run, networks, images, labels, run.draws, run.record, replay)
+            if settings.clip_gradient is not None:
+                nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_gradient)
+            run.optimizer.step()
+        after_step(run.averaged, run.model, settings)
         run.step += 1
         report(run.epoch, settings.epochs, run.step - 1, steps, None)
         interrupted = checkpoint.interrupted()
@@ -190,6 +195,32 @@ def _check(run: Run, steps: int) -> None:
         )
 
 
+@contextmanager
+def _weight_perturbation(
+    run: Run, networks: Networks, images: Tensor, labels: Tensor
+) -> Iterator[Replay | None]:
+    """The model at the weights that a step's gradient is to be taken at.
+
+    Those of train.weight_perturbation come with the adversarial examples that were found on the
+    way: these are the ones of the weights as they were.
+    """
+    settings = run.plan.settings.weight_perturbation
+    if settings is None or run.epoch < round(settings.begins * run.plan.settings.epochs):
+        yield None
+        return
+    probe, record = copy.copy(run), EpochRecord(run.classes, labels.device)
+    probe.memory, replay, draws = dict(run.memory), Replay(), run.draws.get_state()
+    buffers = [buffer.clone() for buffer in run.model.buffers()]
+    run.optimizer.zero_grad(set_to_none=True)
+    accumulate_gradient(probe, networks, images, labels, run.draws, record, replay)
+    for buffer, before in zip(run.model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    run.draws.set_state(draws)
+    replay.repeats = True
+    with perturbed_weights(run.model, settings.gamma):
+        yield replay
+
+
 def accumulate_gradient(
     run: Run,
     networks: Networks,
@@ -197,6 +228,7 @@ def accumulate_gradient(
     labels: Tensor,
     draws: torch.Generator,
     record: EpochRecord,
+    replay: Replay | None = None,
 ) -> None:
     """Forward and backward of one step, in one go or in micro-batches."""
     plan, settings = run.plan, run.plan.settings
@@ -204,7 +236,7 @@ def accumulate_gradient(
     images = images.contiguous(memory_format=layout)
     step = Step(
         networks.frozen,
-        inner_attack(plan.threat, settings.attack),
+        replace(inner_attack(plan.threat, settings.attack), replay=replay),
         draws,
         run.epoch,
         settings.epochs,
@@ -212,6 +244,8 @@ def accumulate_gradient(
         network=run.model,
         bases=networks.bases,
         memory=run.memory,
+        classes=run.classes,
+        label_smoothing=settings.label_smoothing,
     )
     parts = micro_batches(len(images), settings.micro_batch)
     state = draws.get_state() if len(parts) > 1 else None

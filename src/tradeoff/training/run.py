@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from tradeoff.core.settings import TrainSettings
 from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.passes import PassCounter
 from tradeoff.networks.randomness import generator
+from tradeoff.training.averaging import averaged_model
 from tradeoff.training.history import EpochRecord, Row
 from tradeoff.training.plan import Plan, batches_per_epoch
 
@@ -24,7 +25,7 @@ class Run:
 
     Attributes:
         steps: in an epoch.
-        averaged: the moving average of the model, if there is one.
+        averaged: the average of the model over training, if there is one.
         epoch, step: what comes next, from 0.
         record, draws, passes: of the present epoch; see `begin_epoch`.
         best, best_score: the weights of the epoch chosen so far, and by which accuracies; before
@@ -51,7 +52,7 @@ class Run:
         """Before the first step."""
         settings, classes = plan.settings, len(data.classes)
         steps = batches_per_epoch(len(data.train), settings.batch_size)
-        optimizer, averaged = make_optimizer(model, settings), _average(model, settings)
+        optimizer, averaged = make_optimizer(model, settings), averaged_model(model, settings)
         run = cls(plan, model, classes, steps, optimizer, averaged, snapshot(model))
         run.begin_epoch()
         return run
@@ -143,11 +144,3 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 def snapshot(model: nn.Module) -> State:
     """A copy of the model's state on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def _average(model: nn.Module, settings: TrainSettings) -> AveragedModel | None:
-    """Exponential moving average of weights and BatchNorm statistics, if asked for."""
-    if settings.ema_decay is None:
-        return None
-    average = get_ema_multi_avg_fn(settings.ema_decay)
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
