@@ -14,7 +14,9 @@ DOWNLOADS = Path("data", "raw")
 def main(dataset: str) -> None:
     chosen = Study.load().dataset(dataset)
     print(f"[prepare] {dataset}: reading", flush=True)
-    source = importlib.import_module(f"tradeoff.datasets.{dataset}").read(DOWNLOADS)
+    module = importlib.import_module(f"tradeoff.datasets.{chosen.source.module}")
+    knobs = chosen.source.knobs
+    source = module.read(DOWNLOADS) if knobs is None else module.read(chosen.own, knobs)
     prepared = split(dataset, source, **chosen.split.model_dump())
     save_prepared(prepared, chosen.prepared)
     print(

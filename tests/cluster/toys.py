@@ -45,6 +45,7 @@ NAMES = (
     ".dvc/.gitignore",
     ".dvcignore",
     ".gitignore",
+    "data/own/README.md",
     "dvc.yaml",
     "params.yaml",
     "pyproject.toml",

@@ -129,7 +129,9 @@ def test_knobs_are_those_of_the_module_without_importing_it(folder: str) -> None
 
 
 def test_members_are_the_modules_that_define_what_is_asked_for() -> None:
-    assert {"digits", "mnist_5k", "mnist", "cifar10"} <= set(module_names("datasets", "read"))
+    known = module_names("datasets", "read")
+    assert {"digits", "mnist_5k", "mnist", "cifar10", "folder", "npz"} <= set(known)
+    assert "prepared" not in known
     assert {"resnet18", "vgg16", "mlp"} <= set(module_names("archs", "build"))
     assert {"at", "trades", "dtrades", "mart", "faal", "standard"} <= set(
         module_names("defenses", "Knobs")

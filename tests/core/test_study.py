@@ -89,6 +89,7 @@ report: {languages: [es, en]}
 statistics: {level: 0.95, alpha: 0.05, power: 0.8}
 datasets:
   digits:
+    source: digits
     split: {validation: 100, test: 200, limit: null}
     models: {resnet18: {width: 0.5, pretrained: null}, vgg16: {width: 1.0, pretrained: imagenet}}
     threat: {norm: linf, epsilon: 0.1}
@@ -97,6 +98,7 @@ datasets:
     suites: {bounded: {images: 50, attacks: {margin: {steps: 5}}}, autoattack: {}, minimal: {}}
     certificates: {smoothing: {samples: 50}}
   cifar10:
+    source: cifar10
     split: {validation: 5000, test: null, limit: 5400}
     models: {resnet18: {width: 1, pretrained: null}, vgg16: {width: 1.0, pretrained: null}}
     threat: {norm: l2, epsilon: 8/255}
@@ -214,8 +216,18 @@ WRONG: list[tuple[Place, Any, str, str]] = [
     (("study", "trained", "alone"), ["mart"], "mart", "this section of study.defenses is missing"),
     (("study", "architectures"), ["resnet"], "study.architectures.0", "did you mean resnet18?"),
     (("study", "architectures"), ["preprocess"], "study.architectures.0", "resnet18, smallcnn"),
-    (("study", "datasets"), ["cifar100"], "study.datasets.0", "did you mean cifar10?"),
-    (("study", "datasets"), ["mnist"], "datasets.mnist", "is missing"),
+    (("study", "datasets"), ["cifar100"], "study.datasets", "did you mean cifar10?"),
+    (("study", "datasets"), ["mnist"], "study.datasets", "allowed: cifar10, digits"),
+    (("study", "datasets"), ["my-data"], "study.datasets.0", "a-z0-9_"),
+    (("datasets", "digits", "source"), MISSING, "datasets.digits.source", "is missing"),
+    (("datasets", "digits", "source"), "digit", "datasets.digits.source", "did you mean digits?"),
+    (
+        ("datasets", "digits", "source"),
+        {"kind": "folder", "sise": 3},
+        "datasets.digits.source",
+        "size?",
+    ),
+    (("datasets", "digits", "source"), {"kind": "mnist", "a": 3}, "datasets.digits.source", "a"),
     (("study", "datasets"), ["digits", "digits"], "study.datasets", "each thing once"),
     (("study", "seeds"), [0, 0], "study.seeds", "each thing once"),
     (("study", "seeds"), [-1], "study.seeds.0", "greater than or equal to 0"),

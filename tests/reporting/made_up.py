@@ -24,7 +24,7 @@ from tradeoff.core.settings import (
     TrainSettings,
     TransferSettings,
 )
-from tradeoff.core.study import Attack, Cell, Dataset, Study, Suite, defense_section
+from tradeoff.core.study import Attack, Cell, Dataset, Source, Study, Suite, defense_section
 
 DEFENSES = ["standard", "at", "trades", "dtrades", "mart", "faal"]
 ATTACKS = ["fgsm", "pgd", "cw"]
@@ -98,6 +98,7 @@ def made_up_study(
     })  # fmt: skip
     dataset = Dataset(
         name="digits",
+        source=Source("digits"),
         split=Split(validation=200, test=360, limit=limit),
         models={name: ModelSettings(width=0.25, pretrained=None) for name in axes.architectures},
         threat=ThreatSettings(norm="linf", epsilon=EPSILON),

@@ -41,7 +41,8 @@ def _module(folder: str, attribute: str) -> AfterValidator:
 
 Defense = Annotated[str, _module("defenses", "Knobs")]
 Architecture = Annotated[str, _module("archs", "build")]
-DatasetName = Annotated[str, _module("datasets", "read")]
+# A part of cells' names and of paths. Whether there is such a section, `core.study` checks.
+DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 _SOME = Field(min_length=1)
@@ -215,10 +216,12 @@ class DatasetSettings(Section):
     """One data set.
 
     Attributes:
+        source: the module of tradeoff.datasets that reads it; with knobs {kind: MODULE, ...}.
         arithmetic: portable: the same bytes on every x86-64 processor (`networks.arithmetic`);
             native: as fast as the processor can.
     """
 
+    source: str | dict[str, Any]
     split: Split
     models: dict[str, ModelSettings]
     threat: ThreatSettings

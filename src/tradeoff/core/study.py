@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import create_model
 
 from tradeoff.core import foundations
-from tradeoff.core.plugins import constant, knobs_class, module_names
+from tradeoff.core.plugins import constant, defines, knobs_class, module_names
 from tradeoff.core.schema import BadParams, Section, read_yaml, unknown, validate
 from tradeoff.core.settings import (
     Arithmetic,
@@ -65,10 +65,19 @@ class Suite:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Who reads a data set: `module` of tradeoff.datasets; with knobs where it is one's own."""
+
+    module: str
+    knobs: Section | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set with its settings, those of sections `train` and `suites` filled in."""
 
     name: str
+    source: Source
     split: Split
     models: dict[str, ModelSettings]
     threat: ThreatSettings
@@ -104,6 +113,11 @@ class Dataset:
             "threat": self.threat.model_dump(),
             "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
         }
+
+    @property
+    def own(self) -> Path:
+        """Where images of one's own are."""
+        return Path("data", "own", self.name)
 
     @property
     def prepared(self) -> Path:
@@ -242,7 +256,10 @@ class Study:
                 raise BadParams(f"{file.name}: {name}: this section of study.defenses is missing")
         for name in params.study.datasets:
             if name not in params.datasets:
-                raise BadParams(f"{file.name}: datasets.{name}: is missing, study.datasets has it")
+                raise BadParams(
+                    f"{file.name}: study.datasets: {unknown(name, params.datasets)} (the sections "
+                    "of datasets)"
+                )
             models = params.datasets[name].models
             for architecture in params.study.architectures:
                 if architecture not in models:
@@ -384,6 +401,7 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     )
     return Dataset(
         name,
+        _source(settings.source, file, f"{at}.source"),
         settings.split,
         settings.models,
         settings.threat,
@@ -393,6 +411,20 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
         suites,
         certificates,
     )
+
+
+def _source(entry: str | dict[str, Any], file: str, at: str) -> Source:
+    given = {"kind": entry} if isinstance(entry, str) else dict(entry)
+    module = given.pop("kind", None)
+    allowed = module_names("datasets", "read")
+    if module not in allowed:
+        raise BadParams(f"{file}: {at}: {unknown(str(module), allowed)}")
+    if defines("datasets", module, "Knobs"):
+        knobs = knobs_class("datasets", module)
+        return Source(module, validate(knobs, given, file=file, at=at))
+    if given:
+        raise BadParams(f"{file}: {at}: {module} takes nothing else, it has {', '.join(given)}")
+    return Source(module)
 
 
 def defense_section(defense: str) -> type[Section]:

@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Subset:
-    """Images uint8 (N, C, H, W), where `white` means 1.0, and labels int64 (N,)."""
+    """Images (N, C, H, W), uint8 or floats, where `white` means 1.0, and labels int64 (N,)."""
 
     pixels: Tensor
     labels: Tensor
@@ -34,7 +34,7 @@ class Subset:
         return self.floats(self.pixels)
 
     def floats(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels of this data set as float32 in [0, 1]."""
+        """Pixels of this data set as float32 in [0, 1]."""
         return pixels.float() / self.white
 
     def first(self, count: int | None) -> "Subset":
@@ -84,7 +84,8 @@ def split(
         limit: keep only so many images for training and validation, and at most so many tests.
 
     Raises:
-        DataMissing: more images are asked for than there are, or less than two are left to train.
+        DataMissing: more images are asked for than there are, less than two are left to train, or
+            a class has too few for each of the splits.
     """
     if (test is None) != (source.test_images is not None):
         published = "has a" if test is not None else "has no"
@@ -107,15 +108,32 @@ def split(
         order = class_balanced_order(source.test_labels, ("split", name, "test"))
         tests = Subset(source.test_images[order], source.test_labels[order], source.white)
     pixels = source.images[rest].float() / source.white
-    return Prepared(
+    prepared = Prepared(
         name,
         Subset(source.images[rest], source.labels[rest], source.white),
         Subset(source.images[chosen], source.labels[chosen], source.white),
         tests.first(limit),
         source.classes,
         [round(x, 6) for x in pixels.mean((0, 2, 3)).tolist()],
-        [round(x, 6) for x in pixels.std((0, 2, 3)).tolist()],
+        [round(x, 6) or 1.0 for x in pixels.std((0, 2, 3)).tolist()],
     )
+    _check_classes(prepared)
+    return prepared
+
+
+def _check_classes(prepared: Prepared) -> None:
+    """Refuse a split with room for every class that lacks one: it had too few images."""
+    count = len(prepared.classes)
+    subsets = {part: getattr(prepared, part).labels for part in SPLITS}
+    for labels in subsets.values():
+        for label in range(count if len(labels) >= count else 0):
+            if not bool((labels == label).any()):
+                has = ", ".join(f"{int((subsets[p] == label).sum())} in {p}" for p in SPLITS)
+                raise DataMissing(
+                    f"params.yaml: datasets.{prepared.name}.split: the class "
+                    f"{prepared.classes[label]} has too few images: {has}. Give it more, or ask "
+                    "for fewer in validation and test"
+                )
 
 
 def save_prepared(prepared: Prepared, path: Path) -> None:

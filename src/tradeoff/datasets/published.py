@@ -1,4 +1,8 @@
-"""What a data set's file gives: `read(download: Path) -> PublishedData`."""
+"""What a data set's file gives: `read(downloads) -> PublishedData`.
+
+One that reads what a user has put into data/own has a class `Knobs`, as attacks have, and gives
+`read(folder, knobs) -> PublishedData`.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +18,7 @@ class PublishedData:
     """A data set as published.
 
     Attributes:
-        images, labels: uint8 (N, C, H, W) and int64 (N,), for training and validation.
+        images, labels: (N, C, H, W), uint8 or floats, and int64 (N,), for training and validation.
         test_images, test_labels: the published test split, or None: it is split off `images`.
         white: the pixel value that means 1.0.
         classes: their names.

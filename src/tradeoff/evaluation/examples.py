@@ -64,11 +64,14 @@ def amplification(images: Tensor, shown: list[Shown]) -> float:
 
 
 def sheet(images: Tensor, shown: list[Shown], factor: float) -> Array:
-    """All tiles, (H rows, W columns, C) uint8; see the module."""
+    """All tiles, (H rows, W columns, C) uint8; see the module. Channels that no picture has, such
+    as those of a satellite, are shown as their mean."""
     rows = [images]
     for model in shown:
         rows += [0.5 + factor * (model.adversarial - images), model.adversarial]
     tiles = torch.stack(rows).cpu()  # (rows, N, C, H, W)
+    if tiles.shape[2] not in (1, 3):
+        tiles = tiles.mean(2, keepdim=True)
     pixels = (255 * tiles.clamp(0, 1)).round().to(torch.uint8)
     count, images_across, channels, height, width = pixels.shape
     joined = pixels.permute(0, 3, 1, 4, 2).reshape(count * height, images_across * width, channels)

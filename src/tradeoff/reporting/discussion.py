@@ -109,8 +109,9 @@ def limits(view: View) -> list[str]:
     """What the results cannot show, from the numbers and settings that limit them."""
     limit = view.results.dataset.split.limit
     text = [
-        _seeds(view), _images(view), _epochs(view), _attacks(view), _threat(view), _widths(view),
-        _flags(view), _missing(view), view("setting.limit", limit=limit) if limit else "",
+        _seeds(view), _images(view), _epochs(view), _attacks(view), _few_classes(view),
+        _threat(view), _widths(view), _flags(view), _missing(view),
+        view("setting.limit", limit=limit) if limit else "",
     ]  # fmt: skip
     return [sentence for sentence in text if sentence]
 
@@ -152,6 +153,15 @@ def _epochs(view: View) -> str:
 
 def _attacks(view: View) -> str:
     return "" if standard_autoattack(view) else view("limits.autoattack")
+
+
+def _few_classes(view: View) -> str:
+    """Which part of AutoAttack is not defined for so few classes."""
+    parts, name = view.results.autoattack_parts, view.labels.name
+    if not parts or "apgd-t" in parts:
+        return ""
+    ran = view.labels.enumerate([name("attacks", part) for part in parts])
+    return view("limits.few_classes", missing=name("attacks", "apgd-t"), parts=ran)
 
 
 def _threat(view: View) -> str:
