@@ -66,6 +66,11 @@ def test_gpu_part_runs_with_torch_and_numpy_alone() -> None:
     assert "dtrades over trades" in bare
 
 
+def test_bounds() -> None:
+    printed = run("bounds.py", "--batch=2", "--sides", "8")
+    assert "forward, all vectors" in printed and "hidden units" in printed
+
+
 def test_packing() -> None:
     sizes = ["--size=8", "--width=0.125", "--batch=4", "--steps=1", "--seconds=0.1", "--threads=1"]
     assert "best packing" in run("packing.py", *sizes, "--cells", "2")

@@ -9,6 +9,7 @@ from tradeoff.evaluation import masking as checks
 from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
+from tradeoff.reporting.pictures import curve
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
@@ -271,3 +272,26 @@ def test_an_unknown_flag_keeps_its_name_and_sentence(tmp_path, english):
     found = read_results(study, "digits", tmp_path)
     (text,) = sentences.masking(View(study, found, english))
     assert text == "new_sign: raised in 1 of 1 cells. It looks odd."
+
+
+def test_what_is_proved_stands_beside_what_attacks_left_and_as_steps_in_the_curve(
+    tmp_path, english
+):
+    study = made_up_study(["at", "dtrades"], ["resnet18"], [0])
+    write_made_up(study, tmp_path)
+    epsilon, proved = study.dataset("digits").threat.epsilon, [0.9, 0.5, 0.25]
+    at = pd.DataFrame({
+        "defense": "at", "architecture": "resnet18", "seed": 0, "images": 40, "abstained": 0.0,
+        "epsilon": [0.0, epsilon / 2, epsilon], "certified_accuracy": proved,
+        "gap": [None, None, 0.125],
+    })  # fmt: skip
+    at.to_csv(tmp_path / study.dataset("digits").table("certified"), index=False)
+    view = View(study, read_results(study, "digits", tmp_path), english)
+    (block,) = evidence.certified_table(view).blocks
+    (row,) = block.rows
+    assert [row.numbers[place].mean for place in (0, 1, 2, 4)] == ["90.0", "50.0", "25.0", "12.5"]
+    (picture,) = curve.pictures(view)
+    assert picture.caption.endswith("which no attack can undercut.")
+    (panel,) = picture.drawn().axes
+    (steps,) = (line for line in panel.lines if line.get_drawstyle() == "steps-pre")
+    assert list(steps.get_ydata()) == [100 * share for share in proved]
