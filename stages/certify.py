@@ -1,6 +1,8 @@
 """Prove what no attack can break of one cell's model: its ledger of certificates."""
 
 import importlib
+import time
+from functools import partial
 
 import _environment
 import torch
@@ -14,6 +16,7 @@ from tradeoff.networks.models import load_classifier
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
 from tradeoff.running.progress import Progress
+from tradeoff.running.words import duration
 
 
 def main(cell: str) -> None:
@@ -27,16 +30,20 @@ def main(cell: str) -> None:
     test = data.test.first(knobs.images).to(device)
     threat = Threat(dataset.threat.norm, dataset.threat.epsilon)
     progress = Progress("certify", cell, study.position(chosen))
-    progress.say(f"{len(test)} images on {describe(device)}")
     proof = importlib.import_module(f"tradeoff.certificates.{name}")
-    certificate = proof.certify(
+    certify = partial(
+        proof.certify,
         load_classifier(chosen, "best", data, device),
-        test.images,
-        threat,
-        keys=sample_keys(torch.arange(len(test), device=device), "certify"),
+        threat=threat,
         batch_size=knobs.batch_size,
         knobs=knobs,
     )
+    keys = sample_keys(torch.arange(len(test), device=device), "certify")
+    begin = time.perf_counter()
+    certify(test.images[:1], keys=keys[:1])
+    left = duration(len(test) * (time.perf_counter() - begin))
+    progress.say(f"{len(test)} images on {describe(device)} will take about {left}")
+    certificate = certify(test.images, keys=keys)
     about = {
         "cell": cell,
         "certificate": name,
