@@ -21,11 +21,10 @@ from tradeoff.networks.models import Assembly, load_classifier, new_networks, sa
 from tradeoff.networks.provenance import provenance
 from tradeoff.networks.threat import Threat
 from tradeoff.running import timings
-from tradeoff.running.estimate import estimated_seconds
+from tradeoff.running.estimate import estimate
 from tradeoff.running.interruption import interruptions
 from tradeoff.running.progress import Progress
 from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
-from tradeoff.running.words import duration
 from tradeoff.training.acceleration import emulates
 from tradeoff.training.history import MEASURED, write_history
 from tradeoff.training.loop import Trained, fit
@@ -68,11 +67,11 @@ def train(
         path = checkpoint_path(cell, model, data, plan)
         checkpoint = TrainingCheckpoint(path, interrupted, interval)
         reached = checkpoint.reached()
-        left = duration(estimated_seconds(model, data, plan, reached))
+        left = estimate(model, data, plan, reached).in_words()
         goes_on = f"goes on in epoch {reached[0] + 1} and " if any(reached) else ""
         progress.say(
             f"{len(data.train)} images, {settings.epochs} epochs on {describe(device)}; "
-            f"training {goes_on}will take about {left}"
+            f"training {goes_on}will take {left}"
         )
         trained = fit(model, data, plan, progress.training, checkpoint)
     write(cell, data, device, trained)

@@ -34,7 +34,7 @@ from tradeoff.evaluation.transfer import transfer
 from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.randomness import generator
 from tradeoff.networks.threat import Threat
-from tradeoff.running.estimate import estimated_seconds
+from tradeoff.running.estimate import estimate
 from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
 from tradeoff.training import loop
 from tradeoff.training.acceleration import emulates
@@ -127,7 +127,7 @@ def test_every_defense_trains(gpu: torch.device, name: str, changes: dict[str, A
 def test_the_time_is_estimated(gpu: torch.device, name: str) -> None:
     defense, knobs = KNOBS[name]
     plan = Plan(defense, knobs, tiny.settings(), tiny.THREAT, 0)
-    assert estimated_seconds(place(tiny.network(), gpu), tiny.made_up(), plan) > 0
+    assert estimate(place(tiny.network(), gpu), tiny.made_up(), plan).fastest > 0
 
 
 def test_the_estimate_waits_for_the_device_and_counts_no_image_as_slow_as_a_few(
@@ -138,9 +138,9 @@ def test_the_estimate_waits_for_the_device_and_counts_no_image_as_slow_as_a_few(
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     watched = Watched()
     plan = Plan(watched, None, tiny.settings(), tiny.THREAT, 0)
-    estimated_seconds(place(tiny.network(), gpu), tiny.made_up(), plan)
-    assert [len(labels) for labels in watched.labels] == [16, 16]
-    assert waited == [gpu] * 4, "two steps, and two passes of validation"
+    estimate(place(tiny.network(), gpu), tiny.made_up(), plan)
+    assert [len(labels) for labels in watched.labels] == [16] * 4
+    assert waited == [gpu] * 8, "a first step and three more, and as many passes of validation"
 
 
 def test_an_interrupted_training_goes_on(gpu: torch.device, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_training_has_the_layout_of_its_precision_and_validation_that_of_float32
         return next(weight for weight in model.state_dict().values() if weight.dim() == 4)
 
     def noted(model: nn.Module, *given: Any) -> dict[str, float]:
-        validated.append((kernel(model).is_contiguous(), given[-1]))
+        validated.append((kernel(model).is_contiguous(), given[3]))
         return {"natural": 0.5, "robust": 0.5}
 
     monkeypatch.setattr(loop, "accuracies", noted)

@@ -161,7 +161,7 @@ def test_a_cell_goes_through_all_stages(
     said = run(folder, commands, data, device)
 
     assert "160 images for training, 40 for validation, 60 for the test" in said
-    assert "training will take about" in said
+    assert "training will take" in said and "left at this rate" in said
     row = pd.read_csv(folder / "plots" / "summary" / dataset / "cells.csv").iloc[0]
     assert row["images"] == 20
     assert 0 <= row["RA"] <= row["NA"] <= 1

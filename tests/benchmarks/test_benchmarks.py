@@ -76,6 +76,12 @@ def test_packing() -> None:
     assert "best packing" in run("packing.py", *sizes, "--cells", "2")
 
 
+def test_operators_are_hashed_alike_twice() -> None:
+    first, second = (run("operators.py", "at-vgg16-digits-0").splitlines() for _ in range(2))
+    assert first == second
+    assert {"native_batch_norm", "max_pool2d_with_indices"} <= {line.split()[0] for line in first}
+
+
 @pytest.mark.parametrize("version", ["standard", "plus"])
 def test_autoattack(version: str) -> None:
     printed = run(

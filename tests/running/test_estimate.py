@@ -14,7 +14,7 @@ from tests.training.test_loop import Watched, train
 from tests.training.test_resume import After
 from tradeoff.core.schema import Section
 from tradeoff.defenses import at, faal
-from tradeoff.running.estimate import estimated_seconds
+from tradeoff.running.estimate import PROBES, Estimate, estimate
 from tradeoff.running.training_checkpoints import TrainingCheckpoint
 from tradeoff.training.contract import Loss
 from tradeoff.training.loop import Interrupted, fit
@@ -32,7 +32,7 @@ def test_the_estimate_is_within_a_factor_of_three() -> None:
     data, model = tiny.made_up(train=1024, validation=16), tiny.network()
     best = 0.0
     for _ in range(3):  # a busy machine may disturb one of them
-        expected = estimated_seconds(model, data, plan())
+        expected = estimate(model, data, plan()).fastest
         began = time.perf_counter()
         fit(copy.deepcopy(model), data, plan(), lambda *told: None)
         ratio = (time.perf_counter() - began) / expected
@@ -45,7 +45,7 @@ def test_the_estimate_is_within_a_factor_of_three() -> None:
 def test_the_model_and_torchs_random_numbers_are_left_as_they_were() -> None:
     model, data = tiny.network(), tiny.made_up()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    estimated_seconds(model, data, plan())
+    estimate(model, data, plan())
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
@@ -59,9 +59,7 @@ def test_the_probe_takes_no_more_at_once_than_training_and_in_its_precision() ->
 
     watched = Noted()
     settings = tiny.settings(micro_batch=5, precision="bf16")
-    estimated_seconds(
-        tiny.network(), tiny.made_up(), Plan(watched, None, settings, tiny.THREAT, seed=0)
-    )
+    estimate(tiny.network(), tiny.made_up(), Plan(watched, None, settings, tiny.THREAT, seed=0))
     assert max(len(labels) for labels in watched.labels) <= 6
     assert {step.batch for step in watched.steps} == {None, 16}, "few images fit in one part"
 
@@ -81,14 +79,37 @@ def test_of_a_resumed_cell_it_is_what_is_left(
     short = Plan(at, at.Knobs(), tiny.settings(), tiny.THREAT, seed=0)
     model, data = tiny.network(), tiny.made_up()
     validation = 2 * (2 + 1.5)  # 2 batches; 2 steps and 3 forward passes
-    assert estimated_seconds(model, data, short) == 12 + 3 * validation
-    assert estimated_seconds(model, data, short, reached) == 6 + 2 * validation
-    assert estimated_seconds(model, data, short, (3, 0)) == 0
+    whole, rest = 12 + 3 * validation, 6 + 2 * validation
+    assert estimate(model, data, short) == Estimate(whole, whole)
+    assert estimate(model, data, short, reached) == Estimate(rest, rest)
+    assert estimate(model, data, short, (3, 0)) == Estimate(0, 0)
+
+
+def test_of_disturbed_probes_the_fastest_counts_and_the_spread_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a clock by which each third probe takes a hundred times as long."""
+    now, calls = 0.0, count(-1)  # the first call is not of a probe
+
+    def clock() -> float:
+        nonlocal now
+        number = next(calls)  # two calls a probe
+        now += number % 2 * (1.0 if number // 2 % PROBES == 0 else 0.01)
+        return now
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    found = estimate(tiny.network(), tiny.made_up(), plan(epochs=1))
+    assert found.slowest == pytest.approx(100 * found.fastest)
+    assert "to" in found.in_words() and "probes disagree" in found.in_words()
+
+
+def test_an_estimate_in_words() -> None:
+    assert Estimate(600, 800).in_words() == "about 10 min"
+    assert Estimate(600, 36000).in_words().startswith("10 min to 10.0 h: other work")
 
 
 def test_it_grows_with_the_epochs_and_takes_every_defense() -> None:
     model, data = tiny.network(), tiny.made_up()
-    assert estimated_seconds(model, data, plan(epochs=3000)) > 20 * estimated_seconds(
-        model, data, plan(epochs=30)
-    )
-    assert estimated_seconds(model, data, plan(faal, faal.Knobs(radius=0.5))) > 0
+    short, long = (estimate(model, data, plan(epochs=epochs)) for epochs in (30, 3000))
+    assert long.fastest > 20 * short.fastest
+    assert estimate(model, data, plan(faal, faal.Knobs(radius=0.5))).fastest > 0

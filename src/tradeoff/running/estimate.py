@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.randomness import generator
+from tradeoff.running.words import duration
 from tradeoff.training.history import EpochRecord
 from tradeoff.training.loop import Networks, accumulate_gradient
 from tradeoff.training.plan import Plan
@@ -19,11 +21,29 @@ from tradeoff.training.run import Run
 from tradeoff.training.validation import validated_at_once
 
 FEW = 4  # images that tell enough where a step is slow: on a CPU its time grows with the images
+PROBES, ENOUGH = 3, 3.0  # a probe is repeated so often, or until it has taken so many seconds
+SPREAD = 1.5  # the slowest probe over the fastest, beyond which a machine is said to be busy
 
 
-def estimated_seconds(
+class Estimate(NamedTuple):
+    """Seconds by the fastest probe, which was disturbed least, and by the slowest one."""
+
+    fastest: float
+    slowest: float
+
+    def in_words(self) -> str:
+        """The time, and how long it may become if the probes disagree."""
+        if self.slowest <= SPREAD * self.fastest:
+            return f"about {duration(self.fastest)}"
+        return (
+            f"{duration(self.fastest)} to {duration(self.slowest)}: other work slows this machine "
+            "down, and the probes disagree"
+        )
+
+
+def estimate(
     model: nn.Module, data: Prepared, plan: Plan, reached: tuple[int, int] = (0, 0)
-) -> float:
+) -> Estimate:
     """Training time that is left, without compiling. The model is left as it was.
 
     Validation is counted as if no image were fooled: it takes that long at most.
@@ -55,18 +75,29 @@ def estimated_seconds(
             torch.cuda.synchronize(device)
         return time.perf_counter() - began
 
-    def warm_seconds(work: Callable[[Tensor, Tensor], None], full: int) -> float:
+    def probed(work: Callable[[Tensor, Tensor], None], count: int) -> Estimate:
+        taken: list[float] = []
+        while len(taken) < PROBES and sum(taken) < ENOUGH:
+            taken.append(seconds(work, count))
+        return Estimate(min(taken), max(taken))
+
+    def warm_seconds(work: Callable[[Tensor, Tensor], None], full: int) -> Estimate:
         """After a first one, which loads and chooses kernels."""
         if device.type != "cpu":
             seconds(work, full)
-            return seconds(work, full)
+            return probed(work, full)
         seconds(work, FEW)
-        slow = seconds(work, FEW) * full / FEW
-        return slow if slow > 10 else seconds(work, full)
+        few, share = probed(work, FEW), full / FEW
+        if few.fastest * share > 10:
+            return Estimate(few.fastest * share, few.slowest * share)
+        return probed(work, full)
 
     left = epochs * run.steps - step
-    training = left * warm_seconds(train, min(settings.batch_size, len(data.train)))
+    training = warm_seconds(train, min(settings.batch_size, len(data.train)))
     at_once = min(validated_at_once(settings, device), len(data.validation), len(data.train))
     # A forward and backward pass for each step, and three times a forward pass alone.
     passes = epochs * len(data.validation) / at_once * (settings.selection.steps + 1.5)
-    return training + passes * warm_seconds(attack, at_once)
+    validation = warm_seconds(attack, at_once)
+    return Estimate(
+        *(left * one + passes * other for one, other in zip(training, validation, strict=True))
+    )

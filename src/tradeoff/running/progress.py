@@ -6,6 +6,7 @@ import time
 from tqdm import tqdm
 
 from tradeoff.running import state
+from tradeoff.running.words import duration
 
 
 class Progress:
@@ -19,6 +20,7 @@ class Progress:
         self._head = f"[{stage} {position[0]}/{position[1]}] {cell}:"
         self._bar: tqdm[None] | None = None
         self._last = time.monotonic()
+        self._rate_told = False
 
     def say(self, message: str) -> None:
         """One line."""
@@ -28,14 +30,17 @@ class Progress:
     def training(
         self, epoch: int, epochs: int, step: int, steps: int, row: dict[str, float] | None
     ) -> None:
-        """After a step (row None) or an epoch of training."""
+        """After a step (row None) or an epoch of training; the first tells the true rate."""
         state.note(f"epoch {epoch + 1}/{epochs}", (epoch + (step + 1) / steps) / epochs)
         if row is not None:
             self._close()
+            left = row["seconds"] * (epochs - epoch - 1)
+            rate = f"; {duration(left)} left at this rate" if left and not self._rate_told else ""
+            self._rate_told = True
             self.say(
                 f"epoch {epoch + 1}/{epochs}, loss {row['loss']:.3f}, "
                 f"NA {row['validation_natural_accuracy']:.1%}, "
-                f"RA {row['validation_robust_accuracy']:.1%}, {row['seconds']:.1f} s"
+                f"RA {row['validation_robust_accuracy']:.1%}, {row['seconds']:.1f} s{rate}"
             )
         elif sys.stderr.isatty():
             self._advance(f"epoch {epoch + 1}/{epochs}", step + 1, steps, "step")
