@@ -21,9 +21,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
 
-from tradeoff.networks import arithmetic
+from tradeoff.networks import arithmetic  # noqa: E402
 
 arithmetic.switch("portable")
 
@@ -35,7 +36,8 @@ from torch import nn  # noqa: E402
 from tradeoff.attacks import apgd, pgd, square  # noqa: E402
 from tradeoff.attacks.outcome import is_fooled  # noqa: E402
 from tradeoff.attacks.suites.gradients import gradient_checks  # noqa: E402
-from tradeoff.core.settings import TrainSettings  # noqa: E402
+from tradeoff.core.settings import AscentSettings  # noqa: E402
+from tradeoff.core.study import Study  # noqa: E402
 from tradeoff.datasets import digit_pairs  # noqa: E402
 from tradeoff.datasets.prepared import Prepared, Subset, split  # noqa: E402
 from tradeoff.defenses import at, dtrades, trades  # noqa: E402
@@ -123,17 +125,11 @@ class Variation(ModuleType):
 
 
 def plan_of(arm: Arm, seed: int, epochs: int) -> Plan:
-    """How an arm is trained."""
-    attack = {"steps": 10, "relative_step_size": 0.25}
-    settings = TrainSettings.model_validate(
-        {
-            "epochs": epochs, "batch_size": arm.batch, "optimizer": "adam",
-            "learning_rate": arm.rate, "momentum": 0.9, "weight_decay": 0.0,
-            "schedule": "onecycle", "milestones": [0.75], "decay": 0.1, "warmup": 0.25,
-            "augment": None, "clip_gradient": None, "ema_decay": None, "precision": "float32",
-            "compile": "off", "micro_batch": None, "attack": attack, "selection": attack,
-        }
-    )  # fmt: skip
+    """How an arm is trained: as the digits are, but for what it varies."""
+    attack = AscentSettings(steps=10, relative_step_size=0.25)
+    usual = Study.load(ROOT / "params.yaml").datasets["digits"].train
+    own = {"epochs": epochs, "batch_size": arm.batch, "learning_rate": arm.rate}
+    settings = usual.model_copy(update=own | {"attack": attack, "selection": attack})
     alpha = arm.beta / torch.tensor(100.0).log().item()
     defense, knobs = {
         "at": (at, at.Knobs()),

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import math
 import sys
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def test_what_is_no_arm_is_told(stability) -> None:
     for text in ("trades-3-16", "trades-x-16-0.01", "mart-3-16-0.01"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is no arm; one is NAME-"):
             stability.Arm.parse(text)
+
+
+def test_an_arm_trains_as_the_digits_do_but_for_what_it_varies(stability) -> None:
+    plan = stability.plan_of(stability.Arm.parse("dtrades-3-16-0.01"), seed=2, epochs=4)
+    settings = plan.settings
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (4, 16, 0.01)
+    assert plan.knobs.alpha == pytest.approx(3 / math.log(100)) and plan.seed == 2
 
 
 def test_a_model_that_is_in_the_table_is_not_trained_again(

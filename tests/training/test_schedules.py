@@ -58,3 +58,12 @@ def test_a_plans_rates_are_the_schedule_at_the_middle_of_each_step(schedule: str
     for place, rate in enumerate(planned):
         assert rate == pytest.approx(learning_rate(chosen, (place + 0.5) / len(planned)))
     assert max(planned) == pytest.approx(0.2, rel=0.02)
+
+
+def test_epsilon_grows_to_the_threats_and_stays_there() -> None:
+    plan = Plan(at, at.Knobs(), settings(epochs=4, epsilon_warmup=0.5), THREAT, seed=0)
+    radii = [plan.threat_at(epoch, step, 2).epsilon for epoch in range(4) for step in range(2)]
+    shares = [0.125, 0.375, 0.625, 0.875, 1.0, 1.0, 1.0, 1.0]
+    assert radii == pytest.approx([share * THREAT.epsilon for share in shares])
+    plain = Plan(at, at.Knobs(), settings(epochs=4), THREAT, seed=0)
+    assert plain.threat_at(0, 0, 2) is THREAT

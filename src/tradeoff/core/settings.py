@@ -154,7 +154,13 @@ class WeightAveraging(Section):
 
 
 class TrainSettings(Section):
-    """Section `train`, after a data set's own values have replaced some of it."""
+    """Section `train`, after a data set's own values have replaced some of it.
+
+    Attributes:
+        epsilon_warmup: the share of training over which the inner attack's epsilon grows to that of
+            the threat; where that is large, training on it from the first step may never leave the
+            prediction of one class for all images.
+    """
 
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
@@ -176,6 +182,7 @@ class TrainSettings(Section):
     compile: Literal["auto", "on", "off"]
     micro_batch: Annotated[int, Field(ge=2)] | None
     attack: AscentSettings
+    epsilon_warmup: Annotated[Fraction, Field(lt=1)] = 0.0
     selection: AscentSettings
 
     @field_validator("swa")

@@ -175,7 +175,9 @@ class Cell:
         if tuning is None:
             return settings
         rate = tuning.rate * settings.learning_rate
-        return settings.model_copy(update={"epochs": tuning.epochs, "learning_rate": rate})
+        # The network that it starts from knows the whole epsilon already.
+        own = {"epochs": tuning.epochs, "learning_rate": rate, "epsilon_warmup": 0.0}
+        return settings.model_copy(update=own)
 
     @property
     def classifier(self) -> str:

@@ -20,6 +20,7 @@ USED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "milestones": lambda other: other.get("schedule") == "step",
     "decay": lambda other: other.get("schedule") == "step",
     "warmup": lambda other: other.get("schedule") == "onecycle",
+    "epsilon_warmup": lambda other: other["epsilon_warmup"] > 0,
     "target": lambda other: other["target"] is not None,
     "temperature": lambda other: "loss" not in other or other["temperature"] != 1,
     "random_start": lambda other: bool(other["random_start"]),

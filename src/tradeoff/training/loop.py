@@ -234,9 +234,10 @@ def accumulate_gradient(
     plan, settings = run.plan, run.plan.settings
     layout = training_layout(images.device, settings.precision)
     images = images.contiguous(memory_format=layout)
+    threat = plan.threat_at(run.epoch, run.step, run.steps)
     step = Step(
         networks.frozen,
-        replace(inner_attack(plan.threat, settings.attack), replay=replay),
+        replace(inner_attack(threat, settings.attack), replay=replay),
         draws,
         run.epoch,
         settings.epochs,

@@ -1,7 +1,7 @@
 """What determines a training run, and what follows from it by arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +39,15 @@ class Plan:
     def one_step(self) -> bool:
         """Whether the defense trains on one step, which may collapse."""
         return bool(getattr(self.defense, "ONE_STEP", False))
+
+    def threat_at(self, epoch: int, step: int, steps: int) -> Threat:
+        """The threat of the inner attack in a step, counted as for `learning_rate`: its epsilon
+        grows in proportion to the steps until the share `epsilon_warmup` of training is done."""
+        progress = (epoch * steps + step + 0.5) / (self.settings.epochs * steps)
+        if progress >= self.settings.epsilon_warmup:
+            return self.threat
+        share = progress / self.settings.epsilon_warmup
+        return replace(self.threat, epsilon=share * self.threat.epsilon)
 
     def learning_rate(self, epoch: int, step: int, steps: int) -> float:
         """The learning rate of step `step` of `steps` in epoch `epoch`, both counted from 0.
