@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from tests.attacks.calls import KNOBS, spatial
 from tests.attacks.trained import LINF, trained
 from tradeoff.attacks.spatial import Knobs, placement
+from tradeoff.core.study import Attack, Suite
+from tradeoff.evaluation import evaluate
+from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.spatial import transform
 
 SUBJECT = trained().first(80)
@@ -88,6 +91,17 @@ def test_an_image_is_turned_alike_in_any_batch() -> None:
         SUBJECT.model, SUBJECT.images[some], SUBJECT.labels[some], LINF, keys=SUBJECT.keys[some]
     )
     torch.testing.assert_close(alone.images, together.images[some], atol=1e-5, rtol=0)
+
+
+def test_spatial_and_adversarial_accuracy_are_a_pair() -> None:
+    """As docs/evaluation.md has it: a suite made by hand."""
+    worst = Attack("spatial", "spatial", Knobs.model_validate(KNOBS["spatial"]))
+    turned = Suite("spatial", None, 40, ["best"], None, (worst,))
+    _, found = evaluate(SUBJECT.model, SUBJECT.images, SUBJECT.labels, LINF, turned)
+    keys = sample_keys(torch.arange(len(SUBJECT.labels)), "spatial")
+    images = spatial(*GIVEN, keys=keys).images
+    right = SUBJECT.model(images).argmax(1) == SUBJECT.labels
+    assert found["RA"] == right.double().mean().item() < found["NA"]
 
 
 @pytest.mark.parametrize(("knob", "value"), [("degrees", 181), ("shift", 1.5), ("tries", 0)])
