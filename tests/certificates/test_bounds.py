@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests import golden, tiny
 from tests.certificates.networks import KINDS, network
+from tradeoff.archs import densenet121
 from tradeoff.certificates import interval, outer_polytope
 from tradeoff.certificates.bounds.exact import exact
 from tradeoff.certificates.bounds.graph import Graph, NoBounds, read
@@ -317,6 +318,12 @@ def test_code_that_reads_otherwise_than_it_computes_is_refused() -> None:
 
     with pytest.raises(NoBounds, match="computes other logits"):
         read(Overwrites(), tiny.batch(2)[0])
+
+
+def test_an_operation_without_bounds_is_named() -> None:
+    model = densenet121.build((1, 8, 8), 4, 0.125).eval()
+    with pytest.raises(NoBounds, match="of the operation cat; they are of linear"):
+        read(model, tiny.batch(1)[0])
 
 
 def test_interval_bounds_hold_behind_max_pooling() -> None:

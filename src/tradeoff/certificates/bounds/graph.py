@@ -268,7 +268,7 @@ class _Reader:
         sources = step.all_input_nodes
         given = tuple(self.places[source] for source in step.args if isinstance(source, fx.Node))
         if len(given) < len(sources) or step.op == "get_attr":
-            raise NoBounds(_refusal(str(step.target), "operation"))
+            raise NoBounds(_refusal(_name(step), "operation"))
         if step.op == "call_module":
             module = self.network.get_submodule(str(step.target))
             if isinstance(module, Preprocess):
@@ -333,7 +333,7 @@ class _Reader:
 
 def _operation(step: fx.Node) -> Layer:
     """A function, or a method of a tensor, that is called in the network's own code."""
-    name = step.target if isinstance(step.target, str) else step.target.__name__
+    name = _name(step)
     extra, named = step.args[1:], step.kwargs
     if name in ("relu", "relu_"):
         return Rectifier()
@@ -344,6 +344,10 @@ def _operation(step: fx.Node) -> Layer:
         pool: Any = step.target
         return Maximum(lambda value: pool(value, *extra, **named), name)
     raise NoBounds(_refusal(name, "operation"))
+
+
+def _name(step: fx.Node) -> str:
+    return step.target if isinstance(step.target, str) else step.target.__name__
 
 
 def _refusal(what: str, kind: str) -> str:
