@@ -190,3 +190,8 @@ def test_what_a_variant_defines_itself_it_does_not_take_over() -> None:
     """As in Python, whichever stands first in the file."""
     assert foundations.list_of("distillation_1") == "of_distillation_on_natural"
     assert foundations.list_of("distillation_10") == "of_distillation_on_teacher_10"
+
+
+def test_a_variant_of_what_trains_nothing_stands_in_the_list_of_its_bases() -> None:
+    """So that params.yaml's words on it are true: mixing_75 beside mixing."""
+    assert foundations.list_of("mixing_75") == foundations.list_of("mixing")

@@ -25,9 +25,10 @@ def list_of(defense: str) -> str:
 
 
 def variant_of(defense: str) -> str | None:
-    """The defense whose file a variant takes over, unless every training depends on that file."""
+    """The defense whose file a variant takes over, unless every training depends on that file, or
+    nothing is trained: then the block of its bases has it."""
     of = root("defenses", defense)
-    return None if of in ROOTS else of
+    return None if of is None or of in ROOTS or not trains(of) else of
 
 
 def trains(defense: str) -> bool:

@@ -17,6 +17,7 @@ SIGNS = {
     "quad": " ",
 }  # fmt: skip
 UPRIGHT = ("mathrm", "text", "operatorname")
+FRACTIONS = ("frac", "tfrac")
 PLAIN = {"-": "−", "'": "′"}
 TOKEN = re.compile(r"\\([A-Za-z]+|.)|\s+|.")
 
@@ -48,6 +49,10 @@ def _item(tokens: list[tuple[str, str | None]], place: int, italic: bool) -> tup
     if text == "{":
         inner, place = _run(tokens, place + 1, italic)
         return inner, place + 1
+    if command in FRACTIONS:
+        above, place = _item(tokens, place + 1, italic)
+        below, place = _item(tokens, place, italic)
+        return f"{above}/{below}", place
     if command in UPRIGHT:
         return _item(tokens, place + 1, False)
     if command is not None:
