@@ -1,4 +1,4 @@
-"""The command `tradeoff`: reproduce on many workers, status, doctor, verify.
+"""The command `tradeoff`: evaluate, export, reproduce on many workers, status, doctor, verify.
 
 What a command needs is imported when it is called, so that none waits for torch.
 """
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def main() -> NoReturn:
@@ -28,7 +28,9 @@ def main() -> NoReturn:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="tradeoff", description="The study's cells on many workers.")
+    top = argparse.ArgumentParser(
+        prog="tradeoff", description="Evaluate a model; the study's cells."
+    )
     commands = top.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("reproduce", help="compute what is stale, cells side by side")
@@ -50,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_reproduce)
 
+    _add_evaluate(commands)
+
+    command = commands.add_parser("export", help="a cell's model for people without the study")
+    command.add_argument("cell", help="such as trades-resnet18-digits-0")
+    command.add_argument("--out", type=Path, help="a folder; exports/CELL if none")
+    command.set_defaults(run=_export)
+
     command = commands.add_parser("status", help="the matrix at a glance")
     command.add_argument("datasets", nargs="*", help="data sets; all if none")
     command.set_defaults(run=_status)
@@ -62,6 +71,44 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("cell", help="such as trades-resnet18-digits-0")
     command.set_defaults(run=_verify)
     return top
+
+
+EXAMPLES = """examples:
+  tradeoff evaluate model.pt2 images.npz --epsilon 8/255
+  tradeoff evaluate robustbench:Carmon2019Unlabeled images.npz --epsilon 8/255 --report page.html
+  tradeoff evaluate timm:resnet18 pictures/ --norm l2 --epsilon 0.5 --suite bounded
+  tradeoff evaluate weights.safetensors images.npz --architecture resnet18 --epsilon 0.3
+  tradeoff evaluate trades-vgg16-digits-0 --suite minimal --out ledger.npz    (in the study's clone)
+
+MODEL maps images in [0, 1] to logits: a TorchScript, torch.export (.pt2) or .safetensors file,
+robustbench:NAME, timm:NAME, hf:ORG/NAME, or a cell of the study. DATA is an .npz file with `images`
+float32 (N, C, H, W) in [0, 1] and `labels` (N,), a folder with a folder of pictures for each class,
+or a data set of the study; a cell needs none.
+"""
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="put anybody's model through a suite of attacks",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("model", metavar="MODEL")
+    command.add_argument("data", metavar="DATA", nargs="?")
+    command.add_argument(
+        "--suite", default="autoattack", help="autoattack (default), bounded, minimal or square"
+    )
+    command.add_argument("--norm", choices=["linf", "l2"], help="a cell's own; else linf")
+    command.add_argument("--epsilon", help="such as 8/255 or 0.3; a cell has its own")
+    command.add_argument("--architecture", help="whose weights a .safetensors file holds")
+    command.add_argument(
+        "--copies", type=positive, help="of a random model: so many calls vote on an image"
+    )
+    command.add_argument("--out", type=Path, metavar="LEDGER.npz", help="write what became of each")
+    command.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page about it")
+    command.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    command.set_defaults(run=_evaluate)
 
 
 def positive(text: str) -> int:
@@ -131,6 +178,22 @@ def _refuse_a_target(root: Path, address: str, targets: list[str]) -> None:
         f"--ray takes {address!r} for the address of a cluster, and it is a target. Targets come "
         f"first: tradeoff reproduce {' '.join([address, *targets])} --ray"
     )
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from tradeoff.evaluation.command import run
+
+    return run(given)
+
+
+def _export(given: argparse.Namespace) -> int:
+    folder = (given.out or Path("exports", given.cell)).resolve()
+    repository()
+    from tradeoff.evaluation.export import export
+
+    for path in export(given.cell, folder):
+        print(path)
+    return 0
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -1,14 +1,14 @@
-"""The study's evaluation for a model that is not the study's, from Python or the shell.
+"""The study's evaluation for a model that is not the study's.
 
 from tradeoff.evaluation import evaluate
-result = evaluate(model, images, labels, Threat("linf", 8 / 255), "autoattack")
+ledger, metrics = evaluate(model, images, labels, Threat("linf", 8 / 255), "autoattack")
 
-python -m tradeoff.evaluation.anymodel MODEL DATA.npz --suite autoattack --epsilon 8/255
-python -m tradeoff.evaluation.anymodel CELL --suite autoattack
+`tradeoff evaluate --help` says how to do the same from the shell.
 """
 
-import argparse
-import sys
+import time
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,30 +16,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tradeoff.attacks.suites.ledger import Ledger, save_ledger
+from tradeoff.attacks.square import Knobs as SquareKnobs
+from tradeoff.attacks.suites.gradients import zero_gradients
+from tradeoff.attacks.suites.ledger import Array, Ledger
 from tradeoff.attacks.suites.run import OnProgress, run_suite
-from tradeoff.core.schema import BadParams
-from tradeoff.core.study import Dataset, Study, Suite
-from tradeoff.datasets.prepared import class_balanced_order, load_prepared
-from tradeoff.evaluation.metrics import suite_metrics
+from tradeoff.core.study import Attack, Study, Suite
+from tradeoff.datasets.prepared import class_balanced_order
+from tradeoff.evaluation.averaged import Averaged
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation.metrics import by_class, correct_images, robust_images, suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
-from tradeoff.networks.device import NoSuchDevice, pick_device
-from tradeoff.networks.models import load_classifier
-from tradeoff.networks.passes import in_training
-from tradeoff.networks.threat import BallNorm, Threat
+from tradeoff.evaluation.preflight import Unusable, as_it_was, check_data, examine
+from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
-from tradeoff.running.progress import Progress
+
+# The study's params.yaml, which the package takes along: suites with the published budgets.
+PARAMS = Path(__file__).with_name("params.yaml")
+# An example's norm may exceed its threat's by what rounding adds.
+NORM_ROUNDING = 1e-5
 
 
 class Evaluation(NamedTuple):
-    """What became of every image, and the metrics computed from it."""
+    """What became of every image, and the metrics computed from it.
+
+    Attributes:
+        metrics: NA, RA, RD, ASR, ASR_correct (`docs/evaluation.md`); by norm in "norms" what
+            `norm_metrics` gives; the masking "flags" that can be computed, "square_alone" and
+            "zero_gradients" among them; RA "per_class" and the "worst_class"; "seconds" and
+            "passes"; and "remarks", sentences on what was noticed before the attacks.
+    """
 
     ledger: Ledger
     metrics: dict[str, Any]
-
-
-class Unusable(Exception):
-    """A file given on the command line cannot be used; the message says what is needed."""
 
 
 def evaluate(
@@ -47,167 +55,174 @@ def evaluate(
     images: Tensor,
     labels: Tensor,
     threat: Threat,
-    suite: str | Suite,
+    suite: str | Suite = "autoattack",
     *,
+    copies: int | None = None,
     checkpoints: Path | None = None,
     report: OnProgress = lambda version, attack, done, images: None,
 ) -> Evaluation:
     """Put a model through a suite of attacks.
 
     Args:
-        model: maps images to logits (N, classes); it is attacked in eval mode, in which it is
-            left, in float32, on the images' device.
-        images: (N, C, H, W) in [0, 1]; labels (N,) int64. If there are more than the suite's
-            `images`, so many of them are attacked, class-balanced and always the same ones; the
+        model: maps images to logits (N, classes); it is attacked in eval mode, in float32, on the
+            images' device, and is afterwards as it was.
+        images: float32 (N, C, H, W) in [0, 1]; labels (N,) int64. If there are more than the suite
+            takes, so many of them are attacked, class-balanced and always the same ones; the
             ledger's `about["chosen"]` has their indices in its order, or None if all are attacked.
-        suite: a suite, or the name of one in ./params.yaml.
+        suite: a suite, or the name of one: "bounded", "autoattack", "minimal" with the budgets of
+            the study, or "square", which takes no gradients.
+        copies: of a random model: so many calls vote, and attacks follow their average.
         checkpoints: a folder that keeps what is done, so that an interrupted call goes on.
         report: called with (version, attack, images done, images); the version is "best".
 
     Raises:
-        ValueError: model, images or labels are not what an attack takes.
-        BadParams: there is no such suite, or params.yaml cannot be used.
+        Unusable: model, images or labels cannot be evaluated; says what to do.
+        BadParams: there is no such suite.
     """
-    chosen = Study.load().suite(suite) if isinstance(suite, str) else suite
-    if in_training(model):
-        model.eval()
+    chosen = suite_named(suite) if isinstance(suite, str) else suite
+    if not isinstance(threat, Threat):
+        raise Unusable(f"the threat is {threat!r}; such as Threat('linf', 8 / 255) is needed")
+    check_data(images, labels)
+    started = time.perf_counter()
     places = None
     if chosen.images is not None and chosen.images < len(labels):
         places = class_balanced_order(labels.cpu(), ("evaluate",))[: chosen.images]
         images, labels = (part[places.to(part.device)] for part in (images, labels))
-    with torch.no_grad():
-        classes = model(images[:1]).shape[-1]
-    about = {
-        "cell": type(model).__name__,
-        "suite": chosen.name,
-        "classes": int(classes),
-        "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
-        "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks},
-        "chosen": None if places is None else places.tolist(),
+    with as_it_was(model) as remarks:
+        subject, more = _subject(model, images, labels, chosen, copies)
+        remarks += more
+        with torch.no_grad():
+            classes = subject(images[:1]).shape[-1]
+        about = {
+            "cell": type(model).__name__,
+            "suite": chosen.name,
+            "classes": int(classes),
+            "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
+            "attacks": {
+                a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks
+            },
+            "chosen": None if places is None else places.tolist(),
+            "remarks": remarks,
+        }
+        ledger = run_suite(
+            {"best": subject},
+            images,
+            labels,
+            threat,
+            chosen,
+            about=about,
+            checkpoints=Checkpoints(checkpoints),
+            report=report,
+        )
+        numbers = {"zero_gradients": zero_gradients(subject, images, labels, chosen.batch_size)}
+    metrics = measure(ledger, numbers)
+    metrics["seconds"] = round(time.perf_counter() - started, 2)
+    return Evaluation(ledger, metrics)
+
+
+@cache
+def _study() -> Study:
+    return Study.load(PARAMS)
+
+
+def suite_named(name: str) -> Suite:
+    """A suite of the study with its published budgets, or "square".
+
+    Raises:
+        BadParams: there is no such suite.
+    """
+    published = _study().suite
+    if name != "square":
+        return published(name)
+    knobs = SquareKnobs(queries=5000, restarts=1, rescale_schedule=False)
+    attack = Attack("square", "square", knobs)
+    return replace(published("autoattack"), name=name, attacks=(attack,))
+
+
+def _subject(
+    model: nn.Module, images: Tensor, labels: Tensor, suite: Suite, copies: int | None
+) -> tuple[nn.Module, list[str]]:
+    """What is attacked in the model's place, and remarks."""
+    if copies is None:
+        return examine(model, images, labels, suite)
+    if copies < 1:
+        raise Unusable(f"copies are {copies}; a number of calls that vote is needed, such as 32")
+    subject, remarks = examine(Averaged(model, copies), images, labels, suite, random=True)
+    return subject, [
+        f"a random model: {copies} calls vote, and attacks follow the average of {copies} others; "
+        "other random numbers, and another batch size, give other verdicts on some images",
+        *remarks,
+    ]
+
+
+def measure(ledger: Ledger, numbers: dict[str, float]) -> dict[str, Any]:
+    """All metrics of an evaluation but its seconds.
+
+    Args:
+        numbers: of masking flags, what the ledger does not hold.
+    """
+    about = ledger.about
+    within = _within(ledger)
+    robust = robust_images(within, "best")
+    shares = [
+        None if np.isnan(share) else float(share)
+        for share in by_class(robust, ledger["labels"], about["classes"])
+    ]
+    known = [share for share in shares if share is not None]
+    metrics: dict[str, Any] = dict(suite_metrics(within))
+    try:
+        metrics["norms"] = norm_metrics(ledger, "best")
+        remarks = about["remarks"]
+    except ValueError as error:  # a verdict that changed from batch to batch
+        remarks = [*about["remarks"], f"no norms: {error}"]
+    return metrics | {
+        "flags": _flags(within, numbers),
+        "per_class": shares,
+        "worst_class": {"class": shares.index(min(known)), "RA": min(known)},
+        "passes": {
+            "forward": int(ledger["queries"].sum()),
+            "backward": round(float(ledger["gradients"].sum())),
+        },
+        "remarks": remarks,
     }
-    ledger = run_suite(
-        {"best": model},
-        images,
-        labels,
-        threat,
-        chosen,
-        about=about,
-        checkpoints=Checkpoints(checkpoints),
-        report=report,
-    )
-    return Evaluation(ledger, suite_metrics(ledger) | {"norms": norm_metrics(ledger, "best")})
 
 
-def load_exported(path: Path, device: torch.device) -> nn.Module:
-    """A TorchScript or torch.export (.pt2) file as a module.
-
-    Raises:
-        Unusable: it is neither.
-    """
-    try:
-        if path.suffix == ".pt2":
-            module = torch.export.load(path).module().to(device)
-            module.training = False  # its mode is frozen in the graph; eval() is refused
-            return module
-        return torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise Unusable(
-            f"{path}: neither TorchScript nor torch.export (.pt2): {str(error).splitlines()[0]}"
-        ) from error
-
-
-def load_images(path: Path, device: torch.device) -> tuple[Tensor, Tensor]:
-    """`images` float (N, C, H, W) in [0, 1] and `labels` (N,) of an .npz file.
-
-    Raises:
-        Unusable: there is no such file, or it lacks one of the two.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = file["images"], file["labels"]
-    except (OSError, KeyError, ValueError) as error:
-        raise Unusable(
-            f"{path}: an .npz file with `images` and `labels` is needed: {error}"
-        ) from None
-    return (
-        torch.from_numpy(images).float().to(device),
-        torch.from_numpy(labels).long().to(device),
+def _within(ledger: Ledger) -> Ledger:
+    """The ledger in which only examples within the threat fool: minimum-norm attacks go beyond."""
+    norm, epsilon = ledger.about["threat"]["norm"], ledger.about["threat"]["epsilon"]
+    allowed = ledger[norm] <= epsilon * (1 + NORM_ROUNDING) + 1e-6
+    fooled = ledger["fooled"] & allowed
+    return Ledger(
+        ledger.versions, ledger.attacks, ledger.columns | {"fooled": fooled}, ledger.about
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Evaluate the robustness of a model.")
-    parser.add_argument("model", help="a cell of the study, or a TorchScript or .pt2 file")
-    parser.add_argument("data", nargs="?", help=".npz with images and labels; a cell needs none")
-    parser.add_argument("--suite", default="autoattack", help="of params.yaml")
-    parser.add_argument("--norm", choices=["linf", "l2"], help="a cell's own; else linf")
-    parser.add_argument("--epsilon", help="such as 8/255 or 0.3; a cell has its own")
-    parser.add_argument("--out", type=Path, help="write the ledger here (.npz)")
-    given = parser.parse_args()
-    try:
-        result = _evaluate_files(given)
-    except (Unusable, BadParams, NoSuchDevice, ValueError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on")
-    if given.out:
-        save_ledger(result.ledger, given.out)
-    print(_attacked(result.ledger))
-    for name, value in result.metrics.items():
-        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """The masking flags whose numbers these attacks give, by name."""
+    fooled = dict(zip(ledger.attacks, ledger["fooled"][0], strict=True))
+    correct, nobody = correct_images(ledger, "best"), np.zeros(len(ledger["labels"]), dtype=bool)
 
+    def by(*names: str) -> Array:
+        return np.any([nobody, *(fooled[name] for name in names if name in fooled)], 0)
 
-def _evaluate_files(given: argparse.Namespace) -> Evaluation:
-    study, dataset = Study.load(), None
-    if given.data is None:
-        cell = study.cell(given.model)
-        dataset = cell.dataset
-        device = pick_device(dataset.threads)
-        data = load_prepared(dataset.prepared, dataset.name)
-        model = load_classifier(cell, "best", data, device)
-        test = data.test.first(dataset.suite(given.suite).images).to(device)
-        images, labels = test.images, test.labels
-    else:
-        device = pick_device()
-        model = load_exported(Path(given.model), device)
-        images, labels = load_images(Path(given.data), device)
-    threat = _threat(given.norm, given.epsilon, dataset)
-    progress = Progress(f"attack {given.suite}", Path(given.model).name, (1, 1))
-    return evaluate(
-        model,
-        images,
-        labels,
-        threat,
-        (dataset or study).suite(given.suite),
-        checkpoints=Path("checkpoints"),
-        report=progress.attacking,
-    )
-
-
-def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None) -> Threat:
-    """The threat given on the command line, else that of the cell's data set."""
-    known = dataset.threat if dataset else None
-    norm = norm or (known.norm if known else "linf")
-    if epsilon is None:
-        if known is None or norm != known.norm:
-            raise Unusable(f"--epsilon is missing: the radius in {norm}, such as 8/255")
-        return Threat(norm, known.epsilon)
-    numerator, _, denominator = epsilon.partition("/")
-    try:
-        return Threat(norm, float(numerator) / float(denominator or 1))
-    except (ValueError, ZeroDivisionError):
-        raise Unusable(f"--epsilon {epsilon}: a number or a quotient such as 8/255") from None
-
-
-def _attacked(ledger: Ledger) -> str:
-    """Which images under which threat, in words."""
-    chosen, threat = ledger.about["chosen"], ledger.about["threat"]
-    which = "" if chosen is None else " (as many as the suite takes, class-balanced)"
-    return (
-        f"{len(ledger['labels'])} images{which}, {ledger.about['suite']}, "
-        f"{threat['norm']} {threat['epsilon']:.4g}"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    modules = {name: entry["attack"] for name, entry in ledger.about["attacks"].items()}
+    square = [name for name in fooled if modules.get(name, name) == "square"]
+    others = [name for name in fooled if name not in square]
+    found = attack_numbers(
+        correct, fgsm=by("fgsm"), pgd=by("pgd"), square=by(*square),
+        white_box=by(*others),
+        autoattack=by(*fooled),
+    )  # fmt: skip
+    needs = {"square_alone": square, "single_step_stronger": {"fgsm", "pgd"} <= fooled.keys()}
+    numbers = dict(numbers) | {name: found[name] for name, there in needs.items() if there}
+    if not np.isnan(ledger["check_fosc"]).all():
+        checks = {name: ledger[f"check_{name}"][0] for name in (
+            "fosc", "gradient_cosine", "zero_gradient")}  # fmt: skip
+        checks |= {name: ledger[f"check_{name}"][0].astype(bool) for name in (
+            "fooled", "fooled_at_large_epsilon")}  # fmt: skip
+        numbers |= gradient_numbers(checks)
+    thresholds = _study().masking.model_dump()
+    return {
+        flag.name: flag._asdict()
+        for flag in flags(numbers, {name: thresholds[name] for name in numbers})
+    }

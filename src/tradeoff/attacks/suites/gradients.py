@@ -91,6 +91,15 @@ def gradient_checks(
     return {name: values.cpu().numpy() for name, values in checks.items()}
 
 
+def zero_gradients(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> float:
+    """The share of images whose gradient is zero in the sense of `gradient_checks`."""
+    zero = [
+        _largest(_point(model, *batch).gradient) < SMALLEST
+        for batch in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    ]
+    return float(torch.cat(zero).float().mean())
+
+
 def fosc(candidates: Tensor, gradient: Tensor, images: Tensor, threat: Threat) -> Tensor:
     """First-order stationary condition at x' (Wang et al. 2019, equation 5), (N,), at least 0.
 

@@ -1,0 +1,161 @@
+"""`tradeoff evaluate`: a model and images by name, a suite, a threat; ledger and numbers."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tradeoff.attacks.suites.ledger import Ledger, save_ledger
+from tradeoff.core.files import checkpoints_folder
+from tradeoff.core.schema import BadParams
+from tradeoff.core.study import FILE, Cell, Dataset, Study, Suite
+from tradeoff.datasets.prepared import load_prepared
+from tradeoff.evaluation.anymodel import Evaluation, evaluate, suite_named
+from tradeoff.evaluation.preflight import Unusable
+from tradeoff.evaluation.sources import load_images, load_source
+from tradeoff.networks.device import NoSuchDevice, pick_device
+from tradeoff.networks.models import load_classifier
+from tradeoff.networks.threat import BallNorm, Threat, radius_of
+from tradeoff.running.progress import Progress
+
+
+def run(given: argparse.Namespace) -> int:
+    """Evaluate what the command line names; print the numbers and write the files asked for.
+
+    Raises:
+        Unusable: something given cannot be used; says what is needed.
+    """
+    for path in (given.out, given.report):
+        if path is not None:
+            _check_writable(path)
+    try:
+        result, images = _evaluate(given)
+    except (NoSuchDevice, BadParams, ValueError) as error:
+        raise Unusable(str(error)) from error
+    if given.out:
+        save_ledger(result.ledger, given.out)
+    if given.report:
+        from tradeoff.reporting.page import write_page
+
+        write_page(result, images, given.report)
+    if given.json:
+        print(json.dumps(result.metrics, indent=2))
+    else:
+        print("\n".join(told(result)))
+    return 0
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a path that cannot be written to before hours of attacks, not after."""
+    folder = path.parent
+    if path.is_dir():
+        raise Unusable(f"{path} is a folder; the name of a file is needed")
+    if not folder.is_dir():
+        raise Unusable(f"{path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise Unusable(f"{path}: {folder} cannot be written to")
+
+
+def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
+    """The result, and all images that were given."""
+    cell = _cell(given.model)
+    dataset = cell.dataset if cell else None
+    device = pick_device(dataset.threads if dataset else None)
+    model = _model(given, cell, device)
+    images, labels = _images(given.data, cell, device, given.suite)
+    suite: Suite = suite_named(given.suite)
+    if dataset and given.suite in dataset.suites:
+        suite = dataset.suite(given.suite)
+    progress = Progress(f"evaluate {given.suite}", Path(given.model).name, (1, 1))
+    result = evaluate(
+        model,
+        images,
+        labels,
+        _threat(given.norm, given.epsilon, dataset),
+        suite,
+        copies=given.copies,
+        checkpoints=checkpoints_folder(),
+        report=progress.attacking,
+    )
+    return result, images
+
+
+def _cell(name: str) -> Cell | None:
+    """The cell of the study in this folder that is called so, if there is one."""
+    if ":" in name or Path(name).is_file() or not Path(FILE).exists():
+        return None
+    return Study.load().cell(name)
+
+
+def _model(given: argparse.Namespace, cell: Cell | None, device: torch.device) -> nn.Module:
+    if cell is None:
+        norm = given.norm or "linf"
+        return load_source(given.model, device, norm=norm, architecture=given.architecture)
+    data = load_prepared(cell.dataset.prepared, cell.dataset.name)
+    return load_classifier(cell, "best", data, device)
+
+
+def _images(
+    name: str | None, cell: Cell | None, device: torch.device, suite: str
+) -> tuple[Tensor, Tensor]:
+    """Images and labels of a file or folder, or of the test split of a data set of the study."""
+    dataset = cell.dataset if cell else None
+    if name is not None:
+        path = Path(name)
+        if path.exists() or path.suffix or not Path(FILE).exists():
+            return load_images(path, device)
+        dataset = Study.load().dataset(name)
+    if dataset is None:
+        raise Unusable("images are missing: an .npz file, a folder of pictures or a data set")
+    test = load_prepared(dataset.prepared, dataset.name).test
+    if suite in dataset.suites:
+        test = test.first(dataset.suite(suite).images)
+    test = test.to(device)
+    return test.images, test.labels
+
+
+def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None) -> Threat:
+    """The threat given on the command line, else that of the cell's data set."""
+    known = dataset.threat if dataset else None
+    norm = norm or (known.norm if known else "linf")
+    if epsilon is not None:
+        return Threat(norm, radius_of(epsilon))
+    if known is None or norm != known.norm:
+        raise Unusable(f"--epsilon is missing: the radius in {norm}, such as 8/255")
+    return Threat(norm, known.epsilon)
+
+
+def told(result: Evaluation) -> list[str]:
+    """The result in lines: what was attacked, the remarks, and every number."""
+    ledger, metrics = result
+    lines = [_attacked(ledger), *(f"Note: {remark}." for remark in metrics["remarks"])]
+    for name, value in metrics.items():
+        if name in ("remarks", "flags"):
+            continue
+        lines.append(f"{name}: {_number(value)}")
+    for name, flag in metrics["flags"].items():
+        raised = f"raised: {flag['suggests']}" if flag["raised"] else "not raised"
+        lines.append(f"masking, {name}: {_number(flag['number'])}, {raised}")
+    return lines
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_number(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return " ".join(_number(part) for part in value)
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _attacked(ledger: Ledger) -> str:
+    """Which images under which threat, in words."""
+    chosen, threat = ledger.about["chosen"], ledger.about["threat"]
+    which = "" if chosen is None else " (as many as the suite takes, class-balanced)"
+    return (
+        f"{len(ledger['labels'])} images{which}, {ledger.about['suite']}, "
+        f"{threat['norm']} {threat['epsilon']:.4g}"
+    )
