@@ -24,6 +24,7 @@ from tradeoff.datasets import digits
 from tradeoff.datasets.prepared import save_prepared, split
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.command import _threat
+from tradeoff.networks.device import matrix_precision
 from tradeoff.networks.models import Assembly, new_networks, save_model
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
@@ -256,7 +257,9 @@ def write_torchscript(path: Path, images: Tensor) -> None:
 
 def write_exported(path: Path, images: Tensor) -> None:
     shapes = ({0: torch.export.Dim("images")},)
-    torch.export.save(torch.export.export(foreign().eval(), (images,), dynamic_shapes=shapes), path)
+    with matrix_precision("tf32"):  # torch's own default, and what its exporter asks for
+        program = torch.export.export(foreign().eval(), (images,), dynamic_shapes=shapes)
+    torch.export.save(program, path)
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,13 @@ def test_a_minimum_norm_suite_gives_accuracy_at_epsilon() -> None:
     assert metrics["seconds"] > 0
 
 
+def test_no_radius_judges_rotations_and_shifts() -> None:
+    turned = suite(spatial={"degrees": 30.0, "shift": 0.2, "tries": 10})
+    ledger, metrics = evaluate(network(), *data(), THREAT, turned)
+    right = ledger["clean_prediction"][0] == ledger["labels"]
+    assert metrics["RA"] == (right & ~ledger["fooled"][0, 0]).mean() < metrics["NA"]
+
+
 def test_suites_come_with_the_package(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert suite_named("autoattack").attacks[0].knobs.square_queries == 5000

@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from tests.attacks.trained import trained
 from tradeoff.archs import resnet18
 from tradeoff.cli import parser
+from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.preflight import Unusable
 from tradeoff.evaluation.sources import load_images, load_source
+from tradeoff.networks.device import matrix_precision
+from tradeoff.networks.threat import Threat
 
 CPU = torch.device("cpu")
 
@@ -106,6 +109,15 @@ def test_a_file_that_is_no_model_is_told_what_it_is(
     with pytest.raises(Unusable, match=message) as told:
         load_source(str(tmp_path / name), CPU)
     assert "\n" not in str(told.value)
+
+
+def test_a_program_for_one_batch_size_is_told(tmp_path: Path) -> None:
+    model, images, labels, _ = trained().first(10)
+    with matrix_precision("tf32"):
+        torch.export.save(torch.export.export(model, (images[:4],)), tmp_path / "fixed.pt2")
+    program = load_source(str(tmp_path / "fixed.pt2"), CPU)
+    with pytest.raises(Unusable, match=r"does not take 8 .*free batch size"):
+        evaluate(program, images, labels, Threat("linf", 0.1), "square")
 
 
 @settings(

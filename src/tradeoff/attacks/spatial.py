@@ -17,6 +17,9 @@ from tradeoff.networks.randomness import uniform
 from tradeoff.networks.spatial import transform
 from tradeoff.networks.threat import Threat
 
+USES_GRADIENTS = False
+IN_A_NORM = False  # what it makes is no perturbation of a norm: no radius judges it
+
 
 class Knobs(Section):
     """How far an image is turned and moved at most, and what is tried: so many at random, or, with

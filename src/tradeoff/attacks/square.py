@@ -16,6 +16,7 @@ from tradeoff.networks.elementary import sqrt
 from tradeoff.networks.randomness import sample_keys, uniform
 from tradeoff.networks.threat import Threat, steepest
 
+USES_GRADIENTS = False
 P_INIT = 0.8  # the share of pixels in the first squares
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, for a budget of 10000
 DRAWN_TOGETHER = 64  # proposals whose random numbers are hashed at once

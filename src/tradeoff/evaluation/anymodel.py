@@ -20,6 +20,7 @@ from tradeoff.attacks.square import Knobs as SquareKnobs
 from tradeoff.attacks.suites.gradients import zero_gradients
 from tradeoff.attacks.suites.ledger import Array, Ledger
 from tradeoff.attacks.suites.run import OnProgress, run_suite
+from tradeoff.core.plugins import constant
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.datasets.prepared import class_balanced_order
 from tradeoff.evaluation.averaged import Averaged
@@ -190,11 +191,18 @@ def measure(ledger: Ledger, numbers: dict[str, float]) -> dict[str, Any]:
 def _within(ledger: Ledger) -> Ledger:
     """The ledger in which only examples within the threat fool: minimum-norm attacks go beyond."""
     norm, epsilon = ledger.about["threat"]["norm"], ledger.about["threat"]["epsilon"]
-    allowed = ledger[norm] <= epsilon * (1 + NORM_ROUNDING) + 1e-6
-    fooled = ledger["fooled"] & allowed
-    return Ledger(
-        ledger.versions, ledger.attacks, ledger.columns | {"fooled": fooled}, ledger.about
-    )
+    modules = _modules(ledger)
+    judged = [constant("attacks", modules.get(name, name), "IN_A_NORM", True)
+              for name in ledger.attacks]  # fmt: skip
+    beyond = ledger[norm] > epsilon * (1 + NORM_ROUNDING) + NORM_ROUNDING / 10
+    fooled = ledger["fooled"] & ~(beyond & np.array(judged)[:, None])
+    columns = ledger.columns | {"fooled": fooled}
+    return Ledger(ledger.versions, ledger.attacks, columns, ledger.about)
+
+
+def _modules(ledger: Ledger) -> dict[str, str]:
+    """The attack's module of each entry of the suite."""
+    return {name: entry["attack"] for name, entry in ledger.about["attacks"].items()}
 
 
 def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any]]:
@@ -205,7 +213,7 @@ def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any
     def by(*names: str) -> Array:
         return np.any([nobody, *(fooled[name] for name in names if name in fooled)], 0)
 
-    modules = {name: entry["attack"] for name, entry in ledger.about["attacks"].items()}
+    modules = _modules(ledger)
     square = [name for name in fooled if modules.get(name, name) == "square"]
     others = [name for name in fooled if name not in square]
     found = attack_numbers(

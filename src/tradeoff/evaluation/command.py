@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,34 @@ def run(given: argparse.Namespace) -> int:
     if given.report:
         from tradeoff.reporting.page import write_page
 
-        write_page(result, images, given.report)
+        write_page(result, images, given.report, Path(given.model).name)
     if given.json:
-        print(json.dumps(result.metrics, indent=2))
+        print(json.dumps(_plain(result.metrics), indent=2))
     else:
         print("\n".join(told(result)))
     return 0
+
+
+def _plain(value: Any) -> Any:
+    """The value with null in place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _checkpoints() -> Path | None:
+    """Where unfinished work is kept; None, told, where nothing can be written."""
+    folder = checkpoints_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    print(f"{folder} cannot be written to: what is interrupted begins anew", file=sys.stderr)
+    return None
 
 
 def _check_writable(path: Path) -> None:
@@ -78,7 +102,7 @@ def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
         _threat(given.norm, given.epsilon, dataset),
         suite,
         copies=given.copies,
-        checkpoints=checkpoints_folder(),
+        checkpoints=_checkpoints(),
         report=progress.attacking,
     )
     return result, images

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.apgd import LOSSES
+from tradeoff.core.plugins import constant
 from tradeoff.core.study import Suite
 from tradeoff.networks.device import DEVICE_FAULTS
 from tradeoff.networks.losses import competing_range, margin
@@ -20,7 +21,6 @@ HANDFUL = 8  # images that are looked at
 ALONE = 3  # of these, how many go through the model by themselves
 SAME = 1e-3  # of the range of logits that compete: two calls that differ by more are two functions
 LARGE = 1e4  # times this range: logits whose constant takes the digits of their differences
-WITHOUT_GRADIENTS = ("square",)
 
 
 class Unusable(ValueError):
@@ -220,9 +220,10 @@ def _call(model: nn.Module, images: Tensor) -> object:
     except DEVICE_FAULTS:
         raise
     except Exception as error:
+        way = ". Export it with a free batch size" if _is_graph(model) else ""
         raise Unusable(
             f"the model does not take {len(images)} float32 images of shape "
-            f"{tuple(images.shape[1:])}: {reason_of(error)}"
+            f"{tuple(images.shape[1:])}: {reason_of(error)}{way}"
         ) from error
 
 
@@ -289,7 +290,7 @@ def _gradients(model: nn.Module, few: Tensor, labels: Tensor, suite: Suite) -> l
     Raises:
         Unusable: no gradient reaches the images, and the suite's attacks need one.
     """
-    if all(attack.module in WITHOUT_GRADIENTS for attack in suite.attacks):
+    if not any(constant("attacks", a.module, "USES_GRADIENTS", True) for a in suite.attacks):
         return []
     point = few.clone().requires_grad_()
     try:

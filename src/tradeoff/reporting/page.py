@@ -36,11 +36,12 @@ class Worst(NamedTuple):
     norm: float
 
 
-def write_page(result: Evaluation, images: Tensor, path: Path) -> None:
+def write_page(result: Evaluation, images: Tensor, path: Path, title: str | None = None) -> None:
     """Write a page of HTML that needs nothing beside it.
 
     Args:
         images: those given to `evaluate`, (N, C, H, W) in [0, 1].
+        title: what the model is called; its class if it is not told.
     """
     ledger, metrics = result
     light, dark = map(Markup, colour_rules())
@@ -52,6 +53,7 @@ def write_page(result: Evaluation, images: Tensor, path: Path) -> None:
         lstrip_blocks=True,
     )
     text = environment.get_template(TEMPLATE).render(
+        title=title or ledger.about["cell"],
         ledger=ledger,
         metrics=metrics,
         curve=_curve(ledger),

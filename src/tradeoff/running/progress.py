@@ -6,6 +6,7 @@ import time
 from tqdm import tqdm
 
 from tradeoff.running import state
+from tradeoff.running.live import live_curves
 from tradeoff.running.words import duration
 
 
@@ -21,6 +22,7 @@ class Progress:
         self._bar: tqdm[None] | None = None
         self._last = time.monotonic()
         self._rate_told = False
+        self._curves = live_curves(cell) if stage == "train" else None
 
     def say(self, message: str) -> None:
         """One line."""
@@ -37,6 +39,8 @@ class Progress:
             left = row["seconds"] * (epochs - epoch - 1)
             rate = f"; {duration(left)} left at this rate" if left and not self._rate_told else ""
             self._rate_told = True
+            if self._curves is not None:
+                self._curves(epoch, row)
             self.say(
                 f"epoch {epoch + 1}/{epochs}, loss {row['loss']:.3f}, "
                 f"NA {row['validation_natural_accuracy']:.1%}, "
