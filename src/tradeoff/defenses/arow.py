@@ -2,8 +2,8 @@
 
     L(x, y) = CE(f(x), smoothed y) + 2 lambda (1 - p_y(x')) KL(f(x) || f(x'))
 
-As in the authors' code a gradient flows through 1 - p_y. They average weights besides (their SWA);
-here that is `train.ema_decay`, the same for every defense.
+As in the authors' code a gradient flows through 1 - p_y. They average weights besides: `train.swa`,
+which is the same for every defense here.
 """
 
 import torch
