@@ -59,6 +59,7 @@ SMALL = {
         "on_robust": ["faal"],
         "on_teacher": [],
         "on_noisy": ["smoothing"],
+        "on_labeller": [],
         "on_natural_and_robust": ["mixing"],
         "on_natural_and_noisy": [],
         "on_first": [],

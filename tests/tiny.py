@@ -92,5 +92,5 @@ def step(
     """What the loop hands to a defense; always with the same random numbers."""
     inner = InnerAttack(threat, steps, threat.epsilon / 2)
     progress = epoch / epochs
-    bases = {"teacher": calm(network(seed=1)), "robust": calm(network(seed=2))}
+    bases = {"teacher": calm(network(seed=1))}
     return Step(calm(model), inner, generator("step"), epoch, epochs, progress, model, bases)

@@ -20,6 +20,7 @@ LISTS = (
     "on_robust",
     "on_teacher",
     "on_noisy",
+    "on_labeller",
     "on_natural_and_robust",
     "on_natural_and_noisy",
     "on_first",

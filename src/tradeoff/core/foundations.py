@@ -1,9 +1,9 @@
 """Which defense stands on which others' models, and the mistakes that can be made in saying so."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tradeoff.core.plugins import constant, defines, module_names, root
-from tradeoff.core.schema import BadParams, unknown
+from tradeoff.core.schema import BadParams, Section, unknown
 from tradeoff.core.settings import Axes, ThreatSettings
 
 ROOTS = ("at", "trades")  # on these every training depends: dvc.yaml
@@ -81,6 +81,20 @@ def check(axes: Axes, threats: dict[str, ThreatSettings], file: str) -> None:
                     f"{file}: datasets.{dataset}.threat.norm: is {threat.norm}; the certificate "
                     f"{proof} of {defense} knows {', '.join(norms)}"
                 )
+
+
+def check_shared(axes: Axes, knobs: Mapping[str, Section], file: str) -> None:
+    """Refuse a defense whose SHARED knobs differ from those of a base.
+
+    Raises:
+        BadParams: names the knob and what it should be.
+    """
+    for defense in {name for names in axes.trained.values() for name in names}:
+        for knob in constant("defenses", defense, "SHARED", ()):
+            for base in (axes.bases[role] for role in roles(defense)):
+                mine, wanted = (getattr(knobs[name], knob, None) for name in (defense, base))
+                if mine != wanted:
+                    raise BadParams(f"{file}: {defense}.{knob}: is {mine}; {base} has {wanted}")
 
 
 def _faults_of_lists(axes: Axes) -> Iterator[str]:

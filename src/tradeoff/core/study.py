@@ -271,6 +271,8 @@ class Study:
                     )
         threats = {name: params.datasets[name].threat for name in params.study.datasets}
         foundations.check(params.study, threats, file.name)
+        knobs = {name: getattr(params, name) for name in sections}
+        foundations.check_shared(params.study, knobs, file.name)
         suites = {
             suite: _suite(suite, entries, file.name, f"suites.{suite}")
             for suite, entries in raw["suites"].items()
@@ -286,7 +288,7 @@ class Study:
         return cls(
             params.study,
             datasets,
-            {name: getattr(params, name) for name in sections},
+            knobs,
             params.masking,
             params.transfer,
             params.examples,

@@ -6,6 +6,7 @@ A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
     SELECT_BY                        "robust" | "natural" | "certified": the accuracy on validation
                                      that chooses the epoch; "natural" if nothing is said
     BASES = ("teacher",)             roles of other cells' models that it needs: study.bases
+    SHARED = ("labelled",)           knobs that must be the same in the sections of its bases
     START = "robust"                 the role with whose weights training begins; its section then
                                      has a key `fine_tuning`
     NETWORKS = 2                     how many networks train together; 1 if nothing is said
