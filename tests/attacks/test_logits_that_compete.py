@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tests.attacks import calls
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks.outcome import Adversarial
+from tradeoff.core.plugins import module_names
 from tradeoff.networks.folding import fold_if_same
 from tradeoff.networks.losses import resolution
 from tradeoff.networks.threat import perturbation_norm
@@ -33,6 +34,8 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "ddn": {"steps": 30},
     "sigma_zero": {"steps": 20},
     "superdeepfool": {"steps": 4},
+    "spatial": {"tries": 4},
+    "confidence": {"steps": 4},
 }  # fmt: skip
 IN_A_NORM = ("fab", "fab_targeted", "fmn", "deepfool")
 COMPONENTS = (*ATTACKS, "fmn l0")
@@ -68,6 +71,10 @@ def attacked(name: str, norm: str, model: nn.Module) -> Adversarial:
     more = {"norm": other_norm or norm} if name in IN_A_NORM else {}
     threat = LINF if norm == "linf" else L2
     return getattr(calls, name)(model, images, labels, threat, keys=keys, **ATTACKS[name] | more)
+
+
+def test_no_attack_is_left_out() -> None:
+    assert set(module_names("attacks", "Knobs")) <= set(ATTACKS)
 
 
 @cache
