@@ -291,7 +291,7 @@ def test_what_is_proved_stands_beside_what_attacks_left_and_as_steps_in_the_curv
     (row,) = block.rows
     assert [row.numbers[place].mean for place in (0, 1, 2, 4)] == ["90.0", "50.0", "25.0", "12.5"]
     (picture,) = curve.pictures(view)
-    assert picture.caption.endswith("which no attack can undercut.")
+    assert picture.caption.endswith("no attack can undercut it.")
     (panel,) = picture.drawn().axes
     (steps,) = (line for line in panel.lines if line.get_drawstyle() == "steps-pre")
     assert list(steps.get_ydata()) == [100 * share for share in proved]
