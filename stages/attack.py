@@ -2,6 +2,7 @@
 
 import _environment
 
+from tradeoff.attacks.suites.asking import asking
 from tradeoff.attacks.suites.ledger import save_ledger
 from tradeoff.attacks.suites.run import run_suite
 from tradeoff.core.files import checkpoints_folder, file_hash
@@ -31,6 +32,8 @@ def main(cell: str, suite: str) -> None:
 
     progress = Progress(f"attack {suite}", cell, study.position(chosen))
     progress.say(f"{len(test)} images on {describe(device)}")
+    validation = data.validation.to(device).images
+    asked = asking(models, validation, attacks.batch_size)
     about = {
         "cell": cell,
         "suite": suite,
@@ -39,6 +42,7 @@ def main(cell: str, suite: str) -> None:
         "models": {v: file_hash(chosen.model(v)) for v in attacks.versions},
         "trained_with": read_origin(chosen.model(attacks.versions[0])),
         "attacked_with": provenance(device),
+        **asked,
     }
     ledger = run_suite(
         models,
@@ -47,6 +51,7 @@ def main(cell: str, suite: str) -> None:
         threat,
         attacks,
         about=about,
+        thresholds=asked.get("rejection_thresholds"),
         checkpoints=Checkpoints(checkpoints_folder()),
         report=progress.attacking,
     )

@@ -10,6 +10,7 @@ from tradeoff.evaluation import summary
 from tradeoff.evaluation.certified import certified_table
 from tradeoff.evaluation.completeness import complete, missing_table
 from tradeoff.evaluation.csv_tables import write_table
+from tradeoff.evaluation.detection import asking_table, detection_table
 
 
 def main(dataset: str) -> None:
@@ -33,6 +34,8 @@ def main(dataset: str) -> None:
         "masking": summary.masking_table(ledgers, study.masking),
         "provenance": summary.provenance_table(ledgers),
         "certified": certified_table(ledgers),
+        "detection": detection_table(ledgers),
+        "asking": asking_table(ledgers),
         "missing": missing,
     }
     # Both folders are this stage's outputs: a dropped defense's means must not stay.

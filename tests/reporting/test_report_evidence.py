@@ -1,5 +1,7 @@
 """Differences, norms, transfer and masking flags: their tables and what is said about them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
@@ -295,3 +297,27 @@ def test_what_is_proved_stands_beside_what_attacks_left_and_as_steps_in_the_curv
     (panel,) = picture.drawn().axes
     (steps,) = (line for line in panel.lines if line.get_drawstyle() == "steps-pre")
     assert list(steps.get_ydata()) == [100 * share for share in proved]
+
+
+def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english):
+    """A made-up detector: the rows of a defense, and no row of the others."""
+    view = View(*complete, english)
+    name, rows = view.defenses[1], view.results.cells
+    mine = rows[rows["defense"] == name][["defense", "architecture", "seed"]]
+    asking = mine.assign(forward_passes=3, calibration_images=150)
+    numbers = {"images": 100, "examples": 40, "threshold": 1.0, "area": 0.9, "false_alarms": 0.05}
+    rates = {"NA_rejecting": 0.9, "coverage": 0.95, "selective_accuracy": 0.95, "evaded": 0.1}
+    detection = pd.concat(
+        mine.assign(attack=attack, detected=share, RA_rejecting=robust, **numbers, **rates)
+        for attack, share, robust in (("pgd", 0.75, 0.813), ("pgd_evading", 0.25, 0.563))
+    )
+    view = replace(view, results=replace(view.results, asking=asking, detection=detection))
+    for table, shown in (
+        (evidence.asking_table(view), ["3", "150"]),
+        (evidence.detection_table(view), ["90.0", "75.0", "90.0", "81.3", "25.0", "90.0", "56.3"]),
+    ):
+        for block in table.blocks:
+            (row,) = block.rows
+            assert row.header == view.name(name)
+            assert [number.mean for number in row.numbers if number.mean][-len(shown) :] == shown
+    assert evidence.asking_table(View(*complete, english)) is None

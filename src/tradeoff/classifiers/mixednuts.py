@@ -119,6 +119,9 @@ class MixedNuts(nn.Module):
         mixed = torch.logaddexp(sure, chosen.log() + (1 - alpha).log())
         return mixed.to(robust.dtype)
 
+    def undefended(self) -> nn.Module:
+        return self.robust
+
     def surrogate(self) -> nn.Module:
         return _Surrogate(self)
 

@@ -171,6 +171,9 @@ class Squeezed(nn.Module):
         logits: Tensor = self.network(images)
         return logits
 
+    def undefended(self) -> nn.Module:
+        return self.network
+
 
 class Detector(Squeezed):
     """The network itself, which suspects images that squeezing classifies otherwise."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
 HEADLINE = ("NA", "RA")  # the metrics in which the proposal is compared with the others
+FURTHER_ATTACKS = ("pgd_unaware", "pgd_evading")  # of classifiers that are more than a network
 CELL = ("defense", "architecture", "seed")
 
 
@@ -51,6 +52,15 @@ TABLES = {
     "certified": Columns(
         (*CELL, "epsilon"), numbers=("images",), rates=("certified_accuracy", "abstained")
     ),
+    "detection": Columns(
+        (*CELL, "attack"),
+        numbers=("images", "examples", "threshold"),
+        rates=(
+            "area", "false_alarms", "detected", "NA_rejecting", "coverage", "selective_accuracy",
+            "RA_rejecting", "evaded",
+        ),
+    ),
+    "asking": Columns(CELL, numbers=("forward_passes", "calibration_images")),
     "differences": Columns(
         ("architecture", "other", "metric"),
         numbers=("seeds", "images", "low", "high", "detectable"),

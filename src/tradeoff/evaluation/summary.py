@@ -285,6 +285,7 @@ def _pairs(
                     np.stack([theirs[seed][metric] for seed in shared]),
                 )
                 for metric in mine[shared[0]]
+                if metric in theirs[shared[0]]  # some attacks are of some classifiers alone
             }
             yield architecture, one, other, numbers
 

@@ -59,7 +59,8 @@ def attack_table(view: View) -> Table:
     measures = [
         Measure(view.labels.name("attacks", attack), means(results.accuracy(attack)), True,
                 metric=metrics.get(attack, f"accuracy_{attack}"))
-        for attack in ("natural", *results.bounded_attacks, *results.autoattack_parts, "all")
+        for attack in ("natural", *results.bounded_attacks, *results.further_attacks,
+                       *results.autoattack_parts, "all")
     ]  # fmt: skip
     measures.append(Measure(view("metrics.ASR_correct"), view.means("ASR_correct")))
     blocks = []

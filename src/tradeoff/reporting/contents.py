@@ -49,6 +49,8 @@ def contents(view: View, published: Sequence[Published]) -> dict[str, Any]:
             "attacks": accuracy.attack_table(view),
             "norms": evidence.norm_table(view),
             "certified": evidence.certified_table(view),
+            "asking": evidence.asking_table(view),
+            "detection": evidence.detection_table(view),
             "transfer": evidence.transfer_table(view),
             "masking": evidence.masking_table(view),
             "overfitting": accuracy.overfitting_table(view),

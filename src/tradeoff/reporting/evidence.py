@@ -7,8 +7,8 @@ import pandas as pd
 
 from tradeoff.core.tables import HEADLINE
 from tradeoff.reporting.coverage import seed_remarks
-from tradeoff.reporting.estimates import PERCENT, Scale
-from tradeoff.reporting.results import ROLES
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale
+from tradeoff.reporting.results import MODEL, ROLES
 from tradeoff.reporting.table import (
     Block,
     Column,
@@ -23,8 +23,10 @@ from tradeoff.reporting.table import (
     nth_letter,
     wide_or_tall,
 )
+from tradeoff.reporting.tellings import load_tellings
 from tradeoff.reporting.view import Place, View, means
 
+COUNTS = Scale(1, 0)
 # l0 counts components; the others are in units of the image range.
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
 # FOSC is in nats and a cosine has no unit; all other flags' numbers are rates.
@@ -72,12 +74,83 @@ def certified_table(view: View) -> Table | None:
     everything = defense_table(
         view, "certified", view("tables.certified", images=images), groups, {}
     )
-    certified = {view.name(defense) for defense in table["defense"]}
+    return _only(everything, view, set(table["defense"]))
+
+
+def _only(table: Table, view: View, defenses: set[str]) -> Table:
+    """The rows of some defenses."""
+    names = {view.name(defense) for defense in defenses}
     blocks = tuple(
-        replace(block, rows=tuple(row for row in block.rows if row.header in certified))
-        for block in everything.blocks
+        replace(block, rows=tuple(row for row in block.rows if row.header in names))
+        for block in table.blocks
     )
-    return replace(everything, blocks=blocks)
+    return replace(table, blocks=blocks)
+
+
+def asking_table(view: View) -> Table | None:
+    """Of each classifier that is more than its network: RA under PGD that ignores the defense and
+    that knows it, whose the published break is, and what it costs to ask; None without any."""
+    asking = view.results.asking.set_index(MODEL)
+    if asking.empty:
+        return None
+    accuracy = view.results.accuracy
+    groups = [
+        ("", [Measure(view("metrics.NA"), view.means("NA"))]),
+        (
+            view("metrics.RA_pgd"),
+            [
+                Measure(view("metrics.unaware"), means(accuracy("pgd_unaware"))),
+                Measure(view("metrics.aware"), means(accuracy("pgd"))),
+            ],
+        ),
+        ("", [Measure(view("metrics.RA"), view.means("RA"))]),
+        (
+            view("metrics.asking"),
+            [
+                Measure(view(f"metrics.{name}"), means(asking[name]), spread=False, scale=COUNTS)
+                for name in ("forward_passes", "calibration_images")
+            ],
+        ),
+    ]
+    tellings = load_tellings()
+    broken = {
+        place: [tellings[place[1]].broken[view.labels.language]]
+        for place in means(asking["forward_passes"])
+        if place[1] in tellings and tellings[place[1]].broken
+    }
+    table = defense_table(view, "asking", view("tables.asking"), groups, broken)
+    return _only(table, view, set(view.results.asking["defense"]))
+
+
+def detection_table(view: View) -> Table | None:
+    """What rejecting suspicious images is worth under PGD that ignores the detector and that knows
+    it; None if nothing rejects."""
+    table = view.results.detection
+    if table.empty:
+        return None
+    rows = table.set_index([*MODEL, "attack"])
+
+    def of(attack: str, column: str) -> dict[Place, Estimate]:
+        return means(rows[rows.index.get_level_values("attack") == attack][column].astype(float))
+
+    groups = [
+        (
+            "",
+            [Measure(view(f"metrics.{name}"), of("pgd", name)) for name in ("NA_rejecting",)],
+        ),
+        *(
+            (
+                view.labels.name("attacks", attack),
+                [
+                    Measure(view(f"metrics.{name}"), of(attack, name))
+                    for name in ("detected", "area", "RA_rejecting")
+                ],
+            )
+            for attack in ("pgd", "pgd_evading")
+        ),
+    ]
+    everything = defense_table(view, "detection", view("tables.detection"), groups, {})
+    return _only(everything, view, set(table["defense"]))
 
 
 def norm_images(view: View) -> str:

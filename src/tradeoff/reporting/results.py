@@ -9,7 +9,7 @@ import pandas as pd
 
 from tradeoff.core import foundations
 from tradeoff.core.study import Cell, Dataset, Study
-from tradeoff.core.tables import CELL, ENSEMBLE, TABLES, Columns
+from tradeoff.core.tables import CELL, ENSEMBLE, FURTHER_ATTACKS, TABLES, Columns
 
 ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
 NEEDED = ("cells", "attacks")  # every other table may be missing or empty
@@ -49,6 +49,8 @@ class Results:
     norms: pd.DataFrame
     curve: pd.DataFrame
     certified: pd.DataFrame
+    detection: pd.DataFrame
+    asking: pd.DataFrame
     differences: pd.DataFrame
     detectable: pd.DataFrame
     masking: pd.DataFrame
@@ -82,7 +84,13 @@ class Results:
     @property
     def autoattack_parts(self) -> list[str]:
         """The parts of AutoAttack in their order; its suite does not name them."""
-        return [name for name in self._attack_names if name not in self._suite_attacks]
+        others = {*self._suite_attacks, *FURTHER_ATTACKS}
+        return [name for name in self._attack_names if name not in others]
+
+    @property
+    def further_attacks(self) -> list[str]:
+        """Those that only classifiers are attacked by that defend themselves when asked."""
+        return [name for name in FURTHER_ATTACKS if name in self._attack_names]
 
     @property
     def _attack_names(self) -> list[str]:

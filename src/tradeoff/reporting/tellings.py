@@ -22,6 +22,7 @@ class Telling(Section):
         equation: the formulas of its objective, in LaTeX.
         symbols: a sentence on what the formulas' symbols mean.
         source: a key of references.bib.
+        broken: a sentence on who broke it, and how, where that is published.
         words: names of its knobs, of their values and of the terms of its weight lambda.
     """
 
@@ -31,6 +32,7 @@ class Telling(Section):
     equation: list[str] = Field(default_factory=list)
     symbols: dict[str, str] = Field(default_factory=dict)
     source: str | None = None
+    broken: dict[str, str] = Field(default_factory=dict)
     words: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 

@@ -421,3 +421,35 @@ def test_every_attack_of_params_is_called_alike(name: str) -> None:
     chosen = ENSEMBLE if name == "autoattack" else knobs_class("attacks", name)(**knobs)
     ledger = run(suite([Attack("entry", name, chosen)], 60), {"best": trained().model})
     assert ledger["fooled"][0].any()
+
+
+class SuspiciousDetector(Detector):
+    """One whose own gradient is of use, and that an attack must know to evade."""
+
+    def surrogate(self) -> nn.Module:
+        return self
+
+    def filter(self, images: Tensor) -> Tensor:
+        return images
+
+    def undefended(self) -> nn.Module:
+        return self.network
+
+    def rejection_score(self, images: Tensor) -> Tensor:
+        """Large where the image has grown brighter between its strokes."""
+        return images.flatten(1).mean(1)
+
+
+def test_a_suite_attacks_a_detector_once_more_and_evades_it() -> None:
+    """Beside PGD: PGD by who does not know it, and PGD that the detector accepts."""
+    subject, model = trained().first(IMAGES), SuspiciousDetector(trained().model)
+    scores = model.rejection_score(subject.images)
+    limit = float(scores.quantile(0.5))
+    chosen = suite([Attack("pgd", "pgd", WHITE_BOX[1].knobs)])
+    ledger = run(chosen, {"best": model}, thresholds={"best": limit})
+    assert ledger.attacks == ("pgd", "pgd_unaware", "pgd_evading")
+    accepted = ledger["rejection"][0] <= limit
+    evaded = (ledger["fooled"][0] & accepted).mean(1)
+    assert evaded[2] > 1.5 * evaded[0] > 0, "who knows the detector evades it more often"
+    assert (ledger["linf"][0] <= LINF.epsilon + 1e-6).all()
+    assert run(chosen, versions()).attacks == ("pgd",), "a plain network is attacked as ever"

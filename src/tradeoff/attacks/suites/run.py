@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tradeoff.attacks.evading import evading
 from tradeoff.attacks.outcome import Adversarial, Checked, batched_logits, check_inputs, is_fooled
+from tradeoff.attacks.suites.asking import rejection_scores
 from tradeoff.attacks.suites.gradients import gradient_checks
 from tradeoff.attacks.suites.kept import Columns, KeptResults, NothingKept
 from tradeoff.attacks.suites.ledger import CHECKS, PER_ATTACK, PER_IMAGE, REJECTION, Ledger
 from tradeoff.core.settings import AscentSettings
 from tradeoff.core.study import Attack, Suite
 from tradeoff.networks.device import matrix_precision
-from tradeoff.networks.folding import attacked_twin
+from tradeoff.networks.folding import attacked_twin, fold_if_same
 from tradeoff.networks.losses import margin
 from tradeoff.networks.passes import PassCounter
 from tradeoff.networks.randomness import sample_keys
@@ -36,6 +38,7 @@ def run_suite(
     suite: Suite,
     *,
     about: dict[str, Any],
+    thresholds: Mapping[str, float] | None = None,
     checkpoints: KeptResults | None = None,
     report: OnProgress = lambda version, attack, done, images: None,
 ) -> Ledger:
@@ -45,9 +48,16 @@ def run_suite(
     gradients are of no use; the model itself judges. It may offer `rejection_score(images)`, (N,),
     larger for more suspicious images: the ledger then keeps the scores.
 
+    RA under an attacker who knows a defense never stands alone, nor does RA under one who does
+    not. So beside an entry `pgd` of the suite stand, with its budget:
+
+        pgd_unaware   of a model that offers `undefended()`: PGD on that network
+        pgd_evading   of one that rejects above a threshold: PGD on label and score (`evading`)
+
     Args:
         models: the suite's versions by name; images (N, C, H, W) in [0, 1] and labels (N,) are on
             their device.
+        thresholds: by version the rejection score above which a model rejects an image.
         checkpoints: where an interrupted run of the same batch size is taken up again.
         report: called with (version, attack, images done, images).
 
@@ -76,6 +86,7 @@ def run_suite(
         )
         finished.append(kept)
         subject = _Subject.of(model, images, labels, threat, suite.batch_size)
+        subject = replace(subject, threshold=(thresholds or {}).get(version))
         rows = _rows(subject, suite, kept, partial(report, version))
         names = list(rows)
         columns = {name: np.stack([row[name] for row in rows.values()]) for name in per_attack}
@@ -93,17 +104,21 @@ class _Subject:
 
     Attributes:
         twin: the model's surrogate or folded twin, or the model itself; its passes are counted.
+        score: the twin's rejection scores of images, or the model's own, if it rejects.
         rows: (N,) which of all images these are.
+        threshold: above it the model rejects an image, if it is known.
     """
 
     model: nn.Module
     twin: nn.Module
+    score: Callable[[Tensor], Tensor] | None
     passes: PassCounter
     images: Tensor
     labels: Tensor
     rows: Tensor
     threat: Threat
     batch_size: int
+    threshold: float | None = None
 
     @classmethod
     def of(
@@ -111,22 +126,24 @@ class _Subject:
     ) -> "_Subject":
         """The subject of a suite, whose inputs have been checked."""
         passes, rows = PassCounter(), torch.arange(len(labels), device=labels.device)
-        twin = Checked(passes.count(attacked_twin(model, images[:batch_size])))
-        return cls(model, twin, passes, images, labels, rows, threat, batch_size)
+        twin = attacked_twin(model, images[:batch_size])
+        score = getattr(twin, "rejection_score", getattr(model, "rejection_score", None))
+        counted = Checked(passes.count(twin))
+        return cls(model, counted, score, passes, images, labels, rows, threat, batch_size)
+
+    def unaware(self) -> "_Subject | None":
+        """The subject of an attacker who does not know the defense, if the model has one."""
+        undefended: Callable[[], nn.Module] | None = getattr(self.model, "undefended", None)
+        if undefended is None:
+            return None
+        twin = fold_if_same(undefended(), self.images[: self.batch_size])
+        return replace(self, twin=Checked(self.passes.count(twin)))
 
     def batches(self) -> list["_Subject"]:
         return [
             replace(self, images=self.images[rows], labels=self.labels[rows], rows=rows)
             for rows in self.rows.split(self.batch_size)
         ]
-
-    @torch.no_grad()
-    def rejection(self, images: Tensor) -> Tensor:
-        """The model's rejection scores (N,) of images; NaN if it does not reject."""
-        score = getattr(self.model, "rejection_score", None)
-        if score is None:
-            return torch.full_like(images[:, 0, 0, 0], torch.nan)
-        return torch.cat([score(batch) for batch in images.split(self.batch_size)])
 
 
 def _rejects(model: nn.Module) -> bool:
@@ -146,15 +163,29 @@ def _rows(
 ) -> dict[str, Columns]:
     """The ledger's rows of one version, by attack; what `kept` has is not computed again."""
     rows: dict[str, Columns] = {}
-    for attack in suite.attacks:
+    attacks = [(attack, subject) for attack in suite.attacks]
+    for attack, attacked in [*attacks, *_further(suite, subject)]:
         parts: dict[str, list[Columns]] = {}
-        for batch in subject.batches():
+        for batch in attacked.batches():
             place = f"{attack.name}-{int(batch.rows[0])}"
             for name, part in kept.get(place, partial(_attack, attack, batch)).items():
                 parts.setdefault(name, []).append(part)
             report(attack.name, int(batch.rows[-1]) + 1, len(subject.labels))
         rows |= {name: _joined(pieces) for name, pieces in parts.items()}
     return rows
+
+
+def _further(suite: Suite, subject: _Subject) -> list[tuple[Attack, _Subject]]:
+    """Attacks with the budget of the suite's `pgd`, of who knows less of the defense and of who
+    evades its detector; none on a plain network."""
+    further = []
+    unaware = subject.unaware()
+    for pgd in (attack for attack in suite.attacks if attack.name == "pgd" == attack.module):
+        if unaware is not None:
+            further.append((Attack("pgd_unaware", "pgd", pgd.knobs), unaware))
+        if subject.score is not None and subject.threshold is not None:
+            further.append((Attack("pgd_evading", "evading", pgd.knobs), subject))
+    return further
 
 
 def _attack(attack: Attack, subject: _Subject) -> dict[str, Columns]:
@@ -164,9 +195,14 @@ def _attack(attack: Attack, subject: _Subject) -> dict[str, Columns]:
     """
     module = importlib.import_module(f"tradeoff.attacks.{attack.module}")
     keys = sample_keys(subject.rows, attack.name)
-    arguments = subject.twin, subject.images, subject.labels, attack.knobs, subject.threat, keys
+    arguments: Any = (
+        subject.twin, subject.images, subject.labels, attack.knobs, subject.threat, keys
+    )  # fmt: skip
     if not hasattr(module, "components"):
-        adversarial = getattr(module, attack.module)(*arguments)
+        function = getattr(module, attack.module)
+        if function is evading:
+            function = partial(evading, score=subject.score, threshold=subject.threshold)
+        adversarial = function(*arguments)
         logits = batched_logits(subject.model, adversarial.images, subject.batch_size)
         everyone = torch.arange(len(keys), device=keys.device)
         return {attack.name: _outcome(subject, everyone, adversarial, logits)}
@@ -199,7 +235,9 @@ def _outcome(subject: _Subject, at: Tensor, adversarial: Adversarial, logits: Te
         full["prediction"][at] = logits.argmax(1)
         full["margin"][at] = margin(logits, labels)
         full["queries"][at] = adversarial.queries
-        full["rejection"][at] = subject.rejection(adversarial.images)
+        full["rejection"][at] = rejection_scores(
+            subject.model, adversarial.images, subject.batch_size
+        )
         for norm in ("l0", "l2", "linf"):
             full[norm][at] = perturbation_norm(delta, norm)
     subject.passes.backward = 0  # the next attack's are counted anew
@@ -212,7 +250,9 @@ def _clean(subject: _Subject, logits: Tensor, checks: AscentSettings | None) -> 
         "clean_prediction": logits.argmax(1).cpu().numpy(),
         "clean_margin": margin(logits, subject.labels).cpu().numpy(),
         "clean_confidence": logits.softmax(1).amax(1).cpu().numpy(),
-        "clean_rejection": subject.rejection(subject.images).cpu().numpy(),
+        "clean_rejection": rejection_scores(subject.model, subject.images, subject.batch_size)
+        .cpu()
+        .numpy(),
     }
     if checks is None:
         return columns | {name: np.full(len(logits), np.nan) for name in CHECKS}

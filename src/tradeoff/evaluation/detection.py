@@ -1,0 +1,105 @@
+"""How well a classifier that can refuse tells attacked images, from the scores in its ledgers.
+
+An image is rejected, or flagged, if its score is above the model's threshold, which 5 % of the
+validation images exceed. The attacked images are those that fooled the model: an example that is
+classified correctly does no harm, whether it is flagged or not.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tradeoff.attacks.suites.ledger import Array, Ledger
+from tradeoff.core.tables import TABLES
+from tradeoff.evaluation.metrics import correct_images
+from tradeoff.evaluation.rejection import area_under_curve
+from tradeoff.evaluation.summary import CellLedgers
+
+ALARMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # rates at which the ROC is kept
+
+
+def with_rejection(
+    right_clean: Array, right_attacked: Array, flagged_clean: Array, flagged_attacked: Array
+) -> dict[str, float]:
+    """Accuracies of a classifier that may refuse, from four booleans of each image (n,).
+
+    NA_rejecting: right and accepted as it is. coverage: accepted as it is. selective_accuracy:
+    right among those. RA_rejecting: counted in NA_rejecting, and under attack right or flagged.
+    evaded: the difference.
+    """
+    counted = right_clean & ~flagged_clean
+    robust = counted & (right_attacked | flagged_attacked)
+    accepted = max(int((~flagged_clean).sum()), 1)
+    return {
+        "NA_rejecting": float(counted.mean()),
+        "coverage": float((~flagged_clean).mean()),
+        "selective_accuracy": float(counted.sum() / accepted),
+        "RA_rejecting": float(robust.mean()),
+        "evaded": float(counted.mean() - robust.mean()),
+    }
+
+
+def detection_table(cells: list[CellLedgers]) -> pd.DataFrame:
+    """A row for each attack on each selected model that can refuse, and for all of a suite."""
+    rows: list[dict[str, Any]] = []
+    for ledgers in cells:
+        for ledger in (ledgers.bounded, ledgers.autoattack):
+            threshold = ledger.about.get("rejection_thresholds", {}).get("best")
+            if threshold is None:
+                continue
+            version = ledger.version("best")
+            places = {name: [a] for a, name in enumerate(ledger.attacks)}
+            for attack, chosen in (places | {ledger.about["suite"]: [*range(len(places))]}).items():
+                rows.append(
+                    ledgers.identity
+                    | {"attack": attack, "images": len(ledger["labels"])}
+                    | _detection(ledger, version, chosen, threshold)
+                )
+    columns = [*TABLES["detection"].names, *(f"detected_at_{alarms:.0%}" for alarms in ALARMS)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _detection(
+    ledger: Ledger, version: int, attacks: list[int], threshold: float
+) -> dict[str, float]:
+    """Of some of a ledger's attacks together: an image is evaded if one of them evades."""
+    right = correct_images(ledger, ledger.versions[version])
+    clean, scores = ledger["clean_rejection"][version], ledger["rejection"][version][attacks]
+    harmful = (ledger["attempted"] & ledger["fooled"])[version][attacks]
+    examples = scores[harmful]
+    evaded = (harmful & (scores <= threshold)).any(0)
+    nothing = np.zeros_like(right)
+    return (
+        {
+            "examples": len(examples),
+            "threshold": threshold,
+            "area": area_under_curve(examples, clean) if len(examples) else np.nan,
+            "false_alarms": share(clean > threshold),
+            "detected": share(examples > threshold),
+        }
+        | with_rejection(right, ~evaded, clean > threshold, nothing)
+        | {f"detected_at_{a:.0%}": share(examples > _alarm(clean, a)) for a in ALARMS}
+    )
+
+
+def _alarm(clean: Array, rate: float) -> float:
+    """The threshold that at most this share of the clean scores is above."""
+    ranked = np.append(np.sort(clean)[::-1], -np.inf)
+    return float(ranked[int(np.floor(rate * len(clean) + 1e-9))])
+
+
+def share(flags: Array) -> float:
+    """The share of images flagged; NaN where there are none."""
+    return float(flags.mean()) if len(flags) else np.nan
+
+
+def asking_table(cells: list[CellLedgers]) -> pd.DataFrame:
+    """What it takes to ask each classifier that is more than its network."""
+    rows = [
+        ledgers.identity
+        | {name: ledgers.bounded.about[name] for name in ("forward_passes", "calibration_images")}
+        for ledgers in cells
+        if "forward_passes" in ledgers.bounded.about
+    ]
+    return pd.DataFrame(rows, columns=TABLES["asking"].names)
