@@ -83,7 +83,7 @@ def test_validation_takes_no_more_images_at_once_than_training(
     sizes: list[int] = []
 
     def noted(*given: Any) -> dict[str, float]:
-        sizes.append(given[-1])
+        sizes.append(given[4])
         return {"natural": 0.5, "robust": 0.5}
 
     monkeypatch.setattr(loop, "accuracies", noted)

@@ -178,7 +178,7 @@ class TrainSettings(Section):
     swa: WeightAveraging | None
     weight_perturbation: WeightPerturbation | None
     label_smoothing: Annotated[Fraction, Field(lt=1)]
-    precision: Literal["float32", "tf32", "bf16"]
+    precision: Literal["float32", "tf32", "bf16", "fp16"]
     compile: Literal["auto", "on", "off"]
     micro_batch: Annotated[int, Field(ge=2)] | None
     attack: AscentSettings

@@ -14,6 +14,10 @@ from tradeoff.networks.threat import Threat, step_up
 
 Objective = Callable[[Tensor], Tensor]
 
+# Backward passes in fp16 round a gradient below 6e-8 to 0. Scaled by this, the objective of one
+# image has about the scale that training's mean loss begins with (torch's GradScaler: 65536 / 128).
+HALF_FLOAT_SCALE = 512.0
+
 
 @dataclass
 class Replay:
@@ -54,7 +58,7 @@ def ascend(
             influence each other, so the model is in eval mode.
         images: centres of the balls, (N, C, H, W) in [0, 1].
         start: where to begin, (N, C, H, W).
-        precise_steps: how many of the first steps are not in bf16 even inside autocast.
+        precise_steps: how many of the first steps are not in bf16 or fp16 even inside autocast.
 
     Returns:
         The last iterate, (N, C, H, W), inside the threat, without gradient.
@@ -81,7 +85,15 @@ def value_and_gradient(objective: Objective, candidates: Tensor) -> tuple[Tensor
     candidates = candidates.detach().requires_grad_()
     with torch.enable_grad():
         values = objective(candidates)
-    return values.detach(), torch.autograd.grad(values.sum(), candidates)[0]
+    if not _in_half_floats(candidates):
+        return values.detach(), torch.autograd.grad(values.sum(), candidates)[0]
+    scaled = torch.autograd.grad(HALF_FLOAT_SCALE * values.float().sum(), candidates)[0]
+    return values.detach(), (scaled / HALF_FLOAT_SCALE).nan_to_num()  # if it has overflowed
+
+
+def _in_half_floats(images: Tensor) -> bool:
+    kind = images.device.type
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
 
 
 def ascend_cross_entropy(
@@ -107,10 +119,10 @@ def ascend_divergence(
     def objective(candidates: Tensor) -> Tensor:
         return kl_divergence(clean_log_probabilities, model(candidates))
 
-    # Beside x the divergence and its slope are nearly 0: what bf16 leaves of them is noise.
+    # Beside x the divergence and its slope are nearly 0: what bf16 or fp16 leaves is noise.
     return ascend(objective, images, start, inner, precise_steps=1)
 
 
 def full_precision(images: Tensor) -> torch.autocast:
-    """A context in which nothing is cast to bf16, whatever is outside; TF32 stays if it is set."""
+    """A context in which nothing is cast to short floats, whatever is outside; TF32 stays."""
     return torch.autocast(images.device.type, enabled=False)

@@ -32,8 +32,8 @@ DEVICE_FAULTS: tuple[type[Exception], ...] = tuple(
 TRIM_THRESHOLD = (-1, 2**31 - 1)
 MMAP_THRESHOLD = (-3, 2**25)
 
-# The compute capability from which NVIDIA's cards multiply TF32 and bf16 on tensor cores.
-SHORT_FLOATS = (8, 0)
+# The compute capability from which NVIDIA's cards multiply such numbers on tensor cores.
+TENSOR_CORES = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (7, 0)}
 
 
 class NoSuchDevice(Exception):
@@ -130,9 +130,11 @@ def matrix_precision(name: Literal["ieee", "tf32"]) -> Iterator[None]:
             backend.fp32_precision = value
 
 
-def takes_short_floats(device: torch.device) -> bool:
-    """Whether it is a GPU made for TF32 and bf16; others ignore the one and emulate the other."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= SHORT_FLOATS
+def has_tensor_cores(device: torch.device, precision: str) -> bool:
+    """Whether it is a GPU made for such numbers; others ignore TF32 and emulate bf16."""
+    if device.type != "cuda" or precision not in TENSOR_CORES:
+        return False
+    return torch.cuda.get_device_capability(device) >= TENSOR_CORES[precision]
 
 
 def keep_freed_memory() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.networks.cpu_kernels import GreyConvolution, use_cpu_kernels
-from tradeoff.networks.device import arithmetic_is_portable, takes_short_floats
+from tradeoff.networks.device import arithmetic_is_portable, has_tensor_cores
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -21,7 +21,7 @@ def training_layout(device: torch.device, precision: str) -> torch.memory_format
     Channels-last where a GPU multiplies on tensor cores. Of float32, cuDNN has its fast kernels of
     3x3 (Winograd's) for contiguous maps. On a CPU `place` looks after the layout.
     """
-    if precision != "float32" and takes_short_floats(device):
+    if has_tensor_cores(device, precision):
         return torch.channels_last
     return torch.contiguous_format
 

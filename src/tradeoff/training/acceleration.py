@@ -7,18 +7,19 @@ import torch
 from torch import nn
 
 from tradeoff.core.settings import TrainSettings
-from tradeoff.networks.device import matrix_precision, takes_short_floats
+from tradeoff.networks.device import has_tensor_cores, matrix_precision
 
 PAYS_FROM = 2000  # steps of training from which compiling, about a minute, is worth its time
 
 # Of the networks, dynamo compiles one for each number of images, with and without gradient, in
-# bf16 and not. Beyond its limit, 8 for model and twin together, the rest would run uncompiled.
+# short floats and not. Beyond its limit, 8 for model and twin together, the rest would run
+# uncompiled.
 VARIANTS = 64
 
 
 @contextmanager
 def precision(name: str, device: torch.device) -> Iterator[None]:
-    """One step's forward passes in float32, tf32 or bf16; parameters and losses stay float32.
+    """One step's forward passes in one of these; parameters and losses stay float32.
 
     Entered anew for each step: autocast keeps its copies of the weights until it is left.
     """
@@ -28,13 +29,13 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         with matrix_precision("tf32"):
             yield
     else:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16 if name == "bf16" else torch.float16):
             yield
 
 
 def emulates(name: str, device: torch.device) -> bool:
     """Whether it is a GPU that has no bf16 of its own, such as a T4, and is to train in it."""
-    return name == "bf16" and device.type == "cuda" and not takes_short_floats(device)
+    return name == "bf16" and device.type == "cuda" and not has_tensor_cores(device, name)
 
 
 @contextmanager

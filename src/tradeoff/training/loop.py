@@ -157,9 +157,7 @@ def _epoch(
         with _weight_perturbation(run, networks, images, labels) as replay:
             run.optimizer.zero_grad(set_to_none=True)
             accumulate_gradient(run, networks, images, labels, run.draws, run.record, replay)
-            if settings.clip_gradient is not None:
-                nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_gradient)
-            run.optimizer.step()
+            run.take_step()
         after_step(run.averaged, run.model, settings)
         run.step += 1
         report(run.epoch, settings.epochs, run.step - 1, steps, None)
@@ -179,6 +177,8 @@ def _epoch(
         "forward_passes": float(run.passes.forward),
         "backward_passes": float(run.passes.backward),
     }
+    if run.scaler.is_enabled():
+        row["skipped_steps"] = float(run.skipped)
     if device.type == "cuda":
         row["peak_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return row
@@ -260,7 +260,7 @@ def accumulate_gradient(
             loss = plan.defense.training_loss(
                 networks.model, images[part], labels[part], step, plan.knobs
             )
-            (loss.total * share).backward()
+            run.scaler.scale(loss.total * share).backward()
         record.add(loss, labels[part], share, last=number == len(parts) - 1)
 
 

@@ -31,6 +31,8 @@ class Run:
         best, best_score: the weights of the epoch chosen so far, and by which accuracies; before
             the first epoch those of the beginning, and -1.
         memory: what the defense keeps from step to step.
+        scaler: of the loss with `precision: fp16`, whose small gradients would be 0; else idle.
+        skipped: steps of the present epoch that were left out because a gradient overflowed.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Run:
     steps: int
     optimizer: torch.optim.Optimizer
     averaged: AveragedModel | None
+    scaler: torch.amp.GradScaler
     best: State
     best_score: tuple[float, float] = (-1.0, -1.0)
     epoch: int = 0
@@ -46,6 +49,7 @@ class Run:
     history: list[Row] = field(default_factory=list)
     passes: PassCounter = field(default_factory=PassCounter)
     memory: dict[str, Tensor] = field(default_factory=dict)
+    skipped: int = 0
 
     @classmethod
     def begin(cls, model: nn.Module, plan: Plan, data: Prepared) -> "Run":
@@ -53,7 +57,9 @@ class Run:
         settings, classes = plan.settings, len(data.classes)
         steps = batches_per_epoch(len(data.train), settings.batch_size)
         optimizer, averaged = make_optimizer(model, settings), averaged_model(model, settings)
-        run = cls(plan, model, classes, steps, optimizer, averaged, snapshot(model))
+        device = next(model.parameters()).device
+        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        run = cls(plan, model, classes, steps, optimizer, averaged, scaler, snapshot(model))
         run.begin_epoch()
         return run
 
@@ -69,13 +75,23 @@ class Run:
         self.record = EpochRecord(self.classes, device)
         # The defense is not among the seeds: all defenses see the same batches and start points.
         self.draws = generator("train", self.plan.seed, self.epoch, device=device)
-        self.passes.forward = self.passes.backward = 0
+        self.passes.forward = self.passes.backward = self.skipped = 0
         self._seconds = 0.0
         self.start_clock()
 
     def start_clock(self) -> None:
         """From now on time counts: what came before, such as compiling, is not the epoch's."""
         self._since = time.perf_counter()
+
+    def take_step(self) -> None:
+        """The optimizer's step by the gradients there are; left out if fp16 overflowed in them."""
+        if self.plan.settings.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.settings.clip_gradient)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped += self.scaler.get_scale() < before
 
     def is_finite(self) -> bool:
         """Whether the model's weights and statistics are finite. Waits for the device."""
@@ -101,6 +117,8 @@ class Run:
             "draws": self.draws.get_state(),
             "memory": self.memory,
             "passes": (self.passes.forward, self.passes.backward),
+            "scaler": self.scaler.state_dict(),
+            "skipped": self.skipped,
             "seconds": self.seconds,
         }
 
@@ -123,6 +141,8 @@ class Run:
         self.memory = {name: tensor.to(device) for name, tensor in state["memory"].items()}
         self.draws.set_state(state["draws"])
         self.passes.forward, self.passes.backward = state["passes"]
+        self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state["skipped"]
         self._seconds = state["seconds"]
 
 
