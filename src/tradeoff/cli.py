@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tradeoff.running.failures import explain
+
 
 def main() -> NoReturn:
     """Run the command line; the exit status is that of the command."""
@@ -20,10 +22,15 @@ def main() -> NoReturn:
         sys.exit(given.run(given))
     except KeyboardInterrupt:
         sys.exit("\ninterrupted: run the same command again to go on")
+    except BrokenPipeError:  # who reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
-        if type(error).__module__.startswith(("tradeoff.", "dvc.")):
-            sys.exit(f"tradeoff {given.command}: {error}")
-        raise
+        ours = type(error).__module__.startswith(("tradeoff.", "dvc."))
+        message = str(error) if ours else explain(error, given.command)
+        if message is None:
+            raise
+        sys.exit(f"tradeoff {given.command}: {message}")
 
 
 def parser() -> argparse.ArgumentParser:

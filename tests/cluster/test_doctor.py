@@ -275,6 +275,15 @@ def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
     assert list(doctor.results(study.folder)) == []
 
 
+def test_changed_line_endings_are_called_so(study: Toy) -> None:
+    """As a clone has them whose git is told to."""
+    file = study.folder / "plots" / "training" / "digits" / "trades-resnet18-digits-0.csv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    (finding,) = doctor.results(study.folder)
+    assert finding.says.endswith("csv has other line endings than its stage wrote")
+    assert finding.way_out.startswith("git config core.autocrlf false")
+
+
 def test_a_lock_with_a_merge_conflict_is_damaged() -> None:
     text = (ROOT / "dvc.lock").read_text()
     middle = text.index("\n  attack@") + 1

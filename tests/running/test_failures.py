@@ -57,6 +57,23 @@ def test_a_full_disk_is_told_however_a_library_puts_it(error: Exception) -> None
     assert message is not None and "the disk is full" in message
 
 
+def test_who_reads_only_the_first_line_of_a_command_sees_no_traceback() -> None:
+    command = [sys.executable, "-m", "tradeoff", "doctor"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("ok  Python")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_a_folder_that_is_closed_to_writing_is_named() -> None:
+    message = explain(OSError(errno.EROFS, os.strerror(errno.EROFS), "checkpoints/state"), TRAIN)
+    assert message is not None
+    assert message.startswith("checkpoints/state: Read-only file system; run it in a folder that")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("x"), KeyError("y")])
 def test_other_errors_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), in_words(TRAIN):

@@ -1,5 +1,6 @@
 """`tradeoff doctor`: what could go wrong here, each with a way out."""
 
+import hashlib
 import importlib.metadata
 import re
 import shutil
@@ -196,8 +197,19 @@ def in_use(root: Path) -> Iterator[Finding]:
 def results(root: Path) -> Iterator[Finding]:
     computed = {n: block for n, block in _entries(root).items() if not n.startswith("prepare@")}
     for out, stage in altered(root, computed).items():
+        fault = "is not what its stage wrote by dvc.lock"
         way = f"dvc repro -s {stage} restores it, or computes it again"
-        yield Finding("results", False, f"{out} is not what its stage wrote by dvc.lock", way)
+        if _without_returns(root / out) == lockfile.sums(computed[stage])[out]:
+            fault = "has other line endings than its stage wrote"
+            way = "git config core.autocrlf false, then git checkout -- " + out
+        yield Finding("results", False, f"{out} {fault}", way)
+
+
+def _without_returns(path: Path) -> str | None:
+    """The checksum of a file had git, or an editor, not put a return before each end of line."""
+    if not path.is_file():
+        return None
+    return hashlib.md5(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def data(root: Path) -> Iterator[Finding]:

@@ -1,12 +1,15 @@
 """What to say of a fault that no code of the study can mend: a full disk, a full or lost GPU."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
         errno.EFBIG: "the file is larger than the system allows"}  # fmt: skip
+
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}  # to writing
 
 # What to change where a GPU's memory does not do. Of suites and transfer no result depends on it.
 MEMORY = {
@@ -56,6 +59,8 @@ def explain(error: Exception, stage: str) -> str | None:
             f"{FULL[number]}{where}. Nothing half-written is left. Make room, then run the same "
             "command again: it goes on from the last checkpoint"
         )
+    if isinstance(error, OSError) and number in CLOSED and error.filename:
+        return f"{error.filename}: {os.strerror(number)}; run it in a folder that you may write to"
     if isinstance(error, MemoryError):
         return "the machine has too little memory free. Close other programs, then run it again"
     if type(error).__name__ == "OutOfMemoryError":

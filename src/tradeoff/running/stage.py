@@ -12,7 +12,7 @@ from tradeoff.core.study import Study
 from tradeoff.networks import arithmetic
 from tradeoff.running import state, timings
 from tradeoff.running.exclusive import exclusive
-from tradeoff.running.failures import in_words
+from tradeoff.running.failures import explain, in_words
 
 
 def prepare() -> None:
@@ -48,9 +48,11 @@ def run(main: Callable[..., None], description: str | None, **arguments: str) ->
         with exclusive(name, _say), state.recorded(name), in_words(name), timings.timed(name):
             main(**given)
     except Exception as error:
-        if type(error).__module__.startswith("tradeoff."):
-            sys.exit(f"{_command()}: {error}")
-        raise
+        ours = type(error).__module__.startswith("tradeoff.")
+        message = str(error) if ours else explain(error, name)
+        if message is None:
+            raise
+        sys.exit(f"{_command()}: {message}")
     except KeyboardInterrupt as stop:
         sys.exit(f"{_command()}: {str(stop) or 'interrupted'}")
 
