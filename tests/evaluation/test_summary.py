@@ -30,6 +30,7 @@ from tradeoff.evaluation.summary import (
 
 STUDY = Study.load(Path(__file__).parents[2] / "params.yaml")
 EPSILON = 0.25
+FGSM = {"attack": "fgsm", "relative_step_size": 1.0, "random_start": False}
 
 
 def cell(defense: str = "trades", seed: int = 0) -> Cell:
@@ -338,7 +339,7 @@ def test_ledgers_of_a_cell_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "threat.epsilon was 0.3, params.yaml has",
         ),
         ({"threat": {"norm": "linf", "epsilon": EPSILON}}, "threat.norm was linf, params.yaml has"),
-        ({"attacks": {"fgsm": {"attack": "fgsm"}}}, "attacks.bim.attack was None"),
+        ({"attacks": {"fgsm": FGSM}}, "attacks.bim.attack was None"),
         ({"attacks": None}, "attacks.fgsm.attack was None"),
     ],
 )
