@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import golden, tiny
+from tradeoff.attacks.outcome import check_inputs
 from tradeoff.classifiers import mixednuts
 from tradeoff.classifiers.mixednuts import MixedNuts
 from tradeoff.core.schema import BadParams
@@ -62,6 +63,7 @@ def test_mixture_and_surrogate_are_the_published_ones() -> None:
 def test_the_surrogate_says_what_the_classifier_says_and_climbs_what_is_smooth() -> None:
     model, images = golden_model(), golden.images().double()
     surrogate = model.surrogate()
+    check_inputs(surrogate, images, golden.labels())
     assert torch.equal(surrogate(images).argmax(1), model(images).argmax(1))
     found = input_gradient(lambda x: surrogate(x)[:, 3], images)
     expected = input_gradient(

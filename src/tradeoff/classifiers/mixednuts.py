@@ -123,7 +123,7 @@ class MixedNuts(nn.Module):
         return self.robust
 
     def surrogate(self) -> nn.Module:
-        return _Surrogate(self)
+        return _Surrogate(self).eval()
 
     def calibrate(self, images: Tensor, labels: Tensor, threat: Threat) -> None:
         """Choose scale, bias, power and alpha on images held out of training.
