@@ -8,6 +8,7 @@ the labels that `rst` learns.
 from collections.abc import Mapping
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ class Knobs(Section):
 def training_set(
     train: Subset, bases: Mapping[str, nn.Module], threat: Threat, knobs: Knobs
 ) -> Subset:
-    return train.first(round(knobs.labelled * len(train)))
+    """The labelled images, repeated until an epoch has as many steps as any other defense's."""
+    places = torch.arange(len(train)) % max(1, round(knobs.labelled * len(train)))
+    return Subset(train.pixels[places], train.labels[places], train.white)
 
 
 def training_loss(
