@@ -1,0 +1,100 @@
+"""All defenses of the project on one network, one page: `make survey`.
+
+The study's own flow, with other rows: ResNet-18 on the digits, three seeds. It runs in
+checkpoints/survey, which git does not see and which shares DVC's cache with the study, so that no
+cell is computed twice. What it finds is kept in reports/survey: the pages, and the dvc.lock that
+says of which code and params they are.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from ruamel.yaml import YAML  # noqa: E402
+
+from tradeoff.core import foundations  # noqa: E402
+from tradeoff.core.plugins import constant  # noqa: E402
+
+FOLDER, KEPT = ROOT / "checkpoints" / "survey", ROOT / "reports" / "survey"
+LINKS = ("dvc.yaml", "src", "stages", "report_templates")
+DEFENSES = (
+    "standard", "at", "trades", "dtrades", "mart", "faal",
+    # does adapting the weight help?
+    "dtrades_shuffled", "dtrades_batch_mean", "dtrades_class_mean", "dtrades_alpha",
+    "dtrades_beta", "dtrades_differentiable", "trades_matched",
+    "ewat", "arow", "mail", "weat", "vir",
+    # other losses and curricula
+    "fgsm", "fast", "alp", "clp", "vat", "igr", "arda", "fat", "hat", "act", "trix", "cusp", "rst",
+    # known to mask their gradients, or to rest on something else than robustness
+    "distillation_1", "distillation_10", "distillation", "ccat", "squeezing", "squeezing_detector",
+    # mixtures, and networks with a proof
+    "mixing", "mixing_75", "mixing_90", "mixednuts",
+    "gaussian", "smoothing", "smoothed_mixing", "lbrs",
+    "outer_polytope", "cascade", "interval", "crown_ibp",
+)  # fmt: skip
+
+
+def main() -> int:
+    lay_out()
+    command = [sys.executable, "-m", "tradeoff", "reproduce", "digits"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    status = subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode
+    if (FOLDER / "reports" / "digits").exists():
+        shutil.rmtree(KEPT, ignore_errors=True)
+        shutil.copytree(FOLDER / "reports" / "digits", KEPT)
+        shutil.copy(FOLDER / "dvc.lock", KEPT)
+        print(f"survey: {KEPT.relative_to(ROOT)}/report.en.html")
+    return status
+
+
+def lay_out() -> None:
+    """Make the folder: the study's own files by links, and params.yaml with other rows."""
+    (FOLDER / ".dvc").mkdir(parents=True, exist_ok=True)
+    for name in LINKS:
+        if not (FOLDER / name).is_symlink():
+            (FOLDER / name).symlink_to(ROOT / name)
+    (FOLDER / "data" / "own").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "data" / "own" / "README.md", FOLDER / "data" / "own")
+    config = (
+        f"[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {ROOT}/.dvc/cache\n"
+    )
+    (FOLDER / ".dvc" / "config").write_text(config)
+    if (KEPT / "dvc.lock").exists() and not (FOLDER / "dvc.lock").exists():
+        shutil.copy(KEPT / "dvc.lock", FOLDER)
+    with (FOLDER / "params.yaml").open("w") as file:
+        YAML().dump(params(), file)
+
+
+def params() -> Any:
+    """The study's params.yaml with the survey's rows."""
+    changed = YAML().load((ROOT / "params.yaml").read_text("utf-8"))
+    study = changed["study"]
+    trained = list(DEFENSES)
+    for name in trained:  # grows: what a base stands on is trained too
+        bases = [study["bases"][role] for role in foundations.roles(name)]
+        trained += [base for base in bases if base not in trained]
+    for listed in study["trained"]:
+        study["trained"][listed] = [d for d in trained if foundations.list_of(d) == listed]
+    certified = [name for name in DEFENSES if provable(name)]
+    study.update(
+        defenses=list(DEFENSES), architectures=["resnet18"], datasets=["digits"],
+        seeds=[0, 1, 2], certified=certified,
+    )  # fmt: skip
+    return changed
+
+
+def provable(defense: str) -> bool:
+    """Whether there is a certificate for what a defense's networks make."""
+    proof = foundations.certificate(defense)
+    kinds: tuple[str, ...] = constant("certificates", proof, "CLASSIFIERS", ()) if proof else ()
+    return foundations.classifier(defense) in kinds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
