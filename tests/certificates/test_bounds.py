@@ -1,5 +1,6 @@
 """Bounds of the dual network: published numbers, a second formulation, and soundness."""
 
+import copy
 import math
 
 import pytest
@@ -17,7 +18,10 @@ from tradeoff.certificates.bounds.interval import from_intervals, intervals
 from tradeoff.certificates.bounds.objective import is_certified, ramped, worst_logits
 from tradeoff.certificates.bounds.projected import projected
 from tradeoff.certificates.bounds.relaxation import Ball, Polytope, ball
+from tradeoff.networks import device
+from tradeoff.networks.cpu_kernels import ImagesInnermostNorm
 from tradeoff.networks.folding import fold
+from tradeoff.networks.layouts import place
 from tradeoff.networks.preprocess import Preprocess
 from tradeoff.networks.threat import Threat, project, random_start
 
@@ -226,6 +230,19 @@ def test_batch_norm_is_the_convolution_with_it_folded_in() -> None:
     one = worst_logits(exact(graph, allowed), labels)
     other = worst_logits(exact(folded, allowed), labels)
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_the_layers_of_portable_arithmetic_have_bounds_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are others of torch's kinds, which look at what they are given."""
+    model, images, labels, _, allowed = case("bn", "linf_box")
+    expected = worst_logits(exact(read(model, images), allowed), labels)
+    monkeypatch.setattr(device._State, "portable", True)
+    model = place(copy.deepcopy(model), torch.device("cpu"))
+    assert any(type(layer) is ImagesInnermostNorm for layer in model.modules())
+    found = worst_logits(exact(read(model, images), allowed), labels)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

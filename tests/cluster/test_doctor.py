@@ -55,8 +55,8 @@ def test_checksums_are_those_of_dvc() -> None:
     entries = lockfile.read(ROOT)
     block = next(block for name, block in entries.items() if name.startswith("prepare@"))
     lines = block.splitlines()
-    at = lines.index("    - path: src/tradeoff/datasets/digits.py")
-    assert digest(ROOT / "src/tradeoff/datasets/digits.py") == lines[at + 2].split()[-1]
+    at = lines.index("    - path: stages/prepare.py")
+    assert digest(ROOT / "stages/prepare.py") == lines[at + 2].split()[-1]
 
 
 # --- doctor ------------------------------------------------------------------------------------

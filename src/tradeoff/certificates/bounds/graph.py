@@ -208,7 +208,7 @@ def sum_of(values: list[Tensor]) -> Tensor:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = isinstance(m, Preprocess | nn.Conv2d | nn.MaxPool2d)
+        leaf = isinstance(m, Preprocess | nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d)
         return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
