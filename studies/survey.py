@@ -23,7 +23,7 @@ from tradeoff.core import foundations  # noqa: E402
 from tradeoff.core.plugins import constant  # noqa: E402
 
 FOLDER, KEPT = ROOT / "checkpoints" / "survey", ROOT / "reports" / "survey"
-LINKS = ("dvc.yaml", "src", "stages", "report_templates")
+LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
 DEFENSES = (
     "standard", "at", "trades", "dtrades", "mart", "faal",
     # does adapting the weight help?
