@@ -6,17 +6,20 @@ import importlib
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10
+from scipy.io import savemat
+from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 
-from tradeoff.datasets import cifar10, digits, mnist, mnist_5k
+from tradeoff.datasets import cifar10, digits, download, fashion_mnist, mnist, mnist_5k, svhn
 from tradeoff.datasets.published import DataMissing, PublishedData
 
 TRAIN, TEST = 30, 20
@@ -30,7 +33,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object, **keywords: object) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr(mnist, "download_url", fail)
+    monkeypatch.setattr(download, "download_url", fail)
     monkeypatch.setattr(cifar10, "download_and_extract_archive", fail)
 
 
@@ -40,11 +43,11 @@ def idx(array: np.ndarray) -> bytes:
     return gzip.compress(header + array.astype(np.uint8).tobytes(), mtime=0)
 
 
-def write_mnist(folder: Path) -> list[np.ndarray]:
-    """The four files, with random content, which is returned in the order of mnist.FILES."""
+def write_mnist(folder: Path, module: ModuleType = mnist) -> list[np.ndarray]:
+    """The four files, with random content, which is returned in the order of FILES."""
     random = np.random.default_rng(0)
     arrays = []
-    for name, _ in mnist.FILES:
+    for name, _ in module.FILES:
         count = TRAIN if "train" in name else TEST
         images = "images" in name
         shape = (count, 28, 28) if images else (count,)
@@ -71,23 +74,62 @@ def write_cifar10(folder: Path) -> tuple[np.ndarray, list[int]]:
     return np.concatenate(pixels).reshape(-1, 3, 32, 32), labels
 
 
+def write_cifar100(folder: Path) -> None:
+    """As CIFAR-10, in one batch each, with two kinds of labels."""
+    random = np.random.default_rng(2)
+    base = folder / CIFAR100.base_folder
+    base.mkdir(parents=True, exist_ok=True)
+    for name, count in (("train", TRAIN), ("test", TEST)):
+        data = random.integers(0, 256, (count, 3072), dtype=np.uint8)
+        fine = [99 - row for row in range(count)]
+        batch = {"data": data, "coarse_labels": [0] * count, "fine_labels": fine}
+        (base / name).write_bytes(pickle.dumps(batch))
+    names = {"fine_label_names": [f"fine {label}" for label in range(100)]}
+    (base / "meta").write_bytes(pickle.dumps(names | {"coarse_label_names": ["coarse"]}))
+
+
+def write_svhn(folder: Path, *more: str) -> None:
+    """Matlab files (H, W, C, N), where a zero has the label 10; images show their number."""
+    folder.mkdir(exist_ok=True)
+    for part in ("train", "test", *more):
+        count = {"train": TRAIN, "test": TEST, "extra": 7}[part]
+        images = np.zeros((32, 32, 3, count), np.uint8)
+        images[3, 5, 1] = np.arange(count)
+        labels = np.arange(count)[:, None] % 10 + 1
+        savemat(folder / SVHN.split_list[part][1], {"X": images, "y": labels.astype(np.uint8)})
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "mnist": write_mnist,
+    "fashion_mnist": lambda folder: write_mnist(folder, fashion_mnist),
+    "cifar10": write_cifar10,
+    "cifar100": write_cifar100,
+    "svhn": write_svhn,
+}
+
+
 def accept(module: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the files in `folder` for the published ones: put their checksums in place."""
     md5 = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name, _ in module.FILES}
     monkeypatch.setattr(module, "FILES", list(md5.items()))
-    if module is cifar10:
-        short = {Path(name).name: value for name, value in md5.items()}
+    short = {Path(name).name: value for name, value in md5.items()}
+    published = getattr(module, "CIFAR100", None) or getattr(module, "CIFAR10", None)
+    if published is not None:
         for attribute in ("train_list", "test_list"):
-            pairs = [[name, short[name]] for name, _ in getattr(CIFAR10, attribute)]
-            monkeypatch.setattr(CIFAR10, attribute, pairs)
-        name = CIFAR10.meta["filename"]
-        monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": short[name]})
+            pairs = [[name, short[name]] for name, _ in getattr(published, attribute)]
+            monkeypatch.setattr(published, attribute, pairs)
+        meta = published.meta | {"md5": short[published.meta["filename"]]}
+        monkeypatch.setattr(published, "meta", meta)
+    if hasattr(module, "SVHN"):
+        entries = SVHN.split_list.items()
+        parts = {part: [url, name, short.get(name)] for part, (url, name, _) in entries}
+        monkeypatch.setattr(SVHN, "split_list", parts)
 
 
 def made(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, list[Path]]:
     """A data set's module, with generated files in `folder` that it takes for the real ones."""
     module = importlib.import_module(f"tradeoff.datasets.{name}")
-    {"mnist": write_mnist, "cifar10": write_cifar10}[name](folder)
+    WRITERS[name](folder)
     accept(module, folder, monkeypatch)
     return module, [folder / file for file, _ in module.FILES]
 
@@ -194,7 +236,44 @@ def test_cifar10_files_are_read_as_they_are(
     assert source.classes == tuple(f"name {label}" for label in range(10))
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_fashion_mnist_has_names_for_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = write_mnist(tmp_path, fashion_mnist)
+    accept(fashion_mnist, tmp_path, monkeypatch)
+    source = fashion_mnist.read(tmp_path)
+    assert np.array_equal(source.images.numpy(), arrays[0][:, None])
+    assert len(source.classes) == 10 and source.classes[9] == "Ankle boot"
+
+
+def test_cifar100_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _ = made("cifar100", tmp_path, monkeypatch)
+    source = module.read(tmp_path)
+    assert source.images.shape == (TRAIN, 3, 32, 32) and source.images.dtype == torch.uint8
+    assert source.labels.tolist() == [99 - row for row in range(TRAIN)]
+    assert source.test_labels is not None and len(source.test_labels) == TEST
+    assert source.classes == tuple(f"fine {label}" for label in range(100))
+
+
+@pytest.mark.parametrize("extra", [0, 7])
+def test_svhn_is_read_by_image_and_a_zero_is_class_0(
+    extra: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its extra images after those for training."""
+    module = importlib.import_module("tradeoff.datasets.svhn_extra") if extra else svhn
+    write_svhn(tmp_path, *["extra"][: bool(extra)])
+    accept(module, tmp_path, monkeypatch)
+    source = module.read(tmp_path)
+    numbers = torch.tensor([*range(TRAIN), *range(extra)])
+    assert source.images.shape == (TRAIN + extra, 3, 32, 32)
+    assert source.images.dtype == torch.uint8 and source.labels.dtype == torch.int64
+    assert torch.equal(source.images[:, 1, 3, 5], numbers.byte())
+    assert torch.equal(source.images.flatten(1).sum(1), numbers)
+    assert torch.equal(source.labels, (numbers + 1) % 10)
+    assert source.test_labels is not None and len(source.test_labels) == TEST
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_the_download_folder_is_used_where_the_variable_names_none(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +286,7 @@ def test_the_download_folder_is_used_where_the_variable_names_none(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "swapped", "missing", "one bit"])
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_damaged_files_in_the_named_folder_are_refused_by_name(
     name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +316,7 @@ def test_damaged_files_in_the_named_folder_are_refused_by_name(
     assert named == bad
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_without_network_the_message_lists_files_and_variable(name: str, tmp_path: Path) -> None:
     module = importlib.import_module(f"tradeoff.datasets.{name}")
     with pytest.raises(DataMissing) as caught:
@@ -248,7 +327,7 @@ def test_without_network_the_message_lists_files_and_variable(name: str, tmp_pat
         assert file in message and md5 in message
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_an_interrupted_download_is_not_taken_for_data(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,13 +340,13 @@ def test_an_interrupted_download_is_not_taken_for_data(
         module.read(tmp_path)
     asked: list[str] = []
 
-    def download(url: str, folder: str, *rest: object, **keywords: object) -> None:
+    def arrive(url: str, folder: str, *rest: object, **keywords: object) -> None:
         asked.append(url)
-        if url.endswith(last.name) or name == "cifar10":
+        if url.endswith((last.name, ".tar.gz")):
             last.write_bytes(whole)
 
-    function = "download_url" if name == "mnist" else "download_and_extract_archive"
-    monkeypatch.setattr(module, function, download)
+    monkeypatch.setattr(download, "download_url", arrive)
+    monkeypatch.setattr(cifar10, "download_and_extract_archive", arrive)
     assert len(module.read(tmp_path).labels) == TRAIN
     assert asked
 
@@ -278,11 +357,11 @@ def test_a_wrong_download_tries_the_next_mirror_and_then_gives_up(
 ) -> None:
     asked: list[str] = []
 
-    def download(url: str, *rest: object) -> None:
+    def fail(url: str, *rest: object) -> None:
         asked.append(url)
         raise failure
 
-    monkeypatch.setattr(mnist, "download_url", download)
+    monkeypatch.setattr(download, "download_url", fail)
     with pytest.raises(DataMissing, match=str(failure)):
         mnist.read(tmp_path)
     assert len(asked) == len(set(asked)) >= 2

@@ -1,5 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): 60 000 colour images of 32x32 pixels, the published split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,14 +12,15 @@ from torchvision.datasets.utils import download_and_extract_archive
 from tradeoff.datasets.local import find, unreachable
 from tradeoff.datasets.published import PublishedData
 
-FILES = [
-    (f"{CIFAR10.base_folder}/{name}", md5)
-    for name, md5 in [
-        *CIFAR10.train_list,
-        *CIFAR10.test_list,
-        (CIFAR10.meta["filename"], CIFAR10.meta["md5"]),
-    ]
-]
+
+def files_of(published: type[CIFAR10]) -> list[tuple[str, str]]:
+    """The files of CIFAR-10 or CIFAR-100, with their MD5, in torchvision's layout."""
+    batches = [*published.train_list, *published.test_list]
+    named = [*batches, (published.meta["filename"], published.meta["md5"])]
+    return [(f"{published.base_folder}/{name}", md5) for name, md5 in named]
+
+
+FILES = files_of(CIFAR10)
 
 
 def read(download: Path) -> PublishedData:
@@ -30,18 +32,29 @@ def read(download: Path) -> PublishedData:
     Raises:
         DataMissing: the files are damaged, or neither there nor reachable.
     """
-    folder = find(FILES, download) or _download(download)
-    train, test = (CIFAR10(str(folder), train=part) for part in (True, False))
+    return read_files(CIFAR10, FILES, download)
+
+
+def read_files(
+    published: type[CIFAR10], files: Sequence[tuple[str, str]], download: Path
+) -> PublishedData:
+    """The same for the one or the other of the authors' data sets.
+
+    Raises:
+        DataMissing: the files are damaged, or neither there nor reachable.
+    """
+    folder = find(files, download) or _download(published, files, download)
+    train, test = (published(str(folder), train=part) for part in (True, False))
     return PublishedData(*_tensors(train), *_tensors(test), white=255, classes=tuple(train.classes))
 
 
-def _download(folder: Path) -> Path:
+def _download(published: type[CIFAR10], files: Sequence[tuple[str, str]], folder: Path) -> Path:
     try:
         download_and_extract_archive(
-            CIFAR10.url, str(folder), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5
+            published.url, str(folder), filename=published.filename, md5=published.tgz_md5
         )
     except (URLError, OSError, RuntimeError) as error:  # unreachable, cut off, wrong MD5
-        raise unreachable(FILES, folder, error) from error
+        raise unreachable(files, folder, error) from error
     return folder
 
 

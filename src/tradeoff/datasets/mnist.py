@@ -2,15 +2,15 @@
 
 import gzip
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.error import URLError
 
 from torch import Tensor
 from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
-from torchvision.datasets.utils import download_url
 
-from tradeoff.datasets.local import find, unreachable
+from tradeoff.datasets.download import fetch
+from tradeoff.datasets.local import find
 from tradeoff.datasets.published import PublishedData
 
 FILES = [(f"MNIST/raw/{name}", md5) for name, md5 in MNIST.resources]
@@ -22,27 +22,23 @@ def read(download: Path) -> PublishedData:
     Raises:
         DataMissing: the files are damaged, or neither there nor reachable.
     """
-    folder = find(FILES, download) or _download(download)
-    images, labels, test_images, test_labels = (_parse(folder / name) for name, _ in FILES)
-    return PublishedData(
-        images[:, None], labels, test_images[:, None], test_labels, 255, tuple(map(str, range(10)))
-    )
+    return read_files(FILES, MNIST.mirrors, tuple(map(str, range(10))), download)
 
 
-def _download(folder: Path) -> Path:
-    for name, md5 in FILES:
-        failure: Exception | None = None
-        for mirror in MNIST.mirrors:
-            try:
-                file = Path(name).name
-                download_url(f"{mirror}{file}", str((folder / name).parent), file, md5)
-                break
-            except (URLError, OSError, RuntimeError) as error:  # unreachable, cut off, wrong MD5
-                failure = error
-        else:
-            assert failure is not None
-            raise unreachable(FILES, folder, failure) from failure
-    return folder
+def read_files(
+    files: Sequence[tuple[str, str]],
+    mirrors: Sequence[str],
+    classes: tuple[str, ...],
+    download: Path,
+) -> PublishedData:
+    """The same for four files in MNIST's format: images and labels, for training and for the test.
+
+    Raises:
+        DataMissing: the files are damaged, or neither there nor reachable.
+    """
+    folder = find(files, download) or fetch(files, mirrors, download)
+    images, labels, test_images, test_labels = (_parse(folder / name) for name, _ in files)
+    return PublishedData(images[:, None], labels, test_images[:, None], test_labels, 255, classes)
 
 
 def _parse(path: Path) -> Tensor:
