@@ -60,6 +60,7 @@ SMALL = {
         "on_teacher": [],
         "on_noisy": ["smoothing"],
         "on_labeller": [],
+        "on_protected": [],
         "on_natural_and_robust": ["mixing"],
         "on_natural_and_noisy": [],
         "on_first": [],

@@ -21,6 +21,7 @@ LISTS = (
     "on_teacher",
     "on_noisy",
     "on_labeller",
+    "on_protected",
     "on_natural_and_robust",
     "on_natural_and_noisy",
     "on_first",

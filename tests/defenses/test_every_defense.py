@@ -22,6 +22,8 @@ NAMES = [
     for name in module_names("defenses", "Knobs")
     if name in STUDY.knobs and defines("defenses", name, "training_loss")
     if constant("defenses", name, "NETWORKS", 1) == 1
+    # PixelDefend trains a density model beside the network.
+    and constant("defenses", name, "CLASSIFIER") != "purified"
     # The others compute bounds, of networks without BatchNorm.
     and constant("defenses", name, "CERTIFICATE") in (None, "smoothing")
 ]
