@@ -1,18 +1,24 @@
-"""Attack every model of a data set with examples made on others: a ledger and a table."""
+"""Attack every model of a data set with examples made on others: a ledger and a table.
+
+Others are the models of the first seed, and of each of these a substitute trained on its answers.
+"""
 
 import _environment
 import torch
+from torch import nn
 
 from tradeoff.core.study import Study
-from tradeoff.datasets.prepared import load_prepared
+from tradeoff.datasets.prepared import Prepared, load_prepared
 from tradeoff.evaluation.completeness import trained
 from tradeoff.evaluation.csv_tables import write_table
+from tradeoff.evaluation.extraction import extract
 from tradeoff.evaluation.surrogates import ensembles, labelled, sources
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.folding import attacked_twin
-from tradeoff.networks.models import load_classifier
-from tradeoff.networks.randomness import sample_keys
+from tradeoff.networks.layouts import place
+from tradeoff.networks.models import Blueprint, build_network, load_classifier
+from tradeoff.networks.randomness import derive_seed, sample_keys
 from tradeoff.networks.threat import Threat
 
 
@@ -31,22 +37,39 @@ def main(dataset: str) -> None:
         key: attacked_twin(load_classifier(cell, "best", data, device), test.images[:16])
         for key, cell in cells.items()
     }
+    attackers = sources(cells)
+    extracted = {}
+    if settings.extraction is not None:
+        own = data.validation.first(settings.extraction.images).to(device).images
+        for key in attackers:
+            network = place(new_substitute(key, settings.extraction.architecture, data), device)
+            extracted[key] = extract(
+                models[key], own, network, settings.extraction, key, others=test.images
+            )
+            print(f"[transfer] {dataset}: {extracted[key].queries} queries to {key}", flush=True)
     outcome = transfer(
         models,
         test.images,
         test.labels,
         Threat(chosen.threat.norm, chosen.threat.epsilon),
         keys=sample_keys(torch.arange(len(test), device=device), "transfer"),
-        sources=sources(cells),
+        sources=attackers,
         ensembles=ensembles(cells),
+        substitutes={key: found.substitute for key, found in extracted.items()},
         steps=settings.steps,
         relative_step_size=settings.relative_step_size,
         batch_size=settings.batch_size,
         report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
     )
     save_transferred(outcome, test.labels, chosen.transfer_ledger)
-    table = labelled(transfer_table(outcome), cells, study.axes.control)
+    table = labelled(transfer_table(outcome), cells, study.axes.control, extracted)
     write_table(table, chosen.table("transfer"))
+
+
+def new_substitute(victim: str, architecture: str, data: Prepared) -> nn.Module:
+    """A network at width 1 with random weights of its own."""
+    blueprint = Blueprint.of(architecture, 1.0, data)
+    return build_network(blueprint, data.mean, data.std, derive_seed("extraction", victim))
 
 
 if __name__ == "__main__":

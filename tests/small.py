@@ -18,6 +18,7 @@ def shrink(params: Any) -> None:
     keep_few_attacks(params)
     params["datasets"] = {"digits": digits}  # DVC reads all of it anew for every stage
     params["transfer"].update(images=20, steps=2)
+    params["transfer"]["extraction"].update(images=10, augmentations=1, epochs=1)
     params["report"]["languages"] = ["en"]
 
 

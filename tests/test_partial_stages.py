@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         defenses=["at", "dtrades"], architectures=["resnet18"], datasets=["digits"], seeds=[0, 1]
     )
     params["transfer"].update(images=10, steps=1)
+    params["transfer"]["extraction"].update(images=10, augmentations=1, epochs=1)
     params["examples"].update(images=2, steps=1)
     params["datasets"]["digits"]["models"]["resnet18"]["width"] = 0.0625
     params["datasets"]["digits"]["arithmetic"] = "native"  # torch is loaded before the stages
@@ -140,7 +141,9 @@ def test_transfer_and_examples_take_the_models_that_are_there(folder: Path) -> N
 
     assert "3 of 4 models" in run("transfer")
     found = table("transfer")
-    assert set(found["source"]) == {at.key, dtrades[0].key, "ensemble-resnet18"}  # of one seed
+    of_one_seed = {at.key, dtrades[0].key}
+    made = {"ensemble-resnet18", *(f"extraction-{key}" for key in of_one_seed)}
+    assert set(found["source"]) == of_one_seed | made
     with np.load(Path("ledgers", "transfer", "digits.npz")) as ledger:
         assert list(ledger["targets"]) == [at.key, *(cell.key for cell in dtrades)]
 

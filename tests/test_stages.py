@@ -108,6 +108,7 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     minimal = params["suites"]["minimal"]["attacks"]
     params["suites"]["minimal"]["attacks"] = {"fmn_linf": minimal["fmn_linf"] | {"steps": 5}}
     params["transfer"].update(images=20, steps=2)
+    params["transfer"]["extraction"].update(images=10, augmentations=1, epochs=1)
     settings["train"].update(epochs=2, batch_size=40, attack=small, selection=small)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)

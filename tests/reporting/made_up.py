@@ -334,6 +334,14 @@ def _transfer(cells: list[Cell]) -> pd.DataFrame:
                  "source": source, "target": target.key, "images": 300, "fooled": fooled,
                  "RA": 0.9 * (1 - fooled)}
             )  # fmt: skip
+    rows += [
+        {"role": "extraction", "source_defense": "extraction", "source_architecture": "wongsmall",
+         "target_defense": target.defense, "target_architecture": target.architecture,
+         "source": f"extraction-{target.key}", "target": target.key, "images": 300,
+         "fooled": 0.1 + number / 1000, "RA": 0.7, "queries": 2400,
+         "agreement": 0.9 + number / 1000}
+        for number, target in enumerate(cell for cell in cells if cell.seed == first)
+    ]  # fmt: skip
     return pd.DataFrame(rows)
 
 

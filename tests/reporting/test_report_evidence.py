@@ -166,7 +166,9 @@ def test_transfer_equals_pandas(complete, english):
     row = table.blocks[1].rows[study.axes.defenses.index("faal")]
     assert [n.mean for n in row.numbers] == [f"{means[role]:.1f}" for role in results.ROLES]
     matrix = found.transfer_matrix()
-    assert list(matrix.index) == [*study.axes.defenses, "ensemble"]
+    assert list(matrix.index) == [*study.axes.defenses, "ensemble", "extraction"]
+    assert "answered to 2400 queries" in table.caption
+    assert "agrees with it on 90.0 to 91.1 % of" in table.caption
     pair = rows.query("source_defense == 'at' and target_defense == 'mart'")["fooled"].mean()
     assert matrix.loc["at", "mart"] == pytest.approx(pair)
 

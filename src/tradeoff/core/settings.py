@@ -271,6 +271,25 @@ class MaskingSettings(Section):
     single_step_stronger: Fraction
 
 
+class ExtractionSettings(Section):
+    """A substitute that is trained on a model's answers to queries.
+
+    Attributes:
+        images: those of the validation split that are the first queries, without their labels.
+        augmentations: how often new queries are made from all so far, which doubles them.
+        step_size: how far a new query is from the one that it is made from, in units of the range.
+        epochs: of the substitute before each augmentation, and after the last.
+    """
+
+    architecture: Architecture
+    images: Annotated[int, Field(ge=2)]
+    augmentations: Annotated[int, Field(ge=0, le=16)]
+    step_size: Annotated[Positive, Field(le=1)]
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+
+
 class TransferSettings(Section):
     """Section `transfer`: examples made on one model and tried on the others."""
 
@@ -278,6 +297,7 @@ class TransferSettings(Section):
     batch_size: PositiveInt
     steps: PositiveInt
     relative_step_size: Positive
+    extraction: ExtractionSettings | None = None
 
 
 class ExamplesSettings(Section):

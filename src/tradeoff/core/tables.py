@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-ENSEMBLE = "ensemble"  # what stands for the defense of several surrogates at once
+# What stands for the defense of several surrogates at once, and of a substitute of the target.
+ENSEMBLE, EXTRACTION = "ensemble", "extraction"
 HEADLINE = ("NA", "RA")  # the metrics in which the proposal is compared with the others
 FURTHER_ATTACKS = ("pgd_unaware", "pgd_evading")  # of classifiers that are more than a network
 CELL = ("defense", "architecture", "seed")

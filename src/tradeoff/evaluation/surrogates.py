@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from tradeoff.core.study import Cell
-from tradeoff.core.tables import ENSEMBLE
-from tradeoff.evaluation.transfer import role
+from tradeoff.core.tables import ENSEMBLE, EXTRACTION
+from tradeoff.evaluation.extraction import Extracted
+from tradeoff.evaluation.transfer import extraction_of, role
 
 
 def sources(cells: Mapping[str, Cell]) -> list[str]:
@@ -30,26 +31,42 @@ def ensembles(cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(members) for name, members in groups.items() if len(members) > 1}
 
 
-def labelled(table: pd.DataFrame, cells: Mapping[str, Cell], control: str | None) -> pd.DataFrame:
+def labelled(
+    table: pd.DataFrame,
+    cells: Mapping[str, Cell],
+    control: str | None,
+    extracted: Mapping[str, Extracted],
+) -> pd.DataFrame:
     """The transfer table with the role of each pair and what source and target are.
 
-    Adds columns role, source_defense (ENSEMBLE for one), source_architecture, target_defense,
-    target_architecture.
+    Adds columns role, source_defense (ENSEMBLE or EXTRACTION for such), source_architecture,
+    target_defense, target_architecture, and of a substitute queries and agreement (`Extracted`).
+
+    Args:
+        extracted: the substitutes, by the model that answered.
     """
     groups = {**{key: (key,) for key in cells}, **ensembles(cells)}
+    substitutes = {extraction_of(victim): found for victim, found in extracted.items()}
     rows = []
     for row in table.to_dict("records"):
-        members = [cells[key] for key in groups[str(row["source"])]]
-        target = cells[str(row["target"])]
-        single = members[0] if len(members) == 1 else None
+        source, target = str(row["source"]), cells[str(row["target"])]
+        substitute = substitutes.get(source)
+        if substitute:
+            kind, defense, architecture = EXTRACTION, EXTRACTION, substitute.architecture
+        else:
+            members = [cells[key] for key in groups[source]]
+            kind, architecture = role(members, target, control), members[0].architecture
+            defense = members[0].defense if len(members) == 1 else ENSEMBLE
         rows.append(
             {
-                "role": role(members, target, control),
-                "source_defense": single.defense if single else ENSEMBLE,
-                "source_architecture": members[0].architecture,
+                "role": kind,
+                "source_defense": defense,
+                "source_architecture": architecture,
                 "target_defense": target.defense,
                 "target_architecture": target.architecture,
                 **row,
+                "queries": substitute.queries if substitute else None,
+                "agreement": substitute.agreement if substitute else None,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"queries": "Int64"} if rows else {})

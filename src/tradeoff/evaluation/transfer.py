@@ -1,6 +1,7 @@
 """Transfer attacks: adversarial images made on surrogates and tried on every other model.
 
-The attacker has no access to the target, only to models of the same data (Papernot et al. 2016).
+The attacker has no access to the target, only to models of the same data (Papernot et al. 2016), or
+to a substitute that was trained on the target's answers (`evaluation.extraction`).
 What a target loses this way, a white-box attack must take as well; if it does not, the target's
 gradients mislead it.
 """
@@ -19,6 +20,7 @@ from tradeoff.attacks.outcome import batched_logits, check_inputs, is_fooled
 from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
+from tradeoff.core.tables import EXTRACTION
 from tradeoff.networks.ascent import InnerAttack, ascend
 from tradeoff.networks.threat import Threat
 
@@ -81,18 +83,21 @@ def transfer(
     keys: Tensor,
     sources: Sequence[str] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
+    substitutes: Mapping[str, nn.Module] | None = None,
     steps: int,
     relative_step_size: float,
     batch_size: int,
     report: Callable[[str], None] = lambda source: None,
 ) -> Transferred:
-    """Try the examples of each source and ensemble on every model that has no part in them.
+    """Try the examples of each source and ensemble on every model that has no part in them, and
+    those of a model's substitute on that model.
 
     Args:
         models: in eval mode, by name.
         keys: (N,) random keys of the samples; a sample starts alike on every surrogate.
         sources: the models, by name, on which examples are made; None: on all.
         ensembles: the models' names in each ensemble, by its name.
+        substitutes: in eval mode, by the model's name; sources called `extraction_of` it.
         relative_step_size: step size over epsilon.
         report: called with each source when it is done.
 
@@ -108,10 +113,18 @@ def transfer(
         name: ~_misclassified(model, images, labels, batch_size).cpu().numpy()
         for name, model in models.items()
     }
-    fooled = {}
     single = {name: (name,) for name in (models if sources is None else sources)}
-    for source, members in (single | dict(ensembles)).items():
-        surrogates = [models[member] for member in members]
+    attackers = {
+        source: (
+            [models[name] for name in members],
+            [name for name in models if name not in members],
+        )
+        for source, members in (single | dict(ensembles)).items()
+    }
+    for victim, network in (substitutes or {}).items():
+        attackers[extraction_of(victim)] = [network], [victim]
+    fooled = {}
+    for source, (surrogates, targets) in attackers.items():
         parts = [
             transfer_examples(
                 surrogates,
@@ -125,12 +138,16 @@ def transfer(
             for batch in torch.arange(len(labels), device=labels.device).split(batch_size)
         ]
         examples = torch.cat(parts)
-        for target, model in models.items():
-            if target not in members:
-                wrong = _misclassified(model, examples, labels, batch_size)
-                fooled[source, target] = wrong.cpu().numpy()
+        for target in targets:
+            wrong = _misclassified(models[target], examples, labels, batch_size)
+            fooled[source, target] = wrong.cpu().numpy()
         report(source)
     return Transferred(correct, fooled)
+
+
+def extraction_of(victim: str) -> str:
+    """What a substitute is called as a source."""
+    return f"{EXTRACTION}-{victim}"
 
 
 def transfer_examples(
@@ -191,8 +208,8 @@ def save_transferred(outcome: Transferred, labels: Tensor, path: Path) -> None:
     """Write what became of every image as an .npz, which `numpy.load(path)` alone reads.
 
     Axes: s sources, t targets, n images. labels (n,) int16; sources (s,), targets (t,) str;
-    right (t, n) bool; tried (s, t) bool, false where the target is among the surrogates;
-    fooled (s, t, n) bool.
+    right (t, n) bool; tried (s, t) bool, false where the target is among the surrogates, or they
+    are another's substitute; fooled (s, t, n) bool.
     """
     targets = list(outcome.correct)
     sources = list(dict.fromkeys(source for source, _ in outcome.fooled))

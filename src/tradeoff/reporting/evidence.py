@@ -5,7 +5,7 @@ from math import isnan
 
 import pandas as pd
 
-from tradeoff.core.tables import HEADLINE
+from tradeoff.core.tables import EXTRACTION, HEADLINE
 from tradeoff.reporting.coverage import seed_remarks
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale
 from tradeoff.reporting.results import MODEL, ROLES
@@ -222,6 +222,16 @@ def transfer_table(view: View) -> Table | None:
     counts = sorted({int(count) for count in table["images"]})
     caption = view("tables.transfer", control=view.control_name,
                    images=view.labels.enumerate([str(count) for count in counts]))  # fmt: skip
+    asked = table[table["role"] == EXTRACTION]
+    if len(asked):
+        queries = sorted({int(count) for count in asked["queries"]})
+        low, high = (view.labels.percent(of) for of in asked["agreement"].agg(["min", "max"]))
+        caption += " " + view(
+            "tables.extraction",
+            low=low,
+            high=high,
+            queries=view.labels.enumerate([str(count) for count in queries]),
+        )
     return defense_table(view, "transfer", caption, [("", measures)],
                          seed_remarks(view, "transfer"))  # fmt: skip
 

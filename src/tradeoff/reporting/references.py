@@ -14,7 +14,7 @@ from tradeoff.reporting.results import Results
 from tradeoff.reporting.tellings import load_tellings
 
 FILE = "references.bib"
-METHODS = ("ece", "fosc", "holm", "satterthwaite")
+METHODS = ("ece", "extraction", "fosc", "holm", "satterthwaite")
 PLACES = ("booktitle", "journal", "institution", "howpublished")  # where it appeared
 
 

@@ -9,9 +9,11 @@ import pandas as pd
 
 from tradeoff.core import foundations
 from tradeoff.core.study import Cell, Dataset, Study
-from tradeoff.core.tables import CELL, ENSEMBLE, FURTHER_ATTACKS, TABLES, Columns
+from tradeoff.core.tables import CELL, ENSEMBLE, EXTRACTION, FURTHER_ATTACKS, TABLES, Columns
 
-ROLES = ("gray_box", "natural_source", "other_architecture", "other_defense", "ensemble")
+ROLES = (
+    "gray_box", "natural_source", "other_architecture", "other_defense", "ensemble", "extraction",
+)  # fmt: skip
 NEEDED = ("cells", "attacks")  # every other table may be missing or empty
 MODEL = ["architecture", "defense", "seed"]
 # Names are data: a defense called "null" must not become a missing value.
@@ -129,10 +131,10 @@ class Results:
         return _by_epsilon(self.certified, "certified_accuracy")
 
     def transfer_matrix(self) -> pd.DataFrame:
-        """Mean share fooled; source defenses and ENSEMBLE down, target defenses across."""
+        """Mean share fooled; sources down, first by defense; target defenses across."""
         defenses = list(dict.fromkeys(cell.defense for cell in self.expected))
         pairs = self.transfer.groupby(["source_defense", "target_defense"])["fooled"].mean()
-        sources = [*defenses, *([ENSEMBLE] if ENSEMBLE in pairs.index else [])]
+        sources = [*defenses, *(name for name in (ENSEMBLE, EXTRACTION) if name in pairs.index)]
         return pairs.unstack().reindex(index=sources, columns=defenses).astype(float)
 
     def difference(self, architecture: str, other: str, metric: str) -> pd.Series | None:
@@ -227,7 +229,7 @@ def _of_the_study(table: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
     keys = {cell.key for cell in expected}
     known: dict[str, set[Any]] = {
         "cell": keys,
-        "source": keys | _ensembles(table),
+        "source": keys | _made_sources(table),
         "target": keys,
         "architecture": {cell.architecture for cell in expected},
         "defense": {cell.defense for cell in expected},
@@ -238,11 +240,11 @@ def _of_the_study(table: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
     return table[np.logical_and.reduce(masks)].reset_index(drop=True) if masks else table
 
 
-def _ensembles(table: pd.DataFrame) -> set[str]:
-    """The names of the ensembles among the sources of transfer."""
+def _made_sources(table: pd.DataFrame) -> set[str]:
+    """The names of the ensembles and of the substitutes among the sources of transfer."""
     if "source_defense" not in table:
         return set()
-    return set(table[table["source_defense"] == ENSEMBLE]["source"])
+    return set(table[table["source_defense"].isin([ENSEMBLE, EXTRACTION])]["source"])
 
 
 def _read(path: Path, columns: Columns, needed: bool) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tradeoff.core.study import Cell, Study
-from tradeoff.core.tables import ENSEMBLE
+from tradeoff.core.tables import ENSEMBLE, EXTRACTION
 from tradeoff.reporting.estimates import Estimate, estimate_of
 from tradeoff.reporting.labels import Labels
 from tradeoff.reporting.results import Results
@@ -65,9 +65,9 @@ class View:
         return role if role in self.defenses else None
 
     def name(self, defense: str) -> str:
-        """What a defense, or an ensemble of surrogates, is called."""
-        if defense == ENSEMBLE:
-            return self("roles.ensemble")
+        """What a defense, an ensemble of surrogates or a substitute is called."""
+        if defense in (ENSEMBLE, EXTRACTION):
+            return self(f"roles.{defense}")
         return self.labels.name("defenses", defense)
 
     @property
