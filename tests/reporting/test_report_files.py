@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from made_up import made_up_study, write_made_up
 from pages import Page
 
 from tradeoff.reporting.chapter import build_chapter
+from tradeoff.reporting.contents import contents
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.labels import LANGUAGES, BadLabels, Labels, load_labels
 from tradeoff.reporting.latex import escape
@@ -19,6 +21,7 @@ from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.style import CONTROL, looks
 from tradeoff.reporting.tellings import load_tellings
+from tradeoff.reporting.view import View
 
 pytestmark = [
     pytest.mark.xdist_group("reporting"),
@@ -263,6 +266,23 @@ def test_captions_tell_what_their_figure_shows(templates, language, said):
     texts = load_labels(language, templates).texts
     for figure, words in said.items():
         assert words in texts[f"figures.{figure}.caption"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_short_captions_fit_three_lines(templates, language, complete):
+    """A line of the chapter has some 95 letters; what must be said beyond stands in the text."""
+    study, results = complete
+    part = contents(View(study, results, load_labels(language, templates)), [])
+    captioned = [*filter(None, part["tables"].values()), *chain(*part["pictures"].values())]
+    assert len(captioned) > 15
+    for item in captioned:
+        assert len(item.short_caption) <= 260, item.key
+    chapter = build_chapter(study, {"digits": results}, language, templates)
+    text = " ".join(chapter[f"chapter.{language}.tex"].decode().split())
+    main = part["tables"]["main"]
+    assert main.definitions
+    assert str(escape(main.definitions)) in text
+    assert rf"\caption{{{escape(main.short_caption)}}}" in text
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

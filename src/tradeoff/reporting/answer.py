@@ -18,11 +18,11 @@ Verdict = Literal["helps", "does_not", "open"]
 
 
 def answer(view: View) -> list[str]:
-    """In three sentences what follows of the proposal's RA, of its adapting, and what such seeds
-    and images would not show."""
+    """The verdict on adapting first, then how far the proposal's RA is from the baseline's, and
+    which differences such seeds and images would not show."""
     if view.proposal is None:
         return [view("differences.no_proposal", proposal=view.proposal_name)]
-    return [text for text in (_against(view), _conclusion(view), unseen(view)) if text]
+    return [text for text in (_conclusion(view), _against(view), unseen(view)) if text]
 
 
 def adapting(view: View) -> list[str]:

@@ -116,7 +116,9 @@ def bibliography(chapter: bytes, references: Sequence[Reference]) -> TeX:
                if one.key in keys]  # fmt: skip
     if not entries:
         return TeX("")
-    lines = [r"\begin{thebibliography}{99}", r"\raggedright", *entries, r"\end{thebibliography}"]
+    # As a section, which begins no page.
+    lines = [r"\let\chapter\section", r"\begin{thebibliography}{99}", r"\raggedright", *entries,
+             r"\end{thebibliography}"]  # fmt: skip
     return TeX("\n".join(lines))
 
 

@@ -24,6 +24,21 @@ class BadLabels(Exception):
     """A label file lacks a key or uses an unknown placeholder; the message names both."""
 
 
+class Captioned:
+    """A table or figure. The first line of its caption stands at it, the others in the text."""
+
+    caption: str
+
+    @property
+    def short_caption(self) -> str:
+        return self.caption.partition("\n")[0]
+
+    @property
+    def definitions(self) -> str:
+        """What its reader must know beyond the short caption; may be empty."""
+        return self.caption.partition("\n")[2]
+
+
 @dataclass(frozen=True)
 class Labels:
     """The texts of one language by dotted key, such as "tables.main.caption"."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, rank
+from tradeoff.reporting.labels import Captioned
 from tradeoff.reporting.view import Place, View
 
 MOST_DEFENSES_ACROSS = 10
@@ -71,7 +72,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Captioned):
     key: str
     caption: str
     corner: str

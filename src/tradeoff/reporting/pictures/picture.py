@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tradeoff.reporting.coverage import Kind, seed_sentence
 from tradeoff.reporting.estimates import Estimate, localized
+from tradeoff.reporting.labels import Captioned
 from tradeoff.reporting.latex import label
 from tradeoff.reporting.style import GRID, INK, PAPER, RC, Dashes, Look
 from tradeoff.reporting.vector import lay_out, to_inline_svg
@@ -30,7 +31,7 @@ ROBUST: Dashes = (0, (3, 1.5))
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Captioned):
     """A figure: its key within the data set, how to draw it, its texts."""
 
     key: str
@@ -64,7 +65,7 @@ def picture(
     """
     caption = view(f"figures.{subject}.caption", part=name, **values).rstrip()
     if means_of:
-        caption = f"{caption} {seed_sentence(view, means_of, [part] if part else None)}".rstrip()
+        caption = f"{caption}\n{seed_sentence(view, means_of, [part] if part else None)}".rstrip()
     key = f"{subject}-{label(part)}" if part else subject
     return Picture(key, view(f"figures.{subject}.title", part=name), caption, description, draw)
 
