@@ -59,6 +59,14 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_reproduce)
 
+    command = commands.add_parser("plan", help="which cells fit into some hours of a GPU")
+    command.add_argument("--gpu", required=True, help="such as T4; a wrong one lists all")
+    command.add_argument("--hours", type=amount, required=True)
+    command.add_argument(
+        "--rate", type=amount, help="1e12 operations a second that training was measured to reach"
+    )
+    command.set_defaults(run=_plan)
+
     _add_evaluate(commands)
 
     command = commands.add_parser("export", help="a cell's model for people without the study")
@@ -126,6 +134,14 @@ def positive(text: str) -> int:
     return value
 
 
+def amount(text: str) -> float:
+    """A number above 0 on the command line."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
 def repository() -> Path:
     """The root of the repository, which the current folder may be deep inside."""
     from tradeoff.cluster.clone import CannotStart
@@ -185,6 +201,12 @@ def _refuse_a_target(root: Path, address: str, targets: list[str]) -> None:
         f"--ray takes {address!r} for the address of a cluster, and it is a target. Targets come "
         f"first: tradeoff reproduce {' '.join([address, *targets])} --ray"
     )
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from tradeoff.cluster.budget import show
+
+    return show(repository(), given.gpu, given.hours, given.rate)
 
 
 def _evaluate(given: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ def files_of(published: type[CIFAR10]) -> list[tuple[str, str]]:
 
 
 FILES = files_of(CIFAR10)
+SIZE = {"images": 50_000, "test": 10_000, "image": (3, 32, 32), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

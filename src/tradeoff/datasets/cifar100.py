@@ -8,6 +8,7 @@ from tradeoff.datasets import cifar10
 from tradeoff.datasets.published import PublishedData
 
 FILES = cifar10.files_of(CIFAR100)
+SIZE = {"images": 50_000, "test": 10_000, "image": (3, 32, 32), "classes": 100}
 
 
 def read(download: Path) -> PublishedData:

@@ -8,6 +8,7 @@ from tradeoff.datasets import mnist
 from tradeoff.datasets.published import PublishedData
 
 FILES = [(f"FashionMNIST/raw/{name}", md5) for name, md5 in FashionMNIST.resources]
+SIZE = {"images": 60_000, "test": 10_000, "image": (1, 28, 28), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

@@ -23,6 +23,7 @@ FILE = "human+activity+recognition+using+smartphones.zip"
 INNER, ROOT = "UCI HAR Dataset.zip", "UCI HAR Dataset"
 SHA256 = "c00b803081a5c797cd5e4b83700a9810b38d53d9d84e01917e090e1fdbc81031"
 ADDRESS = "https://archive.ics.uci.edu/static/public/240/"
+SIZE = {"images": 7352, "test": 2947, "image": (1, 1, 561), "classes": 6}
 
 
 def read(download: Path) -> PublishedData:

@@ -14,6 +14,7 @@ from tradeoff.datasets.local import find
 from tradeoff.datasets.published import PublishedData
 
 FILES = [(f"MNIST/raw/{name}", md5) for name, md5 in MNIST.resources]
+SIZE = {"images": 60_000, "test": 10_000, "image": (1, 28, 28), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

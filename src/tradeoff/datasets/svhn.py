@@ -13,6 +13,7 @@ from tradeoff.datasets.published import PublishedData
 
 FILES = [(name, md5) for _, name, md5 in (SVHN.split_list["train"], SVHN.split_list["test"])]
 MIRRORS = ["http://ufldl.stanford.edu/housenumbers/"]
+SIZE = {"images": 73_257, "test": 26_032, "image": (3, 32, 32), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

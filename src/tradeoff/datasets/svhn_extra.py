@@ -14,6 +14,7 @@ from tradeoff.datasets.published import PublishedData
 
 _, NAME, MD5 = SVHN.split_list["extra"]
 FILES = [*svhn.FILES, (NAME, MD5)]
+SIZE = {"images": 604_388, "test": 26_032, "image": (3, 32, 32), "classes": 10}
 
 
 def read(download: Path) -> PublishedData:

@@ -17,6 +17,7 @@ from tradeoff.datasets.published import PublishedData
 FILES = [("tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")]
 MIRRORS = ["http://cs231n.stanford.edu/"]
 ROOT = "tiny-imagenet-200"
+SIZE = {"images": 100_000, "test": 10_000, "image": (3, 64, 64), "classes": 200}
 
 
 def read(download: Path) -> PublishedData:
