@@ -1,13 +1,24 @@
 """What a classifier that refuses is worth: published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests import golden
+from tests.evaluation.ledgers import ledger
 from tradeoff.attacks.suites.asking import rejection_threshold
-from tradeoff.evaluation.detection import share, with_rejection
+from tradeoff.attacks.suites.ledger import Ledger
+from tradeoff.core.study import Study
+from tradeoff.evaluation.detection import (
+    detection_table,
+    robust_errors,
+    share,
+    with_rejection,
+)
 from tradeoff.evaluation.rejection import area_under_curve
+from tradeoff.evaluation.summary import CellLedgers
 
 
 def array(key: str) -> np.ndarray:
@@ -49,3 +60,41 @@ def test_at_most_the_asked_share_of_legitimate_images_is_rejected() -> None:
     scores = torch.rand(150, generator=torch.Generator().manual_seed(0))
     rejected = (scores > rejection_threshold(scores)).sum()
     assert rejected == 7  # 5 % of 150 are 7.5
+
+
+def test_robust_errors_by_hand() -> None:
+    """Scores are what is suspicious: an image is accepted up to the threshold."""
+    right = np.array([True, True, True, False, True])
+    clean = np.array([0.1, 0.2, 0.3, 0.2, 0.9])
+    fooled = np.array([True, True, False, True, True])
+    attacked = np.array([0.4, 0.8, 0.1, 0.7, 0.9])
+    found = robust_errors(right, clean, fooled, attacked, 0.5)
+    assert found["RErr_all"] == 4 / 5
+    assert found["RErr"] == 2 / 4  # the first and the fourth, of all but the last
+    assert found["RErr_99"] == 4 / 5  # of four right ones all are kept: the threshold is 0.9
+    nobody = robust_errors(~right & False, clean, fooled, attacked, 0.5)
+    assert nobody["RErr_99"] == nobody["RErr_all"] == 1
+
+
+def test_the_least_suspicious_attempt_that_fools_counts() -> None:
+    """Of the first image the second attack; of the second, which none fools, its least score; what
+    was not attempted has none."""
+    cell = CellLedgers(Study.load().cells("digits")[0], *(rejecting() for _ in range(3)))
+    rows = detection_table([cell]).drop_duplicates("attack").set_index("attack")
+    assert rows.loc["bounded", "RErr_all"] == 3 / 5
+    assert rows.loc["bounded", "RErr"] == 1 / 4  # 0.3 fools; 0.6 is rejected, clean as attacked
+    assert rows.loc["fgsm", "RErr"] == 1 / 4
+    assert rows.loc["pgd", "RErr"] == 0
+
+
+def rejecting() -> Ledger:
+    """Three classes, five images, two attacks."""
+    fooled = {"pgd": [1, 0, 0, 1, 0], "fgsm": [1, 0, 1, 1, 0]}
+    found = ledger({"best": fooled}, attempted={"pgd": [1, 1, 1, 1, 0]})
+    scores = {
+        "clean_rejection": [[0.1, 0.1, 0.1, 0.6, 0.1]],
+        "rejection": [[[0.9, 0.2, 0.1, 0.6, np.nan], [0.3, 0.4, 0.7, 0.6, 0.1]]],
+    }
+    columns = {name: np.array(values, np.float32) for name, values in scores.items()}
+    about = found.about | {"rejection_thresholds": {"best": 0.5}}
+    return replace(found, columns=found.columns | columns, about=about)

@@ -309,14 +309,20 @@ def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english
     asking = mine.assign(forward_passes=3, calibration_images=150)
     numbers = {"images": 100, "examples": 40, "threshold": 1.0, "area": 0.9, "false_alarms": 0.05}
     rates = {"NA_rejecting": 0.9, "coverage": 0.95, "selective_accuracy": 0.95, "evaded": 0.1}
+    rates |= {"RErr_all": 0.8, "RErr": 0.3, "RErr_99": 0.405}
     detection = pd.concat(
         mine.assign(attack=attack, detected=share, RA_rejecting=robust, **numbers, **rates)
-        for attack, share, robust in (("pgd", 0.75, 0.813), ("pgd_evading", 0.25, 0.563))
-    )
+        for attack, share, robust in (
+            ("pgd", 0.75, 0.813), ("pgd_evading", 0.25, 0.563), ("bounded", 0.25, 0.5),
+        )
+    )  # fmt: skip
     view = replace(view, results=replace(view.results, asking=asking, detection=detection))
     for table, shown in (
         (evidence.asking_table(view), ["3", "150"]),
-        (evidence.detection_table(view), ["90.0", "75.0", "90.0", "81.3", "25.0", "90.0", "56.3"]),
+        (
+            evidence.detection_table(view),
+            ["90.0", "75.0", "90.0", "81.3", "25.0", "90.0", "56.3", "80.0", "30.0", "40.5"],
+        ),
     ):
         for block in table.blocks:
             (row,) = block.rows

@@ -58,7 +58,7 @@ TABLES = {
         numbers=("images", "examples", "threshold"),
         rates=(
             "area", "false_alarms", "detected", "NA_rejecting", "coverage", "selective_accuracy",
-            "RA_rejecting", "evaded",
+            "RA_rejecting", "evaded", "RErr_all", "RErr", "RErr_99",
         ),
     ),
     "asking": Columns(CELL, numbers=("forward_passes", "calibration_images")),

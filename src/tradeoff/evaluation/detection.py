@@ -12,6 +12,7 @@ import pandas as pd
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
 from tradeoff.core.tables import TABLES
+from tradeoff.evaluation import rejection
 from tradeoff.evaluation.metrics import correct_images
 from tradeoff.evaluation.rejection import area_under_curve
 from tradeoff.evaluation.summary import CellLedgers
@@ -40,6 +41,25 @@ def with_rejection(
     }
 
 
+def robust_errors(
+    right: Array, clean: Array, fooled: Array, attacked: Array, threshold: float
+) -> dict[str, float]:
+    """How much is wrong of what is accepted, clean or attacked (Stutz et al. 2020).
+
+    RErr_all: if nothing is rejected. RErr: by the model's threshold. RErr_99: by the one that keeps
+    99 % of these images that are right as they are, and rejects nothing where none is.
+
+    Args:
+        right, clean: of the images as they are, (n,): classified correctly, and scores.
+        fooled, attacked: the same of their worst attempts, fooled where one fools.
+    """
+    keeping = rejection.threshold(-clean, right, 0.99) if right.any() else -np.inf
+    return {
+        name: rejection.robust_error(~right, -clean, fooled, -attacked, least)
+        for name, least in {"RErr_all": -np.inf, "RErr": -threshold, "RErr_99": keeping}.items()
+    }
+
+
 def detection_table(cells: list[CellLedgers]) -> pd.DataFrame:
     """A row for each attack on each selected model that can refuse, and for all of a suite."""
     rows: list[dict[str, Any]] = []
@@ -63,11 +83,14 @@ def detection_table(cells: list[CellLedgers]) -> pd.DataFrame:
 def _detection(
     ledger: Ledger, version: int, attacks: list[int], threshold: float
 ) -> dict[str, float]:
-    """Of some of a ledger's attacks together: an image is evaded if one of them evades."""
+    """Of some of a ledger's attacks together: an image is evaded if one of them evades, and its
+    worst attempt is of those that fool, or else of all, the least suspicious one."""
     right = correct_images(ledger, ledger.versions[version])
     clean, scores = ledger["clean_rejection"][version], ledger["rejection"][version][attacks]
     harmful = (ledger["attempted"] & ledger["fooled"])[version][attacks]
-    examples = scores[harmful]
+    attempts = np.where(ledger["attempted"][version][attacks], scores, np.inf)
+    fooled, examples = harmful.any(0), scores[harmful]
+    worst = np.where(harmful | ~fooled, attempts, np.inf).min(0)
     evaded = (harmful & (scores <= threshold)).any(0)
     nothing = np.zeros_like(right)
     return (
@@ -79,6 +102,7 @@ def _detection(
             "detected": share(examples > threshold),
         }
         | with_rejection(right, ~evaded, clean > threshold, nothing)
+        | robust_errors(right, clean, fooled, worst, threshold)
         | {f"detected_at_{a:.0%}": share(examples > _alarm(clean, a)) for a in ALARMS}
     )
 

@@ -148,6 +148,13 @@ def detection_table(view: View) -> Table | None:
             )
             for attack in ("pgd", "pgd_evading")
         ),
+        (
+            view("metrics.robust_error"),
+            [
+                Measure(view(f"metrics.{name}"), of("bounded", name))
+                for name in ("RErr_all", "RErr", "RErr_99")
+            ],
+        ),
     ]
     everything = defense_table(view, "detection", view("tables.detection"), groups, {})
     return _only(everything, view, set(table["defense"]))
