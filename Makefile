@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)/src
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help quickstart experiments test lint types bench bench-gpu setup lock clean
+.PHONY: help quickstart survey experiments test lint types bench bench-gpu setup lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ quickstart: setup ## the whole study on the embedded digits, to reports/digits/
 	python -m tradeoff reproduce digits
 	dvc repro --single-item chapter index
 	@echo "The reports: reports/index.html; the chapter: reports/chapter.es.tex, chapter.en.tex"
+
+survey: setup ## all defenses on one network, on digits, to reports/survey/
+	python studies/survey.py
 
 experiments: setup ## what experiments changed (ONLY=dtrades-vgg16: of all means these)
 	@dvc exp show --csv --only-changed --hide-failed --drop \
