@@ -1,6 +1,8 @@
 """All defenses of the project on one network, one page: `make survey`.
 
-The study's own flow, with other rows: ResNet-18 on the digits, three seeds. Missing are the
+    python studies/survey.py [SEED ...]        of fewer seeds than 0, 1 and 2
+
+The study's own flow, with other rows: ResNet-18 on the digits. Missing are the
 defenses that train with bounds, which there are none of for BatchNorm in train mode. It runs in
 checkpoints/survey, which git does not see and which shares DVC's cache with the study, so that no
 cell is computed twice. What it finds is kept in reports/survey: the pages, and the dvc.lock that
@@ -41,7 +43,7 @@ DEFENSES = (
 
 
 def main() -> int:
-    lay_out()
+    lay_out([int(seed) for seed in sys.argv[1:]] or [0, 1, 2])
     command = [sys.executable, "-m", "tradeoff", "reproduce", "digits"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     status = subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode
@@ -53,7 +55,7 @@ def main() -> int:
     return status
 
 
-def lay_out() -> None:
+def lay_out(seeds: list[int]) -> None:
     """Make the folder: the study's own files by links, and params.yaml with other rows."""
     (FOLDER / ".dvc").mkdir(parents=True, exist_ok=True)
     for name in LINKS:
@@ -68,10 +70,10 @@ def lay_out() -> None:
     if (KEPT / "dvc.lock").exists() and not (FOLDER / "dvc.lock").exists():
         shutil.copy(KEPT / "dvc.lock", FOLDER)
     with (FOLDER / "params.yaml").open("w") as file:
-        YAML().dump(params(), file)
+        YAML().dump(params(seeds), file)
 
 
-def params() -> Any:
+def params(seeds: list[int]) -> Any:
     """The study's params.yaml with the survey's rows."""
     changed = YAML().load((ROOT / "params.yaml").read_text("utf-8"))
     study = changed["study"]
@@ -84,7 +86,7 @@ def params() -> Any:
     certified = [name for name in DEFENSES if provable(name)]
     study.update(
         defenses=list(DEFENSES), architectures=["resnet18"], datasets=["digits"],
-        seeds=[0, 1, 2], certified=certified,
+        seeds=seeds, certified=certified,
     )  # fmt: skip
     return changed
 
