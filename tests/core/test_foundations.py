@@ -120,6 +120,11 @@ WRONG: dict[str, tuple[Any, str]] = {
         params(["at"], certified=("smoothing",), alone=["at", "gaussian"], on_noisy=["smoothing"]),
         "certified: has smoothing, which study.defenses lacks",
     ),
+    "bounds of a network with BatchNorm": (
+        params(["crown_ibp"], alone=["crown_ibp"]) | {"crown_ibp": {"ramp": 0.5}},
+        "architectures: has resnet18, for which crown_ibp knows no bounds in train mode; it can "
+        "train mlp, wonglarge, wongresnet, wongsmall, whose files say TRAINS_ON_BOUNDS",
+    ),
 }
 
 

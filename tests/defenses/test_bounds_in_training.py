@@ -1,5 +1,6 @@
 """Training on bounds: what each loss is, how epsilon grows, and that something is proved."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from tests import tiny
 from tradeoff.certificates.bounds.exact import exact
-from tradeoff.certificates.bounds.graph import read
+from tradeoff.certificates.bounds.graph import NoBounds, read
 from tradeoff.certificates.bounds.interval import from_intervals, intervals
 from tradeoff.certificates.bounds.objective import worst_logits
 from tradeoff.certificates.bounds.relaxation import ball
+from tradeoff.core.plugins import constant, module_names
 from tradeoff.datasets.prepared import Prepared, Subset
 from tradeoff.defenses import crown_ibp, interval, outer_polytope
+from tradeoff.networks.models import Blueprint, build_network
 from tradeoff.networks.threat import Threat
 from tradeoff.training.loop import fit
 from tradeoff.training.plan import Plan
@@ -106,3 +109,12 @@ def test_training_proves_something_and_never_more_than_attacks_leave(
     assert chosen["validation_certified_accuracy"] == max(proved) > 0.5
     for row in history:
         assert row["validation_certified_accuracy"] <= row["validation_robust_accuracy"]
+
+
+@pytest.mark.parametrize("architecture", module_names("archs", "build"))
+def test_a_network_says_whether_there_are_bounds_of_it_in_train_mode(architecture: str) -> None:
+    blueprint = Blueprint(architecture, "digits", (1, 8, 8), 10, 0.07)
+    network = build_network(blueprint, [0.5], [0.5], 0).train()
+    says_so = constant("archs", architecture, "TRAINS_ON_BOUNDS", False)
+    with nullcontext() if says_so else pytest.raises(NoBounds):
+        read(network, torch.rand(2, 1, 8, 8))

@@ -10,6 +10,7 @@ from torch import nn
 from tradeoff.networks.preprocess import scaled
 
 PADDED = (1, 1)  # nothing is
+TRAINS_ON_BOUNDS = True
 
 
 def build(image: tuple[int, int, int], classes: int, width: float) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import nn
 from tradeoff.networks.preprocess import scaled
 
 PADDED = (1, 8)  # its convolutions leave little of fewer pixels
+TRAINS_ON_BOUNDS = True
 
 
 def build(image: tuple[int, int, int], classes: int, width: float) -> nn.Module:

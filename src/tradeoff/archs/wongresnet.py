@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tradeoff.networks.preprocess import scaled
 
 PADDED = (1, 8)  # its convolutions leave little of fewer pixels
+TRAINS_ON_BOUNDS = True
 
 
 class Block(nn.Module):

@@ -70,7 +70,8 @@ def check(axes: Axes, threats: dict[str, ThreatSettings], file: str) -> None:
     Raises:
         BadParams: names the key of the study and what should be there.
     """
-    for fault in (*_faults_of_lists(axes), *_faults_of_bases(axes), *_faults_of_proofs(axes)):
+    faults = (_faults_of_lists, _faults_of_bases, _faults_of_proofs, _faults_of_networks)
+    for fault in (fault for faults_of in faults for fault in faults_of(axes)):
         raise BadParams(f"{file}: study.{fault}")
     for dataset, threat in threats.items():
         for defense in axes.certified:
@@ -154,3 +155,19 @@ def _faults_of_proofs(axes: Axes) -> Iterator[str]:
         elif classifier(defense) not in constant("certificates", proof, "CLASSIFIERS", ()):
             kind = classifier(defense)
             yield f"certified: has {defense}; {proof} certifies no {kind} classifier"
+
+
+def _faults_of_networks(axes: Axes) -> Iterator[str]:
+    """Of defenses that train on bounds, which know no BatchNorm and no dropout in train mode."""
+    able = [name for name in module_names("archs", "build") if _trains_on_bounds("archs", name)]
+    for defense in (name for names in axes.trained.values() for name in names):
+        for network in axes.architectures:
+            if _trains_on_bounds("defenses", defense) and network not in able:
+                yield (
+                    f"architectures: has {network}, for which {defense} knows no bounds in train "
+                    f"mode; it can train {', '.join(able)}, whose files say TRAINS_ON_BOUNDS"
+                )
+
+
+def _trains_on_bounds(folder: str, name: str) -> bool:
+    return bool(constant(folder, name, "TRAINS_ON_BOUNDS", False))

@@ -17,6 +17,7 @@ from tradeoff.training.contract import Loss, Step
 
 SELECT_BY = "certified"
 CERTIFICATE = "interval"
+TRAINS_ON_BOUNDS = True  # on networks whose files say the same
 
 
 class Knobs(Section):

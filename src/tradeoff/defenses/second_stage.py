@@ -11,10 +11,23 @@ from torch import nn
 
 from tradeoff.certificates.outer_polytope import holds
 from tradeoff.datasets.prepared import Subset
-from tradeoff.defenses.outer_polytope import CERTIFICATE, SELECT_BY, Knobs, training_loss
+from tradeoff.defenses.outer_polytope import (
+    CERTIFICATE,
+    SELECT_BY,
+    TRAINS_ON_BOUNDS,
+    Knobs,
+    training_loss,
+)
 from tradeoff.networks.threat import Threat
 
-__all__ = ["CERTIFICATE", "SELECT_BY", "Knobs", "training_loss", "training_set"]
+__all__ = [
+    "CERTIFICATE",
+    "SELECT_BY",
+    "TRAINS_ON_BOUNDS",
+    "Knobs",
+    "training_loss",
+    "training_set",
+]
 
 BASES = ("first",)
 AT_ONCE = 20  # images whose bounds are computed together
