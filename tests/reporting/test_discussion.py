@@ -13,6 +13,7 @@ from tradeoff.reporting.accuracy import fairness_table
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.pictures import classes, tradeoff, weights
 from tradeoff.reporting.pictures import cost as cost_picture
+from tradeoff.reporting.pictures import transfer as transfer_picture
 from tradeoff.reporting.results import read_evaluated, read_results, worst
 from tradeoff.reporting.setting import (
     defense_knobs,
@@ -173,6 +174,20 @@ def test_any_weight_of_images_has_its_figure(complete, english):
     at, dtrades = weights.pictures(other)
     assert "terms" not in at.caption and "doubt and β · sensitivity" in dtrades.caption
     assert at.drawn() and dtrades.drawn()
+
+
+def test_sentences_of_many_defenses_count_them(tmp_path, english):
+    """The tables tell of each; a sentence of forty names tells nothing."""
+    names = [f"variant_{number}" for number in range(sentences.MOST_NAMED + 1)]
+    study = made_up_study(["trades", "dtrades", *names], ["vgg16"])
+    write_made_up(study, tmp_path)
+    view = View(study, read_results(study, "digits", tmp_path), english)
+    (cost,) = sentences.cost(view)
+    assert f"1.00 to 1.00 times that of each of {len(names) + 1} others" in cost
+    compared = sentences.differences(view)[1]
+    assert "defenses" in compared and "variant_3" not in compared
+    (figure,) = transfer_picture.pictures(view)
+    assert figure.drawn().get_size_inches()[1] < 9
 
 
 def test_lambda_has_as_many_decimals_everywhere(complete, english):

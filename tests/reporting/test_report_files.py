@@ -269,6 +269,13 @@ def test_captions_tell_what_their_figure_shows(templates, language, said):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_latex_has_every_letter_that_texts_use(templates, language):
+    texts = dict(load_labels(language, templates).texts)
+    texts |= {name: told.symbols.get(language, "") for name, told in load_tellings().items()}
+    assert not [name for name, text in texts.items() if "U+" in escape(text)]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_short_captions_fit_three_lines(templates, language, complete):
     """A line of the chapter has some 95 letters; what must be said beyond stands in the text."""
     study, results = complete

@@ -23,6 +23,8 @@ SPECIAL = {
     "∞": r"\(_\infty\)", "ℓ": r"\(\ell\)", "₀": r"\(_0\)",
     "ε": r"\(\varepsilon\)", "α": r"\(\alpha\)", "β": r"\(\beta\)", "λ": r"\(\lambda\)",
     "γ": r"\(\gamma\)", "δ": r"\(\delta\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
+    "σ": r"\(\sigma\)", "η": r"\(\eta\)", "τ": r"\(\tau\)", "μ": r"\(\mu\)",
+    "ξ": r"\(\xi\)", "ρ": r"\(\rho\)", "Σ": r"\(\Sigma\)", "ŷ": r"\(\hat{y}\)",
     "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
     "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
     "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",

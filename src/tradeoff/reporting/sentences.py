@@ -9,6 +9,8 @@ from tradeoff.reporting.estimates import Estimate, Scale
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.view import View, means
 
+MOST_NAMED = 12  # defenses in a sentence; tables tell of the others
+
 
 def leaders(view: View) -> list[str]:
     """For each architecture, who leads in NA and in RA, and whether that is resolved."""
@@ -56,9 +58,11 @@ def _leader(view: View, architecture: str, metric: str) -> str:
 
 
 def _in_number(view: View, key: str, names: list[str], **values: str) -> str:
-    """A text about one name or about several."""
+    """A text about one name, about several, or about how many there are if that is too many."""
     key += "_many" if len(names) > 1 else ""
-    return view(key, names=view.labels.enumerate(names), **values)
+    many = len(names) > MOST_NAMED
+    listed = view("sentences.several", count=len(names)) if many else view.labels.enumerate(names)
+    return view(key, names=listed, **values)
 
 
 def differences(view: View) -> list[str]:
@@ -167,16 +171,23 @@ def cost(view: View) -> list[str]:
     for architecture in view.architectures:
         proposed = counts.get((architecture, str(view.proposal)))
         others = [name for name in view.defenses if name != view.proposal]
-        ratios = [
-            view("cost.ratio", other=view.name(other),
-                 ratio=view.labels.formatted(proposed.mean / counts[architecture, other].mean,
-                                             Scale(1, 2)))
-            for other in others
+        ratios = {
+            other: proposed.mean / counts[architecture, other].mean for other in others
             if proposed and (architecture, other) in counts and counts[architecture, other].mean
-        ]  # fmt: skip
+        }  # fmt: skip
+        times = {other: view.labels.formatted(ratio, Scale(1, 2))
+                 for other, ratio in ratios.items()}  # fmt: skip
+        if len(ratios) > MOST_NAMED:
+            least, most = (extreme(ratios, key=lambda name: ratios[name]) for extreme in (min, max))
+            told = view("cost.range", low=times[least], high=times[most], count=len(ratios))
+        else:
+            told = view.labels.enumerate([
+                view("cost.ratio", other=view.name(other), ratio=ratio)
+                for other, ratio in times.items()
+            ])  # fmt: skip
         if ratios:
             text.append(view("cost.of", architecture=view.network(architecture),
                              proposal=view.proposal_name,
-                             ratios=view.labels.enumerate(ratios)))  # fmt: skip
+                             ratios=told))  # fmt: skip
     fewer = seed_sentence(view, "histories")
     return [*text, fewer] if text and fewer else text

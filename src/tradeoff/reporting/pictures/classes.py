@@ -5,7 +5,14 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import PANEL_WIDTH, Picture, field, panel_grid, picture
+from tradeoff.reporting.pictures.picture import (
+    PANEL_WIDTH,
+    Picture,
+    field,
+    field_row,
+    panel_grid,
+    picture,
+)
 from tradeoff.reporting.results import worst
 from tradeoff.reporting.view import View
 
@@ -23,7 +30,7 @@ def class_means(view: View, architecture: str) -> pd.DataFrame:
 
 def draw(view: View) -> Figure:
     """A field of numbers for each architecture; each defense's worst classes are framed."""
-    height = 0.35 + 0.24 * len(view.defenses)
+    height = 0.35 + len(view.defenses) * field_row(len(view.defenses), 0.24)
     # Below each other, or if that would be higher than a page, beside each other.
     columns, width = (1, 2 * PANEL_WIDTH) if len(view.defenses) <= 12 else (2, PANEL_WIDTH)
     figure, panels = panel_grid(len(view.architectures), height, columns, width)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from io import BytesIO
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,17 +55,22 @@ def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
     tiles = read_sheet(view.results)
     count, columns = tiles.shape[1], 1 + 2 * len(defenses)
     across, down = columns * (1 + GAP), count * (1 + LINE)
-    figure = Figure(figsize=(WIDTH, WIDTH * (down + 0.9) / across), layout="constrained")
+    # A letter of 6 points is some 4 points wide; two tiles are as wide as their defense's name.
+    letters = int(72 * WIDTH * 2 / columns / 4)
+    titles = [fill(view.name(name), letters, break_long_words=False) for name in defenses]
+    above = 0.35 * max(title.count("\n") for title in titles)
+    figure = Figure(figsize=(WIDTH, WIDTH * (down + 0.9 + above) / across), layout="constrained")
     panel = figure.subplots()
     panel.set_axis_off()
     for row, label in enumerate(table.drop_duplicates("image")["label"]):
         _tile(panel, tiles[0, row], 0, row, view("examples.label", label=label), False)
     panel.text(0.5, -0.15, "x", ha="center", fontsize=7)
-    for place, defense in enumerate(defenses):
+    for place, (defense, title) in enumerate(zip(defenses, titles, strict=True)):
         column = 1 + 2 * place
         left = column * (1 + GAP)
-        panel.text(left + 1 + GAP / 2, -0.5, view.name(defense), ha="center", fontsize=7,
-                   color=view.looks[defense].colour, weight="bold")  # fmt: skip
+        panel.text(left + 1 + GAP / 2, -0.5, title, ha="center",
+                   fontsize=6 if above else 7, color=view.looks[defense].colour,
+                   weight="bold")  # fmt: skip
         for offset, text in enumerate(("δ", "x + δ")):
             panel.text(left + 0.5 + offset * (1 + GAP), -0.15, text, ha="center", fontsize=7)
         for row, shown in enumerate(table[table["defense"] == defense].to_dict("records")):
@@ -74,7 +80,7 @@ def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
                 wrong = shown[f"{prefix}prediction"] != shown["label"]
                 _tile(panel, tiles[shown["row"] + offset, row], column + offset, row, text, wrong)
     panel.set_xlim(-0.05, across)
-    panel.set_ylim(down + 0.05, -0.75)
+    panel.set_ylim(down + 0.05, -0.75 - above)
     panel.set_aspect("equal")
     return figure
 

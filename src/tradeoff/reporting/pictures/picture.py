@@ -25,6 +25,7 @@ from tradeoff.reporting.view import View
 
 PANEL_WIDTH = 3.1  # inches; two panels fill the text width of an A4 page
 LEGEND_COLUMNS = 6
+FIELD_HEIGHT = 6.8  # inches; the rows of a higher field would not fit an A4 page
 RATES = LinearSegmentedColormap.from_list("rates", ["#f4e3c3", "#9fc3d6", "#24557a"])
 NATURAL: Dashes = "-"
 ROBUST: Dashes = (0, (3, 1.5))
@@ -82,10 +83,11 @@ def drawing() -> Iterator[None]:
 def panel_grid(
     count: int, height: float, columns: int = 2, width: float = PANEL_WIDTH
 ) -> tuple[Figure, Sequence[Axes]]:
-    """`count` panels in rows of `columns` with common scales."""
+    """`count` panels in rows of `columns` with common scales, at least as wide as the page."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    size = (max(width * columns, 2 * PANEL_WIDTH), height * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for panel in panels[count:]:
         panel.remove()
@@ -148,12 +150,15 @@ def field(
     panel.grid(False)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0, labelbottom=True)
-    panel.set_yticks(range(len(table)), [view.name(str(name)) for name in table.index])
+    size = min(8.0, 300 / max(len(table), 1), 240 / max(len(columns), 1))
+    names = [view.name(str(name)) for name in table.index]
+    panel.set_yticks(range(len(table)), names, fontsize=max(size, 6))
     if not len(columns):
         say_nothing(view, panel)
         return
     many = sum(map(len, columns)) > 80
-    panel.set_xticks(range(len(columns)), columns, rotation=90 if many else 0)
+    panel.set_xticks(range(len(columns)), columns, rotation=90 if many else 0,
+                     fontsize=max(size, 6))  # fmt: skip
     panel.set_xlim(-0.5, len(columns) - 0.5)
     panel.set_ylim(len(table) - 0.5, -0.5)
     for row, values in enumerate(table.to_numpy(dtype=float)):
@@ -165,11 +170,18 @@ def field(
                 panel.text(column, row, "—", ha="center", va="center")
             else:
                 frame = framed is not None and bool(framed.iloc[row, column])
-                _box(view, panel, column, row, value, frame)
+                _box(view, panel, column, row, value, frame, size)
 
 
-def _box(view: View, panel: Axes, column: int, row: int, value: float, framed: bool) -> None:
-    """A rate in a field of numbers."""
+def field_row(count: int, height: float) -> float:
+    """The height of each of `count` rows of a field, in inches: `height`, or what fits a page."""
+    return min(height, FIELD_HEIGHT / max(count, 1))
+
+
+def _box(
+    view: View, panel: Axes, column: int, row: int, value: float, framed: bool, size: float
+) -> None:
+    """A rate in a field of numbers, its digits of `size` points."""
     # Boxes, and what lies on them, look the same on a dark page.
     red, green, blue, _ = RATES(value)
     text = "#ffffff" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "#101010"
@@ -178,4 +190,5 @@ def _box(view: View, panel: Axes, column: int, row: int, value: float, framed: b
                   edgecolor=INK if framed else "none", linewidth=1.8)
     )  # fmt: skip
     panel.text(column, row, localized(f"{100 * value:.0f}", view.labels.mark), ha="center",
-               va="center", color=text, weight="bold" if framed else "normal")  # fmt: skip
+               va="center", color=text, weight="bold" if framed else "normal",
+               fontsize=size)  # fmt: skip

@@ -4,7 +4,13 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import PANEL_WIDTH, Picture, field, picture
+from tradeoff.reporting.pictures.picture import (
+    PANEL_WIDTH,
+    Picture,
+    field,
+    field_row,
+    picture,
+)
 from tradeoff.reporting.view import View
 
 
@@ -17,7 +23,8 @@ def pictures(view: View) -> list[Picture]:
 def draw(view: View) -> Figure:
     """Share of right images fooled as a field of numbers: sources down, target defenses across."""
     table = view.results.transfer_matrix()
-    figure = Figure(figsize=(2 * PANEL_WIDTH, 0.75 + 0.26 * len(table)), layout="constrained")
+    height = 0.75 + len(table) * field_row(len(table), 0.26)
+    figure = Figure(figsize=(2 * PANEL_WIDTH, height), layout="constrained")
     panel = figure.subplots()
     field(view, panel, table, [view.name(str(name)) for name in table])
     panel.set_ylabel(view("figures.axes.source"))
