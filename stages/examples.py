@@ -1,11 +1,11 @@
-"""Adversarial examples for the report, and the sizes of data set and networks."""
+"""Adversarial examples and input gradients for the report; the sizes of data set and networks."""
 
 import _environment
 import torch
 
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.evaluation import examples
+from tradeoff.evaluation import examples, saliency
 from tradeoff.evaluation.completeness import trained
 from tradeoff.evaluation.csv_tables import write_table
 from tradeoff.networks.device import describe, pick_device
@@ -24,20 +24,21 @@ def main(dataset: str) -> None:
     there = trained(study.cells(dataset))
     # Usually the study's first seed: the first of which any model is there.
     seed = min((cell.seed for cell in there), key=study.axes.seeds.index)
-    cells = [cell for cell in there if cell.seed == seed]
-    print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
-    test = data.test.first(settings.images).to(device)
+    print(f"[examples] {dataset}: {len(there)} models on {describe(device)}", flush=True)
+    test = data.test.first(max(settings.images, settings.measured)).to(device)
     keys = sample_keys(torch.arange(len(test), device=device), "examples")
     counts = {
         ("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")
     }
     counts["images", "classes"] = len(data.classes)
-    shown = {}
-    for cell in cells:
+    few, measured = slice(settings.images), slice(settings.measured)
+    count = min(settings.measured, len(test))
+    shown, gradients, pictures = {}, {}, {}
+    for cell in there:
         model = load_classifier(cell, "best", data, device)
-        counts["parameters", cell.architecture] = examples.parameter_count(model)
-        shown[cell.architecture, cell.defense] = examples.attack_model(
-            attacked_twin(model, test.images),
+        twin = attacked_twin(model, test.images)
+        attacked = examples.attack_model(
+            twin,
             test.images,
             test.labels,
             threat,
@@ -45,11 +46,24 @@ def main(dataset: str) -> None:
             steps=settings.steps,
             relative_step_size=settings.relative_step_size,
         )
+        gradients[cell.defense, cell.architecture, cell.seed] = saliency.measures(
+            twin, test.images[measured], attacked.first(measured)
+        )
+        if cell.seed == seed:
+            counts["parameters", cell.architecture] = examples.parameter_count(model)
+            one = shown[cell.architecture, cell.defense] = attacked.first(few)
+            seen = saliency.saliency(twin, test.images[few], one.clean.argmax(1))
+            pictures[cell.defense, cell.architecture] = saliency.tiles(seen)
+    test = test.first(settings.images)
     factor = examples.amplification(test.images, list(shown.values()))
     pixels = examples.sheet(test.images, list(shown.values()), factor)
     examples.save_sheet(pixels, chosen.table("examples").with_suffix(".png"))
     write_table(examples.example_table(test.labels, shown, factor), chosen.table("examples"))
     write_table(examples.size_table(counts), chosen.table("sizes"))
+    rows = examples.joined([test.images, *pictures.values()])
+    examples.save_sheet(rows, chosen.table("gradients").with_suffix(".png"))
+    table = saliency.gradient_table(gradients, seed, list(pictures), count)
+    write_table(table, chosen.table("gradients"))
 
 
 if __name__ == "__main__":

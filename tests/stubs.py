@@ -13,7 +13,8 @@ def outputs(stage, names):
         "attack": [f"ledgers/{dataset}/{key}.npz"],
         "certify": [f"ledgers/{dataset}/{key}-certificates.npz"],
         "transfer": [f"ledgers/transfer/{dataset}.npz", f"plots/transfer/{dataset}.csv"],
-        "examples": [f"plots/examples/{dataset}.{kind}" for kind in ("png", "csv")]
+        "examples": [f"plots/{name}/{dataset}.{kind}" for kind in ("png", "csv")
+                     for name in ("examples", "gradients")]
                     + [f"plots/sizes/{dataset}.csv"],
         "summarize": [f"metrics/means/{dataset}/{name}.json" for name in ("at", "trades")]
                      + [f"plots/summary/{dataset}/{table}.csv" for table in tables.split()],

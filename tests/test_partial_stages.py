@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     params["transfer"].update(images=10, steps=1)
     params["transfer"]["extraction"].update(images=10, augmentations=1, epochs=1)
-    params["examples"].update(images=2, steps=1)
+    params["examples"].update(images=2, measured=4, steps=1)
     params["datasets"]["digits"]["models"]["resnet18"]["width"] = 0.0625
     params["datasets"]["digits"]["arithmetic"] = "native"  # torch is loaded before the stages
     with (tmp_path / "params.yaml").open("w") as file:

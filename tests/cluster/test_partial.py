@@ -38,6 +38,8 @@ SCRIPTS = {
     "examples": """
         write("plots/examples/digits.png", "")
         write("plots/examples/digits.csv", "")
+        write("plots/gradients/digits.png", "")
+        write("plots/gradients/digits.csv", "")
         write("plots/sizes/digits.csv", "")
     """,
 }

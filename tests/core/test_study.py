@@ -84,7 +84,7 @@ masking:
   zero_gradients: 0.01
   large_epsilon_accuracy: 0.01
   single_step_stronger: 0.01
-examples: {images: 4, steps: 20, relative_step_size: 0.1}
+examples: {images: 4, measured: 10, steps: 20, relative_step_size: 0.1}
 report: {languages: [es, en]}
 statistics: {level: 0.95, alpha: 0.05, power: 0.8}
 datasets:

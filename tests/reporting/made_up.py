@@ -122,7 +122,7 @@ def made_up_study(
         knobs=sections,
         masking=MaskingSettings.model_validate(THRESHOLDS),
         transfer=TransferSettings(images=300, batch_size=300, steps=20, relative_step_size=0.1),
-        examples=ExamplesSettings(images=4, steps=20, relative_step_size=0.1),
+        examples=ExamplesSettings(images=4, measured=10, steps=20, relative_step_size=0.1),
         statistics=StatisticsSettings(level=0.95, alpha=0.05, power=0.8),
         report=ReportSettings(languages=["es", "en"]),
         suites=dataset.suites,
@@ -150,6 +150,7 @@ class Tables:
     transfer: pd.DataFrame
     detectable: pd.DataFrame
     examples: pd.DataFrame
+    gradients: pd.DataFrame
     sizes: pd.DataFrame
     provenance: pd.DataFrame
 
@@ -180,6 +181,7 @@ def made_up_tables(study: Study) -> Tables:
         transfer=_transfer(everything),
         detectable=judged(study, pd.DataFrame(cells), pd.DataFrame(attacks), norms),
         examples=_examples(study),
+        gradients=_gradients(study),
         sizes=pd.DataFrame(
             [("images", "train", TRAIN_IMAGES), ("images", "validation", 200),
              ("images", "test", 360)]
@@ -218,6 +220,18 @@ def judged(
     ]  # fmt: skip
     columns = ["architecture", "metric", "one", "other", "detectable", "resolved"]
     return pd.DataFrame(rows, columns=columns).assign(p=0.05)
+
+
+def _gradients(study: Study) -> pd.DataFrame:
+    """The first seed's in the picture, in the order of the cells."""
+    cells = study.cells("digits")
+    seeds = study.axes.seeds
+    return pd.DataFrame(
+        {"defense": cell.defense, "architecture": cell.architecture, "seed": cell.seed,
+         "images": 40, "row": 1 + place // len(seeds) if cell.seed == seeds[0] else 0,
+         "alignment": 0.1 * place, "roughness": 0.75, "sparsity": 0.5, "agreement": -0.25}
+        for place, cell in enumerate(cells)
+    )  # fmt: skip
 
 
 def _examples(study: Study) -> pd.DataFrame:
@@ -450,6 +464,8 @@ def write_made_up(
         0, 256, (4 * (int(tables.examples["row"].max()) + 2), 8)
     )
     Image.fromarray(tiles.astype(np.uint8)).save(root / "plots" / "examples" / "digits.png")
+    tiles = tiles[: 4 * (int(tables.gradients["row"].max()) + 1)]
+    Image.fromarray(tiles.astype(np.uint8)).save(root / "plots" / "gradients" / "digits.png")
     for cell in study.cells("digits"):
         if cell.key not in without | without_history:
             path = root / cell.history

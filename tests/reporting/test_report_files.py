@@ -64,7 +64,7 @@ def test_two_builds_are_equal_byte_for_byte(tmp_path, templates):
     one, other = small(tmp_path / "one", templates), small(tmp_path / "other", templates)
     assert one == other
     figures = ["tradeoff", "curve", "transfer", "training-vgg16", "lambda-dtrades", "classes",
-               "examples-vgg16", "cost"]  # fmt: skip
+               "examples-vgg16", "gradients-vgg16", "cost"]  # fmt: skip
     assert set(one) == {
         "report.es.html", "index.html", "chapter.es.tex", "standalone.es.tex",
         *(f"figures/es/digits-{name}.pdf" for name in figures),

@@ -301,9 +301,14 @@ class TransferSettings(Section):
 
 
 class ExamplesSettings(Section):
-    """Section `examples`: adversarial examples that the report shows."""
+    """Section `examples`: adversarial examples that the report shows.
+
+    Attributes:
+        measured: how many images input gradients are measured on.
+    """
 
     images: PositiveInt
+    measured: PositiveInt
     steps: PositiveInt
     relative_step_size: Positive
 

@@ -42,7 +42,7 @@ NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minima
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
 
 # Every other table is one of `summarize`, in a folder that is its output.
-TABLES_OF_OTHER_STAGES = ("transfer", "examples", "sizes")
+TABLES_OF_OTHER_STAGES = ("transfer", "examples", "gradients", "sizes")
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,12 @@ TABLES = {
         numbers=("row", "label", "clean_prediction", "prediction", "amplification"),
         rates=("clean_confidence", "confidence"),
     ),
+    "gradients": Columns(
+        CELL,
+        numbers=("images", "row", "alignment", "roughness"),
+        rates=("sparsity",),
+        signed=("agreement",),
+    ),
     "sizes": Columns(("kind", "name"), numbers=("count",)),
     "provenance": Columns(("cell", "stage")),
     "missing": Columns(("cell", "stage"), ("error",)),

@@ -5,6 +5,7 @@ they are. Two rows for each model follow: the perturbations, grey where there is
 white at - and + the largest component of any model's (`amplification`); and the adversarial images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +37,10 @@ class Shown:
     clean: Tensor
     attacked: Tensor
 
+    def first(self, few: slice) -> "Shown":
+        """Those of some of the images."""
+        return Shown(self.adversarial[few], self.clean[few], self.attacked[few])
+
 
 def attack_model(
     model: nn.Module,
@@ -64,18 +69,25 @@ def amplification(images: Tensor, shown: list[Shown]) -> float:
 
 
 def sheet(images: Tensor, shown: list[Shown], factor: float) -> Array:
-    """All tiles, (H rows, W columns, C) uint8; see the module. Channels that no picture has, such
-    as those of a satellite, are shown as their mean."""
+    """All tiles, (H rows, W columns, C) uint8; see the module."""
     rows = [images]
     for model in shown:
         rows += [0.5 + factor * (model.adversarial - images), model.adversarial]
-    tiles = torch.stack(rows).cpu()  # (rows, N, C, H, W)
+    return joined(rows)
+
+
+def joined(rows: Sequence[Tensor]) -> Array:
+    """Rows of tiles (N, C, H, W) in [0, 1] as one picture, (H rows, W columns, C) uint8.
+
+    Channels that no picture has, such as those of a satellite, are shown as their mean.
+    """
+    tiles = torch.stack([row.float() for row in rows]).cpu()  # (rows, N, C, H, W)
     if tiles.shape[2] not in (1, 3):
         tiles = tiles.mean(2, keepdim=True)
     pixels = (255 * tiles.clamp(0, 1)).round().to(torch.uint8)
     count, images_across, channels, height, width = pixels.shape
-    joined = pixels.permute(0, 3, 1, 4, 2).reshape(count * height, images_across * width, channels)
-    return joined.numpy()
+    whole = pixels.permute(0, 3, 1, 4, 2).reshape(count * height, images_across * width, channels)
+    return whole.numpy()
 
 
 def save_sheet(pixels: Array, path: Path) -> None:

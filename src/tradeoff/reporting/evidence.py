@@ -215,6 +215,19 @@ def _compared(view: View, architecture: str, other: str, metric: str) -> list[Nu
     ]
 
 
+def gradient_table(view: View) -> Table | None:
+    """What input gradients are like; None where they were not measured."""
+    table = view.results.gradients.set_index(MODEL)
+    if table.empty:
+        return None
+    measures = [
+        Measure(view(f"metrics.{name}"), means(table[name]), scale=Scale(1, 2))
+        for name in ("alignment", "sparsity", "roughness", "agreement")
+    ]
+    caption = view("tables.gradients", images=view.labels.number(int(table["images"].max())))
+    return defense_table(view, "gradients", caption, [("", measures)], {})
+
+
 def transfer_table(view: View) -> Table | None:
     """Mean share of a target's right images that examples of each role fool; None without any."""
     table = view.results.transfer

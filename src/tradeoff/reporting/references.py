@@ -109,6 +109,9 @@ def measures(evaluated: Iterable[Results], labels: Labels) -> list[Subject]:
                 found[labels.name("attacks", attack.name)] = frozenset(known)
         for part in one.autoattack_parts:
             found[labels.name("attacks", part)] = frozenset({f"attacks.{part}"})
+        if not one.gradients.empty:
+            alignment = labels.name("methods", "alignment")
+            found[alignment] = frozenset({"methods.alignment"})
     for method in METHODS:
         found[labels.name("methods", method)] = frozenset({f"methods.{method}"})
     return [Subject(name, known) for name, known in found.items()]

@@ -19,10 +19,10 @@ from tradeoff.reporting.view import View
 # their figures or sentences.
 SECTIONS = (
     "results", "differences", "adapting", "published", "setting", "defenses", "coverage", "attacks",
-    "classes", "norms", "examples", "transfer", "masking", "training", "lambda", "cost", "limits",
-    "software", "references", "cells",
+    "classes", "norms", "examples", "gradients", "transfer", "masking", "training", "lambda",
+    "cost", "limits", "software", "references", "cells",
 )  # fmt: skip
-OPTIONAL = ("adapting", "published", "examples", "lambda")
+OPTIONAL = ("adapting", "published", "examples", "gradients", "lambda")
 
 
 def build_report(

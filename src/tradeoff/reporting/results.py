@@ -37,6 +37,7 @@ class Results:
         dataset: the data set with its settings.
         expected: every cell that the study asks for, in the order of params.yaml.
         sheet: the adversarial examples' PNG; None if there is none.
+        gradient_sheet: that of input gradients.
         histories: the epochs of each cell whose training CSV exists, by the cell's key.
         cells, ..., missing: the tables of `core.tables`, rows of the study's cells only; in
             "raised" and "resolved" stands "True", "False" or NaN.
@@ -45,6 +46,7 @@ class Results:
     dataset: Dataset
     expected: list[Cell]
     sheet: bytes | None
+    gradient_sheet: bytes | None
     histories: dict[str, pd.DataFrame]
     cells: pd.DataFrame
     attacks: pd.DataFrame
@@ -58,6 +60,7 @@ class Results:
     masking: pd.DataFrame
     transfer: pd.DataFrame
     examples: pd.DataFrame
+    gradients: pd.DataFrame
     sizes: pd.DataFrame
     provenance: pd.DataFrame
     missing: pd.DataFrame
@@ -188,11 +191,11 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             is not a rate in [0, 1].
     """
     settings, expected = study.dataset(dataset), study.cells(dataset)
-    sheet = root / settings.table("examples").with_suffix(".png")
     return Results(
         settings,
         expected,
-        sheet.read_bytes() if sheet.exists() else None,
+        _picture(root / settings.table("examples")),
+        _picture(root / settings.table("gradients")),
         {cell.key: history for cell in expected if len(history := _history(root / cell.history))},
         **{
             name: _of_the_study(
@@ -201,6 +204,12 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             for name, columns in TABLES.items()
         },
     )
+
+
+def _picture(table: Path) -> bytes | None:
+    """The PNG beside a table; None if there is none."""
+    path = table.with_suffix(".png")
+    return path.read_bytes() if path.exists() else None
 
 
 def _by_epsilon(table: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from tradeoff.reporting.pictures import (
     cost,
     curve,
     examples,
+    gradients,
     tradeoff,
     training,
     transfer,
@@ -17,7 +18,8 @@ __all__ = ["Picture", "pictures"]
 
 SUBJECTS = {
     "tradeoff": tradeoff, "training": training, "lambda": weights, "classes": classes,
-    "curve": curve, "transfer": transfer, "examples": examples, "cost": cost,
+    "curve": curve, "transfer": transfer, "examples": examples, "gradients": gradients,
+    "cost": cost,
 }  # fmt: skip
 
 
