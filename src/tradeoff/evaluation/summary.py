@@ -1,7 +1,9 @@
 """From the ledgers of a data set's cells to its tables, which are in git and feed the report."""
 
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -214,18 +216,18 @@ def difference_table(
         seeds: how many the study asks for; see `_tested`.
     """
     rows: list[dict[str, Any]] = []
-    for architecture, _, other, numbers in _pairs(cells, lambda one, _: one == proposal):
+    for architecture, _, other, numbers in _pairs(cells, lambda first, _: first == proposal):
         for metric in HEADLINE:
-            mine, theirs = numbers[metric]
+            proposed, rival = numbers[metric]
             rows.append(
                 {
                     "architecture": architecture,
                     "other": other,
                     "metric": metric,
-                    "seeds": len(mine),
-                    "images": mine.shape[1],
-                    **t_interval(mine, theirs, settings.level)._asdict(),
-                    "detectable": _tested(mine, theirs, settings, seeds)[0],
+                    "seeds": len(proposed),
+                    "images": proposed.shape[1],
+                    **t_interval(proposed, rival, settings.level)._asdict(),
+                    "detectable": _tested(proposed, rival, settings, seeds)[0],
                 }
             )
     columns = ["architecture", "other", "metric", "seeds", "images"]
@@ -251,8 +253,8 @@ def detectable_table(
         seeds: how many the study asks for; see `_tested`.
     """
     rows = [
-        (architecture, metric, one, other, *_tested(*pair, settings, seeds))
-        for architecture, one, other, numbers in _pairs(cells, lambda one, other: one < other)
+        (architecture, metric, first, second, *_tested(*pair, settings, seeds))
+        for architecture, first, second, numbers in _pairs(cells, operator.lt)
         for metric, pair in numbers.items()
     ]
     columns = ["architecture", "metric", "one", "other", "detectable", "p"]
@@ -268,26 +270,27 @@ def detectable_table(
 def _pairs(
     cells: list[CellLedgers], wanted: Callable[[str, str], bool]
 ) -> Iterator[tuple[str, str, str, dict[str, tuple[Array, Array]]]]:
-    """(architecture, one, other, numbers) of the wanted pairs of defenses that share a seed; the
-    numbers by metric as two arrays (seeds, images) of the seeds that both have."""
-    found: dict[tuple[str, str], dict[int, dict[str, Array]]] = {}
+    """The pairs of defenses that are wanted and share a seed: (architecture, first defense, second
+    defense, numbers), the numbers by metric as two arrays (seeds, images) of the shared seeds."""
+    by_place: dict[tuple[str, str], dict[int, dict[str, Array]]] = {}
     for ledgers in cells:
-        place = found.setdefault((ledgers.cell.architecture, ledgers.cell.defense), {})
+        place = by_place.setdefault((ledgers.cell.architecture, ledgers.cell.defense), {})
         place[ledgers.cell.seed] = _comparable(ledgers)
-    for (architecture, one), mine in found.items():
-        for (same, other), theirs in found.items():
-            shared = [seed for seed in mine if seed in theirs]
-            if same != architecture or one == other or not shared or not wanted(one, other):
-                continue
-            numbers = {
-                metric: (
-                    np.stack([mine[seed][metric] for seed in shared]),
-                    np.stack([theirs[seed][metric] for seed in shared]),
-                )
-                for metric in mine[shared[0]]
-                if metric in theirs[shared[0]]  # some attacks are of some classifiers alone
-            }
-            yield architecture, one, other, numbers
+    for ((architecture, first), left), ((network, second), right) in product(
+        by_place.items(), repeat=2
+    ):
+        shared = [seed for seed in left if seed in right]
+        if network != architecture or first == second or not shared or not wanted(first, second):
+            continue
+        numbers = {
+            metric: (
+                np.stack([left[seed][metric] for seed in shared]),
+                np.stack([right[seed][metric] for seed in shared]),
+            )
+            for metric in left[shared[0]]
+            if metric in right[shared[0]]  # some attacks are of some classifiers alone
+        }
+        yield architecture, first, second, numbers
 
 
 def _comparable(ledgers: CellLedgers) -> dict[str, Array]:

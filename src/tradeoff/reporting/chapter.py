@@ -112,8 +112,8 @@ def bibliography(chapter: bytes, references: Sequence[Reference]) -> TeX:
     """The entries that a chapter cites, for a document without BibTeX; empty without any."""
     keys = {key for keys in re.findall(r"\\cite{([^}]*)}", chapter.decode())
             for key in keys.split(",")}  # fmt: skip
-    entries = [f"\\bibitem{{{one.key}}} {escape(one.text)}" for one in references
-               if one.key in keys]  # fmt: skip
+    entries = [f"\\bibitem{{{reference.key}}} {escape(reference.text)}" for reference in references
+               if reference.key in keys]  # fmt: skip
     if not entries:
         return TeX("")
     # As a section, which begins no page.

@@ -81,9 +81,10 @@ def published_table(view: View, entries: Sequence[Published]) -> Table | None:
 def standard_errors(ours: Estimate, images: int, entry: Published) -> float:
     """Ours less theirs, over the standard error of this difference: of the seeds, where several
     were trained, and of the choice of test images."""
-    mine = (ours.sd or 0) ** 2 / ours.seeds + ours.mean * (1 - ours.mean) / images
-    theirs = (entry.sd or 0) ** 2 / entry.seeds + entry.robust * (1 - entry.robust) / entry.images
-    return (ours.mean - entry.robust) / sqrt(mine + theirs)
+    our_variance = (ours.sd or 0) ** 2 / ours.seeds + ours.mean * (1 - ours.mean) / images
+    sampling = entry.robust * (1 - entry.robust) / entry.images
+    their_variance = (entry.sd or 0) ** 2 / entry.seeds + sampling
+    return (ours.mean - entry.robust) / sqrt(our_variance + their_variance)
 
 
 def why_not_comparable(view: View, entry: Published) -> str:

@@ -88,7 +88,7 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def material(study: Study, evaluated: Iterable[Results], labels: Labels) -> list[Subject]:
     """Data sets and networks."""
-    names = [("datasets", one.dataset.name) for one in evaluated]
+    names = [("datasets", results.dataset.name) for results in evaluated]
     names += [("architectures", name) for name in study.axes.architectures]
     return [Subject(labels.name(kind, name), frozenset({f"{kind}.{name}"}))
             for kind, name in names]  # fmt: skip
@@ -101,26 +101,25 @@ def defenses(study: Study, labels: Labels) -> list[Subject]:
 
 def measures(evaluated: Iterable[Results], labels: Labels) -> list[Subject]:
     """Attacks, by their own names and those of their modules, parts of AutoAttack, and methods."""
-    found = {}
-    for one in evaluated:
-        for suite in one.dataset.suites.values():
+    keys_of = {}
+    for results in evaluated:
+        for suite in results.dataset.suites.values():
             for attack in suite.attacks:
-                known = {f"attacks.{attack.name}", f"attacks.{attack.module}"}
-                found[labels.name("attacks", attack.name)] = frozenset(known)
-        for part in one.autoattack_parts:
-            found[labels.name("attacks", part)] = frozenset({f"attacks.{part}"})
-        if not one.gradients.empty:
-            alignment = labels.name("methods", "alignment")
-            found[alignment] = frozenset({"methods.alignment"})
+                keys = {f"attacks.{attack.name}", f"attacks.{attack.module}"}
+                keys_of[labels.name("attacks", attack.name)] = frozenset(keys)
+        for part in results.autoattack_parts:
+            keys_of[labels.name("attacks", part)] = frozenset({f"attacks.{part}"})
+        if not results.gradients.empty:
+            keys_of[labels.name("methods", "alignment")] = frozenset({"methods.alignment"})
     for method in METHODS:
-        found[labels.name("methods", method)] = frozenset({f"methods.{method}"})
-    return [Subject(name, known) for name, known in found.items()]
+        keys_of[labels.name("methods", method)] = frozenset({f"methods.{method}"})
+    return [Subject(name, keys) for name, keys in keys_of.items()]
 
 
 def cited(subjects: Sequence[Subject], references: Sequence[Reference]) -> list[Cited]:
     """The references of these subjects, in the order of the references."""
-    found = [
-        Cited(one, [subject.name for subject in subjects if subject.known_as & one.of])
-        for one in references
+    entries = [
+        Cited(reference, [subject.name for subject in subjects if subject.known_as & reference.of])
+        for reference in references
     ]
-    return [one for one in found if one.names]
+    return [entry for entry in entries if entry.names]

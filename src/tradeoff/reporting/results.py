@@ -163,9 +163,9 @@ class Results:
         return None if verdicts.empty else bool(verdicts.iloc[0] == "True")
 
     def _pair(self, architecture: str, metric: str, first: str, second: str) -> pd.DataFrame:
-        one, other = sorted((first, second))
+        first, second = sorted((first, second))
         return _select(
-            self.detectable, architecture=architecture, metric=metric, one=one, other=other
+            self.detectable, architecture=architecture, metric=metric, one=first, other=second
         )
 
     def size(self, kind: str, name: str) -> int | None:
