@@ -15,7 +15,7 @@ from tradeoff.evaluation.extraction import extract
 from tradeoff.evaluation.surrogates import ensembles, labelled, sources
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
 from tradeoff.networks.device import describe, pick_device
-from tradeoff.networks.folding import attacked_twin
+from tradeoff.networks.folding import attacked_twin, fold_if_same
 from tradeoff.networks.layouts import place
 from tradeoff.networks.models import Blueprint, build_network, load_classifier
 from tradeoff.networks.randomness import derive_seed, sample_keys
@@ -33,11 +33,13 @@ def main(dataset: str) -> None:
     where = describe(device)
     print(f"[transfer] {dataset}: {len(cells)} of {len(asked)} models on {where}", flush=True)
     test = data.test.first(settings.images).to(device)
-    models = {
-        key: attacked_twin(load_classifier(cell, "best", data, device), test.images[:16])
-        for key, cell in cells.items()
-    }
     attackers = sources(cells)
+    few = test.images[:16]
+    models, attacked = {}, {}
+    for key, cell in cells.items():
+        model = load_classifier(cell, "best", data, device)
+        models[key] = fold_if_same(model, few)
+        attacked[key] = attacked_twin(model, few) if hasattr(model, "surrogate") else models[key]
     extracted = {}
     if settings.extraction is not None:
         own = data.validation.first(settings.extraction.images).to(device).images
@@ -53,6 +55,7 @@ def main(dataset: str) -> None:
         test.labels,
         Threat(chosen.threat.norm, chosen.threat.epsilon),
         keys=sample_keys(torch.arange(len(test), device=device), "transfer"),
+        attacked=attacked,
         sources=attackers,
         ensembles=ensembles(cells),
         substitutes={key: found.substitute for key, found in extracted.items()},

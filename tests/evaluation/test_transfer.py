@@ -193,6 +193,19 @@ def test_only_the_sources_and_ensembles_attack():
         assert np.array_equal(found.fooled["at", target], outcome().fooled["at", target][:20])
 
 
+def test_a_model_judges_itself_what_is_made_in_its_place():
+    """Examples are made on `attacked`; every model, that one too, is asked by its own name."""
+    images, labels, keys = held_out()
+    both = {name: models()[name] for name in ("natural", "at")}
+    swapped = {"natural": models()["natural 1"], "at": models()["at"]}
+    found = transfer(
+        both, images, labels, LINF, keys=keys, attacked=swapped, batch_size=64, **BUDGET
+    )
+    assert np.array_equal(found.correct["natural"], outcome().correct["natural"])
+    assert np.array_equal(found.fooled["natural", "at"], outcome().fooled["natural 1", "at"])
+    assert np.array_equal(found.fooled["at", "natural"], outcome().fooled["at", "natural"])
+
+
 def test_robust_surrogates_do_not_transfer_worse_to_robust_targets():
     """On such small networks the two kinds are close; on large ones robust ones are far ahead."""
     robust = (fooled("at 1", "at") + fooled("at", "at 1")) / 2

@@ -81,6 +81,7 @@ def transfer(
     threat: Threat,
     *,
     keys: Tensor,
+    attacked: Mapping[str, nn.Module] | None = None,
     sources: Sequence[str] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
     substitutes: Mapping[str, nn.Module] | None = None,
@@ -95,6 +96,7 @@ def transfer(
     Args:
         models: in eval mode, by name.
         keys: (N,) random keys of the samples; a sample starts alike on every surrogate.
+        attacked: what examples are made on in a model's place, while it judges; None: the model.
         sources: the models, by name, on which examples are made; None: on all.
         ensembles: the models' names in each ensemble, by its name.
         substitutes: in eval mode, by the model's name; sources called `extraction_of` it.
@@ -114,9 +116,10 @@ def transfer(
         for name, model in models.items()
     }
     single = {name: (name,) for name in (models if sources is None else sources)}
+    made_on = models if attacked is None else attacked
     attackers = {
         source: (
-            [models[name] for name in members],
+            [made_on[name] for name in members],
             [name for name in models if name not in members],
         )
         for source, members in (single | dict(ensembles)).items()
