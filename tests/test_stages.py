@@ -87,7 +87,7 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
     )
     settings = params["datasets"][dataset]
     settings["split"].update(validation=40, limit=200)
-    settings["models"][architecture]["width"] = 0.0625
+    settings["models"] = {architecture: {"width": 0.0625, "pretrained": None}}
     settings.update(threads=1, arithmetic="native")  # torch is loaded before the stages
     small = {"steps": 2, "relative_step_size": 0.5}
     auto = {"apgd_steps": 2, "fab_steps": 2, "targets": 2, "square_queries": 3}
