@@ -36,6 +36,7 @@ DEFENSES = (
     "fgsm", "fast", "alp", "clp", "vat", "igr", "arda", "fat", "hat", "act", "trix", "cusp", "rst",
     # known to mask their gradients, or to rest on something else than robustness
     "distillation_1", "distillation_10", "distillation", "ccat", "squeezing", "squeezing_detector",
+    "pixeldefend",
     # mixtures, and networks with a proof
     "mixing", "mixing_75", "mixing_90", "mixednuts",
     "gaussian", "smoothing", "smoothed_mixing", "lbrs",
