@@ -116,7 +116,7 @@ def test_pages_can_be_read_by_a_screen_reader(complete_report):
     assert all(attributes["role"] == "img" for attributes in drawings)
     assert all("selected epoch" in a["aria-label"] or "época" in a["aria-label"] for a in curves)
     drawings = [attributes for attributes in drawings if attributes not in curves]
-    assert len(drawings) == 10
+    assert len(drawings) == 12
     for attributes in drawings:
         assert attributes["aria-labelledby"] in page.ids
         assert attributes["aria-describedby"] in page.ids

@@ -25,7 +25,8 @@ SPECIAL = {
     "γ": r"\(\gamma\)", "δ": r"\(\delta\)", "θ": r"\(\theta\)", "κ": r"\(\kappa\)",
     "σ": r"\(\sigma\)", "η": r"\(\eta\)", "τ": r"\(\tau\)", "μ": r"\(\mu\)",
     "ξ": r"\(\xi\)", "ρ": r"\(\rho\)", "Σ": r"\(\Sigma\)", "ŷ": r"\(\hat{y}\)",
-    "‖": r"\(\Vert\)", "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "‖": r"\(\Vert\)", "⟨": r"\(\langle\)", "⟩": r"\(\rangle\)",
+    "₂": r"\(_2\)", "–": r"\textendash{}", "—": r"\textemdash{}",
     "…": r"\ldots{}", "’": "'", "“": "``", "”": "''",
     "«": r"\guillemotleft{}", "»": r"\guillemotright{}", "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
