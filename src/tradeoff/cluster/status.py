@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from tradeoff.cluster import lockfile
 from tradeoff.cluster.plan import cell_stages, upstream
 from tradeoff.cluster.states import State, read_states, script_name
+from tradeoff.core.schema import read_yaml
 from tradeoff.core.study import Cell, Study
 from tradeoff.running.words import duration
 
@@ -123,7 +124,7 @@ def _entries(root: Path, wanted: set[str]) -> dict[str, Any]:
 
 
 def _params(root: Path) -> dict[str, Any]:
-    params: dict[str, Any] = YAML(typ="safe").load((root / "params.yaml").read_text("utf-8"))
+    params: dict[str, Any] = read_yaml(root / "params.yaml")
     return params
 
 
