@@ -69,6 +69,18 @@ def test_radii_of_a_mixture_are_the_published_ones() -> None:
         assert int(found.prediction) == (0 if radius else -1)
 
 
+def test_radii_of_a_mixture_by_two_probabilities_are_the_published_ones() -> None:
+    names = ("probabilities", "sigma", "alpha", "smoothing_radius", "gaussian_lipschitz_radius")
+    probabilities, sigma, alpha, expected, by_lipschitz = (
+        golden.tensor(f"mixture/certificate/{name}").numpy() for name in names
+    )
+    second, first = np.sort(probabilities)[:, -2:].T
+    found = smoothing.mixture_radius(first, second, sigma, alpha)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert (found >= by_lipschitz - 1e-12).all() and (found > by_lipschitz).any()
+    assert (smoothing.mixture_radius(first, 1 - first, sigma, alpha) <= found + 1e-12).all()
+
+
 def test_a_radius_grows_with_the_noise_and_the_votes_and_shrinks_with_confidence() -> None:
     def radius(right: int, sigma: float, failure: float) -> float:
         votes = torch.tensor([0] * right + [1] * (100 - right))[None]

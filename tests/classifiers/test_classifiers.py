@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests import golden, tiny
 from tradeoff.attacks.outcome import batched_logits
-from tradeoff.classifiers import confident, mixed, plain, smoothed
+from tradeoff.classifiers import confident, mixed, mixednuts, plain, smoothed
 from tradeoff.classifiers.smoothed import Smoothed
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.folding import attacked_twin, fold_if_same
@@ -36,6 +36,26 @@ def test_mixed_logits_are_the_published_ones() -> None:
     assert 0 in alphas and 1 in alphas
     for alpha, logits in zip(alphas.tolist(), expected, strict=True):
         torch.testing.assert_close(mixed.mix(standard, robust, alpha), logits, rtol=1e-9, atol=0)
+
+
+def test_from_its_least_weight_on_the_robust_network_decides_against_any_other() -> None:
+    """Against one that is certain of the robust network's second class, for each image."""
+    robust = golden.tensor("mixture/robust_logits")
+    margins = mixednuts.margins(robust)
+    golden.assert_close(margins, golden.tensor("mixture/robust_margin"), 1e-9)
+    first, second = robust.topk(2).indices.unbind(1)
+    certain = 1000.0 * F.one_hot(second, robust.shape[1]).double()
+    least = golden.tensor("mixture/least_alpha")
+    for step, decides in ((1e-9, first), (-1e-9, second)):
+        alphas = (least + step).tolist()
+        rows = zip(certain.split(1), robust.split(1), alphas, strict=True)
+        found = torch.cat([mixed.mix(*row).argmax(1) for row in rows])
+        assert torch.equal(found, decides)
+    for alpha, needed in zip(
+        golden.tensor("mixture/alpha").tolist(), golden.tensor("mixture/margin_needed"), strict=True
+    ):
+        kept = mixed.mix(certain, robust, alpha).argmax(1) == first
+        assert torch.equal(kept, margins > needed)
 
 
 def test_an_attack_on_a_mixture_goes_through_it() -> None:

@@ -36,6 +36,8 @@ def test_the_map_is_the_published_one() -> None:
         found = mixednuts.sharpened(robust, scale, bias, power)
         golden.assert_close(found, golden.tensor("nuts/mapped")[row], 1e-9)
         golden.assert_close(found.softmax(1), golden.tensor("nuts/probabilities")[row], 1e-9)
+        plain = mixednuts.sharpened(robust, 1.0, bias, 1.0)
+        golden.assert_close(plain, golden.tensor("nuts/clamped")[row], 1e-9)
 
 
 def golden_model() -> MixedNuts:

@@ -8,10 +8,11 @@ the certificate abstains. It is wrong with probability `failure` at most, for ea
 A linf ball of radius r lies inside the l2 ball of radius r sqrt(d), d the number of components, so
 the linf radius is that of l2 divided by sqrt(d).
 
-Of a mixture (1 - alpha) g + alpha h, h smoothed, the proof is Cohen's with alpha q in place of q:
-nothing is proved at alpha <= 1/2, nor of an image whose class h does not have (Bai et al. 2023,
-where the share of the votes stands in place of its bound q). With ordinary floating-point noise the
-proof is not strictly sound (Voracek & Hein 2023).
+Of a mixture (1 - alpha) g + alpha h, h smoothed, the proof is `mixture_radius` (Bai et al. 2023,
+where shares of the votes stand in place of bounds). By q alone it is Cohen's with alpha q in place
+of q: nothing is proved at alpha <= 1/2, nor of an image whose class h does not have. Their other
+radius, by the Lipschitz constant sqrt(2 / pi) / sigma of h, is never larger. With ordinary
+floating-point noise no such proof is strictly sound (Voracek & Hein 2023).
 """
 
 import math
@@ -91,10 +92,20 @@ def from_votes(
     """
     chosen = selection.mode(1).values  # of classes equally frequent the lowest
     counts = (estimation == chosen[:, None]).sum(1)
-    probability = alpha * lower_bound(counts.numpy(), estimation.shape[1], failure)
-    proved = torch.from_numpy(probability > 0.5)
-    radius = torch.from_numpy(sigma * norm.ppf(probability))
-    return Certificate(chosen.where(proved, -1), radius.where(proved, 0.0))
+    probability = lower_bound(counts.numpy(), estimation.shape[1], failure)
+    radius = torch.from_numpy(mixture_radius(probability, 1 - probability, sigma, alpha))
+    return Certificate(chosen.where(radius > 0, -1), radius)
+
+
+def mixture_radius(first: Any, second: Any, sigma: Any, alpha: Any) -> np.ndarray[Any, Any]:
+    """The l2 radius in which (1 - alpha) g + alpha h keeps h's class, whatever g is; 0 if none.
+
+    Args:
+        first, second: at least the probability of h's class, and at most that of every other one.
+        sigma: of the noise that h averages over; alpha = 1: h stands alone.
+    """
+    kept, rival = norm.ppf(alpha * first), norm.ppf(alpha * second + 1 - alpha)
+    return np.maximum(sigma / 2 * (kept - rival), 0.0)
 
 
 def lower_bound(count: Any, total: Any, failure: Any) -> np.ndarray[Any, Any]:
