@@ -47,6 +47,18 @@ def test_parts_of_an_ensemble_count_what_is_left_after_them() -> None:
     assert bits(robust_images(subject, "best")) == [0, 0, 1, 0, 1]
 
 
+def test_an_attack_on_the_first_images_is_judged_by_these() -> None:
+    subject = ledger(
+        {"best": {"apgd_t": [1, 0, 0, 0, 0], "square": [0, 1, 0, 0, 0]}},
+        clean={"best": [0, 0, 1, 0, 2]},
+        attempted={"square": [1, 1, 1, 0, 0]},
+    )
+    subject.about["tried"] = {"square": 3}
+    assert bits(robust_images(subject, "best", "square")) == [1, 0, 1]
+    assert bits(robust_images(subject, "best", "apgd_t")) == [0, 1, 1, 0, 1]
+    assert bits(robust_images(subject, "best")) == [0, 0, 1, 0, 1]
+
+
 def test_metrics_of_a_suite() -> None:
     metrics = suite_metrics(ledger())
     assert metrics == pytest.approx(

@@ -239,6 +239,12 @@ class DatasetSettings(Section):
     certificates: dict[str, dict[str, Any]]
 
 
+class Limit(Section):
+    """On how many of a suite's images, the first ones, an attack is tried; null: on all."""
+
+    images: PositiveInt | None
+
+
 class SuiteSettings(Section):
     """A suite: which attacks with which budgets, on which model versions and how many images."""
 

@@ -23,6 +23,7 @@ from tradeoff.core.settings import (
     DatasetSettings,
     ExamplesSettings,
     FineTuning,
+    Limit,
     MaskingSettings,
     ModelSettings,
     ReportSettings,
@@ -47,11 +48,12 @@ TABLES_OF_OTHER_STAGES = ("transfer", "examples", "gradients", "sizes")
 
 @dataclass(frozen=True)
 class Attack:
-    """An entry of a suite: `module` of tradeoff.attacks, run with `knobs`."""
+    """An entry of a suite: `module` of tradeoff.attacks, run with `knobs` on the first `images`."""
 
     name: str
     module: str
     knobs: Section
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,11 @@ class Dataset:
 
     def evaluation(self, suite: str) -> dict[str, Any]:
         """Threat and attacks of a suite, as its ledgers record them."""
-        attacks = self.suite(suite).attacks
-        return {
-            "threat": self.threat.model_dump(),
-            "attacks": {a.name: {"attack": a.module} | a.knobs.model_dump() for a in attacks},
-        }
+        attacks = {}
+        for attack in self.suite(suite).attacks:
+            images = {} if attack.images is None else {"images": attack.images}
+            attacks[attack.name] = {"attack": attack.module} | images | attack.knobs.model_dump()
+        return {"threat": self.threat.model_dump(), "attacks": attacks}
 
     @property
     def own(self) -> Path:
@@ -468,12 +470,14 @@ def _suite(name: str, raw: dict[str, Any], file: str, at: str) -> Suite:
     attacks = []
     for attack, entry in settings.attacks.items():
         place = f"{at}.attacks.{attack}"
-        module, own = entry.get("attack", attack), {k: v for k, v in entry.items() if k != "attack"}
+        own = dict(entry)
+        module = own.pop("attack", attack)
+        limit = validate(Limit, {"images": own.pop("images", None)}, file=file, at=place)
         allowed = module_names("attacks", "Knobs")
         if module not in allowed:
             raise BadParams(f"{file}: {place}.attack: {unknown(str(module), allowed)}")
         checked = validate(knobs_class("attacks", module), own, file=file, at=place)
-        attacks.append(Attack(attack, module, checked))
+        attacks.append(Attack(attack, module, checked, limit.images))
     _check_complete(name, settings.versions, attacks, f"{file}: {at}")
     return Suite(
         name,

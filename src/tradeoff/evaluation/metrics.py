@@ -18,16 +18,19 @@ def robust_images(ledger: Ledger, version: str, attack: str | None = None) -> Ar
     """Which images are classified correctly as they are and under attack, (n,) bool.
 
     Args:
-        attack: which attack; a part of an ensemble stands for itself and the parts before it.
-            None means all attacks.
+        attack: which attack, on the first images alone if it was tried on these; a part of an
+            ensemble stands for itself and the parts before it. None means all attacks, on all
+            images.
     """
     v = ledger.version(version)
     correct = correct_images(ledger, version)
     if attack is None:
         return correct & ~ledger["fooled"][v].any(0)
+    correct = correct[: ledger.tried(attack)]
     a = ledger.attacks.index(attack)
     # An image that this part of an ensemble did not attempt was fooled by a part before it.
-    return correct & ledger["attempted"][v, a] & ~ledger["fooled"][v, a]
+    outcome = ledger["attempted"][v, a] & ~ledger["fooled"][v, a]
+    return correct & outcome[: len(correct)]
 
 
 def by_class(correct: Array, labels: Array, classes: int) -> Array:

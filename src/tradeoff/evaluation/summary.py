@@ -147,12 +147,13 @@ def _accuracies(ledgers: CellLedgers) -> Iterator[tuple[str, str, Array, Array]]
         labels = ledgers.bounded["labels"]
         yield version, "natural", correct_images(ledgers.bounded, version), labels
         for attack in ledgers.bounded.attacks:
-            yield version, attack, robust_images(ledgers.bounded, version, attack), labels
+            robust = robust_images(ledgers.bounded, version, attack)
+            yield version, attack, robust, labels[: len(robust)]
         if version == "last":
             yield version, "all", robust_images(ledgers.bounded, version), labels
     for attack in ledgers.autoattack.attacks:
         robust = robust_images(ledgers.autoattack, "best", attack)
-        yield "best", attack, robust, ledgers.autoattack["labels"]
+        yield "best", attack, robust, ledgers.autoattack["labels"][: len(robust)]
     _, robust = under_both_suites(ledgers.bounded, ledgers.autoattack)
     yield "best", "all", robust, ledgers.bounded["labels"][: len(robust)]
 
@@ -332,7 +333,7 @@ def masking_table(cells: list[CellLedgers], settings: MaskingSettings) -> pd.Dat
     """The masking flags of each cell: flag, number, threshold, raised, suggests."""
     rows = []
     for ledgers in cells:
-        count = min(len(ledgers.bounded["labels"]), len(ledgers.autoattack["labels"]))
+        count = min(len(ledgers.bounded["labels"]), ledgers.autoattack.tried("square"))
         bounded, auto = ledgers.bounded.first(count), ledgers.autoattack.first(count)
         best = bounded.version("best")
         fooled = {name: bounded["fooled"][best, a] for a, name in enumerate(bounded.attacks)}

@@ -142,6 +142,22 @@ def test_each_part_of_an_ensemble_attacks_what_is_still_robust() -> None:
     np.testing.assert_array_equal(np.isnan(found["margin"]), ~found["attempted"])
 
 
+def test_an_attack_may_be_tried_on_the_first_images_alone() -> None:
+    """The others are as if it were not there, and what it does to the first stays the same."""
+    everywhere = run(suite([*WHITE_BOX, Attack("auto", "autoattack", ENSEMBLE)]))
+    first = run(suite([*WHITE_BOX, Attack("auto", "autoattack", ENSEMBLE, images=30)]))
+    assert first.about["tried"] == dict.fromkeys(("apgd-ce", "apgd-t", "fab-t", "square"), 30)
+    assert "tried" not in everywhere.about
+    assert (first.tried("square"), first.tried("cw")) == (30, IMAGES)
+    assert first.first(20).tried("square") == 20
+    for name in PER_ATTACK:
+        np.testing.assert_array_equal(first[name][:, :2], everywhere[name][:, :2])
+    for name in ("attempted", "fooled"):
+        np.testing.assert_array_equal(first[name][..., :30], everywhere[name][..., :30])
+    assert not first["attempted"][:, 2:, 30:].any() and not first["fooled"][:, 2:, 30:].any()
+    assert everywhere["fooled"][:, 2:, 30:].any(), "else nothing was left out"
+
+
 def test_backward_passes_are_counted() -> None:
     chosen = suite([Attack("fgsm", "fgsm", fgsm.Knobs()), Attack("auto", "autoattack", ENSEMBLE)])
     found = run(chosen, {"best": trained().model})

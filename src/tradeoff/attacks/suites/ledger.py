@@ -8,14 +8,16 @@ A ledger is an .npz file (zip of plain arrays, no pickle) of one cell and one su
     labels   (n,) int16          true classes; image i is the i-th of the test split
     clean_prediction (v, n) int16, clean_margin (v, n) float32, clean_confidence (v, n) float32
     check_* (v, n) float32       what PGD met on its way (`gradients`); NaN if not asked for
-    attempted (v, a, n) bool     false where an earlier attack of the ensemble had succeeded
+    attempted (v, a, n) bool     false where an earlier attack of the ensemble had succeeded, and
+                                 beyond the images that the attack was to be tried on
     fooled    (v, a, n) bool     prediction on the attacked image differs from the label
     prediction (v, a, n) int16   on the attacked image
     margin     (v, a, n) float32 logit of the label minus the best other logit, attacked image
     l0, l2, linf (v, a, n) float32  norms of the perturbation; l0 counts changed components
     queries    (v, a, n) int32   forward passes spent on the image (Square: proposals)
     gradients  (v, a, n) float32 backward passes, the mean over the images of its batch
-    about    () str              JSON: cell, suite, number of classes, threat, attacks
+    about    () str              JSON: cell, suite, number of classes, threat, attacks; `tried` has
+                                 the attacks that were tried on the first images alone: how many
 
 Only the ledger of a classifier that can reject an image has these as well:
 
@@ -82,6 +84,11 @@ class Ledger:
 
     def __getitem__(self, column: str) -> Array:
         return self.columns[column]
+
+    def tried(self, attack: str) -> int:
+        """On how many images, the first ones, an attack was to be tried."""
+        count = len(self["labels"])
+        return min(count, int(self.about.get("tried", {}).get(attack, count)))
 
     def first(self, count: int) -> "Ledger":
         """The ledger of the first `count` images."""

@@ -70,7 +70,7 @@ def run_suite(
     versions: list[Columns] = []
     clean: list[Tensor] = []
     finished: list[KeptResults] = []
-    names: list[str] = []
+    tried: dict[str, int | None] = {}
     for version, model in models.items():
         check_inputs(model, images, labels)
         logits = batched_logits(model, images, suite.batch_size)
@@ -87,15 +87,16 @@ def run_suite(
         finished.append(kept)
         subject = _Subject.of(model, images, labels, threat, suite.batch_size)
         subject = replace(subject, threshold=(thresholds or {}).get(version))
-        rows = _rows(subject, suite, kept, partial(report, version))
-        names = list(rows)
+        rows, tried = _rows(subject, suite, kept, partial(report, version))
         columns = {name: np.stack([row[name] for row in rows.values()]) for name in per_attack}
         versions.append(columns | _clean(subject, logits, suite.gradient_checks))
     columns = {name: np.stack([v[name] for v in versions]) for name in (*per_image, *per_attack)}
     columns["labels"] = labels.cpu().numpy()
     for kept in finished:
         kept.done()
-    return Ledger(tuple(models), tuple(names), columns, about)
+    limited = {name: count for name, count in tried.items() if count is not None}
+    about = about | ({"tried": limited} if limited else {})
+    return Ledger(tuple(models), tuple(tried), columns, about)
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ class _Subject:
         return replace(self, twin=Checked(self.passes.count(twin)))
 
     def batches(self) -> list["_Subject"]:
-        return [
-            replace(self, images=self.images[rows], labels=self.labels[rows], rows=rows)
-            for rows in self.rows.split(self.batch_size)
-        ]
+        return [self.at(rows) for rows in self.rows.split(self.batch_size)]
+
+    def at(self, rows: Tensor) -> "_Subject":
+        return replace(self, images=self.images[rows], labels=self.labels[rows], rows=rows)
 
 
 def _rejects(model: nn.Module) -> bool:
@@ -160,19 +161,26 @@ def _is_same(one: nn.Module, another: nn.Module, logits: Tensor, others: Tensor)
 
 def _rows(
     subject: _Subject, suite: Suite, kept: KeptResults, report: Callable[[str, int, int], None]
-) -> dict[str, Columns]:
-    """The ledger's rows of one version, by attack; what `kept` has is not computed again."""
+) -> tuple[dict[str, Columns], dict[str, int | None]]:
+    """The ledger's rows of one version, by attack, and on how many images, if not on all.
+
+    What `kept` has is not computed again.
+    """
     rows: dict[str, Columns] = {}
+    tried: dict[str, int | None] = {}
     attacks = [(attack, subject) for attack in suite.attacks]
     for attack, attacked in [*attacks, *_further(suite, subject)]:
         parts: dict[str, list[Columns]] = {}
-        for batch in attacked.batches():
+        for batch in attacked.at(attacked.rows[: attack.images]).batches():
             place = f"{attack.name}-{int(batch.rows[0])}"
             for name, part in kept.get(place, partial(_attack, attack, batch)).items():
                 parts.setdefault(name, []).append(part)
             report(attack.name, int(batch.rows[-1]) + 1, len(subject.labels))
-        rows |= {name: _joined(pieces) for name, pieces in parts.items()}
-    return rows
+        count = len(attacked.rows) if attack.images is None else attack.images
+        rest = _arrays(_not_attempted(attacked.at(attacked.rows[count:])))
+        for name, pieces in parts.items():
+            rows[name], tried[name] = _joined([*pieces, rest]), attack.images
+    return rows, tried
 
 
 def _further(suite: Suite, subject: _Subject) -> list[tuple[Attack, _Subject]]:
@@ -215,18 +223,7 @@ def _attack(attack: Attack, subject: _Subject) -> dict[str, Columns]:
 
 def _outcome(subject: _Subject, at: Tensor, adversarial: Adversarial, logits: Tensor) -> Columns:
     """What an attack did to the images `at` of a batch; the others were not attempted."""
-    nobody = torch.zeros_like(subject.labels, dtype=torch.bool)
-    nowhere = torch.full_like(subject.images[:, 0, 0, 0], torch.nan)
-    full = {
-        "attempted": nobody.clone(),
-        "fooled": nobody.clone(),
-        "prediction": torch.full_like(subject.labels, -1),
-        "margin": nowhere.clone(),
-        "queries": torch.zeros_like(subject.labels),
-        "gradients": torch.zeros_like(nowhere),
-        "rejection": nowhere.clone(),
-    }
-    full |= {norm: torch.zeros_like(nowhere) for norm in ("l0", "l2", "linf")}
+    full = _not_attempted(subject)
     if len(at):
         full["gradients"][at] = subject.passes.backward / len(at)
         labels, delta = subject.labels[at], adversarial.images - subject.images[at]
@@ -241,7 +238,27 @@ def _outcome(subject: _Subject, at: Tensor, adversarial: Adversarial, logits: Te
         for norm in ("l0", "l2", "linf"):
             full[norm][at] = perturbation_norm(delta, norm)
     subject.passes.backward = 0  # the next attack's are counted anew
-    return {name: values.cpu().numpy() for name, values in full.items()}
+    return _arrays(full)
+
+
+def _not_attempted(subject: _Subject) -> dict[str, Tensor]:
+    """The ledger's columns of images that an attack does not try."""
+    nobody = torch.zeros_like(subject.labels, dtype=torch.bool)
+    nowhere = torch.full_like(subject.images[:, 0, 0, 0], torch.nan)
+    columns = {
+        "attempted": nobody,
+        "fooled": nobody.clone(),
+        "prediction": torch.full_like(subject.labels, -1),
+        "margin": nowhere,
+        "queries": torch.zeros_like(subject.labels),
+        "gradients": torch.zeros_like(nowhere),
+        "rejection": nowhere.clone(),
+    }
+    return columns | {norm: torch.zeros_like(nowhere) for norm in ("l0", "l2", "linf")}
+
+
+def _arrays(columns: dict[str, Tensor]) -> Columns:
+    return {name: values.cpu().numpy() for name, values in columns.items()}
 
 
 def _clean(subject: _Subject, logits: Tensor, checks: AscentSettings | None) -> Columns:
