@@ -13,7 +13,6 @@ from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
 
 # ruff: noqa: RUF001
-pytestmark = pytest.mark.xdist_group("reporting")
 
 CONTROLS = ["dtrades_shuffled", "dtrades_batch_mean"]
 # Difference, low, high, detectable and whether it is resolved, in RA.

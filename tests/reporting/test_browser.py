@@ -13,7 +13,6 @@ from pages import Page
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.xdist_group("reporting"),
     pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed"),
 ]
 

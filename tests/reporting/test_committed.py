@@ -14,7 +14,6 @@ from tradeoff.reporting.view import View
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
-    pytest.mark.xdist_group("reporting"),
     pytest.mark.skipif(
         not (ROOT / "metrics" / "digits").exists(), reason="no results of digits are committed"
     ),

@@ -23,8 +23,6 @@ from tradeoff.reporting.setting import (
 )
 from tradeoff.reporting.view import View
 
-pytestmark = pytest.mark.xdist_group("reporting")
-
 
 @pytest.fixture(scope="module")
 def english(templates):

@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 # ruff: noqa: RUF001
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("reporting")
 
 MODULE = '''"""Adversarial training whose loss is scaled: an example."""
 

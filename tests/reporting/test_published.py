@@ -23,7 +23,6 @@ from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
 
 # ruff: noqa: RUF001
-pytestmark = pytest.mark.xdist_group("reporting")
 
 
 def entry(**changes) -> Published:

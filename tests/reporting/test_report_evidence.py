@@ -16,7 +16,6 @@ from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
 
-pytestmark = pytest.mark.xdist_group("reporting")
 OPTIONAL = ["norms", "curve", "differences", "masking", "transfer"]
 
 

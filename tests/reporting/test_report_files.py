@@ -24,7 +24,6 @@ from tradeoff.reporting.tellings import load_tellings
 from tradeoff.reporting.view import View
 
 pytestmark = [
-    pytest.mark.xdist_group("reporting"),
     pytest.mark.filterwarnings("ignore:Glyph:UserWarning"),  # the hostile names have strange ones
 ]
 HOSTILE = [

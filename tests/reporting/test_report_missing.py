@@ -22,8 +22,6 @@ from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
 
-pytestmark = pytest.mark.xdist_group("reporting")
-
 LOST = "at-resnet18-digits-1"
 ERROR = "OSError: <b>50 % of /a_very/" + 20 * "long_path/" + " & {x}"
 # A seed of one defense, and all of another on one architecture.

@@ -30,7 +30,6 @@ from tradeoff.reporting.results import BadResults, read_results
 from tradeoff.reporting.sentences import leaders
 from tradeoff.reporting.view import View
 
-pytestmark = pytest.mark.xdist_group("reporting")
 METRICS = ["NA", "RA", "RD", "ASR", "RA_worst_class", "ECE"]
 LOW_IS_BEST = ("RD", "ASR", "ECE")
 
