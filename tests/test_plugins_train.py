@@ -1,10 +1,7 @@
 """What no defense of the study uses yet, through the real stage: a training set of its own, two
 networks that train together, and a variant that takes over what it does not define."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from tests.test_stages import ROOT, toy
+from tests.test_stages import ROOT, run, toy
 
 DEFENSES = {
     "halved": '''"""Half of the images."""
@@ -58,15 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["datasets"]["digits"]["split"].update(validation=40, test=60)
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
-    for command in (["prepare", "digits"], *(["train", f"{name}-resnet18-digits-0"]
-                                             for name in ("standard", *DEFENSES))):  # fmt: skip
-        script = [sys.executable, f"stages/{command[0]}.py", *command[1:]]
-        environment = {**os.environ, "TRADEOFF_DEVICE": "cpu", "TRADEOFF_CHECKPOINTS": "kept"}
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            script, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    trained = [["stages/train.py", f"{name}-resnet18-digits-0"] for name in ("standard", *DEFENSES)]
+    run(folder, [["stages/prepare.py", "digits"], *trained], folder, "cpu", folder / "src")
     return folder
 
 

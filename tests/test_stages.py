@@ -114,9 +114,11 @@ def toy(folder: Path, dataset: str, defense: str, architecture: str) -> None:
         yaml.dump(params, file)
 
 
-def run(folder: Path, commands: list[list[str]], data: Path, device: str) -> str:
+def run(
+    folder: Path, commands: list[list[str]], data: Path, device: str, package: Path = ROOT / "src"
+) -> str:
     """What the stages print."""
-    path = f"{ROOT / 'src'}:{ROOT}"
+    path = f"{package}:{ROOT}"
     names = {"TRADEOFF_DATA": str(data), "TRADEOFF_DEVICE": device, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", STAGES, json.dumps(commands)],
