@@ -69,7 +69,7 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
     path = PACKAGE / folder / f"{name}.py"
     if not path.exists():  # a study, or results in git, may name what the package has no more
         return None
-    for node in reversed(ast.parse(path.read_text("utf-8")).body):  # the last one holds
+    for node in reversed(_statements(path)):  # the last one holds
         match node:
             case ast.ClassDef(name=known) | ast.FunctionDef(name=known) if known == attribute:
                 return node
@@ -85,3 +85,8 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
                         if inherited is not None:
                             return inherited
     return None
+
+
+@cache
+def _statements(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_text("utf-8")).body
