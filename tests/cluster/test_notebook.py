@@ -1,4 +1,4 @@
-"""notebooks/colab.ipynb, its code run on a small digits study, cut off once in the middle.
+"""notebooks/colab.ipynb, its code run on a toy whose stages pretend, cut off once in the middle.
 
 A plain folder stands for the mounted one. A cut takes the clone away, and every process.
 """
@@ -8,45 +8,34 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from ruamel.yaml import YAML
+from toys import ROOT, SMALL, Toy, wait_for
 
-from tests.small import CELLS, shrink
+NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+FIRST, SECOND = "at-resnet18-digits-0", "trades-resnet18-digits-0"
+# The second cell waits for its cut, the first time.
+TRAIN = f"""
+    if names[0] == {SECOND!r} and not Path(os.environ["TRADEOFF_CHECKPOINTS"], "cut").exists():
+        time.sleep(600)
+"""
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def code_of(notebook: Path, **parameters: object) -> str:
+def code_of_it(**parameters: object) -> str:
     """The notebook's code, with parameters written behind its first cell."""
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     given = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
     assert all(f"{name} = " in code[0] for name in parameters)
     return "\n\n".join([code[0], given, *code[1:]])
 
 
-def small_study(folder: Path) -> None:
-    """A repository with two cells that take seconds, as a commit."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    for path in ("src", "stages", "report_templates"):
-        subprocess.run(["cp", "-r", str(ROOT / path), str(folder)], check=True)
-    yaml = YAML()
-    params = yaml.load((folder / "params.yaml").read_text())
-    shrink(params)
-    with (folder / "params.yaml").open("w") as file:
-        yaml.dump(params, file)
-    identity = ["-c", "user.name=toy", "-c", "user.email=toy@localhost"]
-    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
-    subprocess.run(["git", *identity, "commit", "-qm", "small"], cwd=folder, check=True)
-
-
 def session(folder: Path, keep: Path, study: Path, log: Path) -> subprocess.Popen[bytes]:
-    """A hosted session: runs all cells of the notebook, in a clone of its own."""
+    """A hosted session: runs all its cells, in a clone of its own."""
     parameters = {"REPOSITORY": str(study), "KEEP": str(keep), "CLONE": str(folder / "clone")}
-    script = code_of(ROOT / "notebooks" / "colab.ipynb", **parameters)
+    script = code_of_it(**parameters)
     folder.mkdir()
     # One cell of the study after the other, so that the cut comes between the two.
     script = script.replace('"--per-gpu"', '"--jobs", "1", "--per-gpu"')
@@ -74,11 +63,17 @@ def cut(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
 def test_the_notebook_refuses_a_torch_that_is_too_old(tmp_path: Path) -> None:
     project = '[project]\ndependencies = ["torch>=99", "torchvision>=0.26"]\n'
     (tmp_path / "pyproject.toml").write_text(project)
     given = {"KEEP": str(tmp_path / "keep"), "CLONE": str(tmp_path)}
-    script = code_of(ROOT / "notebooks" / "colab.ipynb", **given)
+    script = code_of_it(**given)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
     )
@@ -87,36 +82,25 @@ def test_the_notebook_refuses_a_torch_that_is_too_old(tmp_path: Path) -> None:
     assert "pip install 'torch>=99'" in done.stderr
 
 
-def test_the_notebook_goes_on_after_a_cut(tmp_path: Path) -> None:
-    keep, study = tmp_path / "keep", tmp_path / "study"
-    small_study(study)
+def test_the_notebook_goes_on_after_a_cut(toy: Callable[..., Toy], tmp_path: Path) -> None:
+    keep, study = tmp_path / "keep", toy({"train": ("", TRAIN)}, **SMALL)
     states = keep / "checkpoints" / "state"
-
-    log = tmp_path / "first.log"
-    first = session(tmp_path / "first", keep, study, log)
-    end = time.monotonic() + 200
-    while not (states / f"train@{CELLS[1]}.json").exists():  # the second cell has begun
-        assert first.poll() is None and time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
+    first = session(tmp_path / "first", keep, study.folder, tmp_path / "first.log")
+    begun = states / f"train@{SECOND}.json"
+    wait_for(lambda: begun.exists() or first.poll() is not None, 200)
+    assert first.poll() is None, (tmp_path / "first.log").read_text()
     cut(first)
     assert not (keep / "results").exists()
-    (trained,) = [p.read_text() for p in states.glob(f"train@{CELLS[0]}.json")]
+    trained = (states / f"train@{FIRST}.json").read_text()
 
+    (keep / "checkpoints" / "cut").touch()
     log = tmp_path / "second.log"
-    second = session(tmp_path / "second", keep, study, log)
+    second = session(tmp_path / "second", keep, study.folder, log)
     assert second.wait(timeout=240) == 0, log.read_text()
-    assert (states / f"train@{CELLS[0]}.json").read_text() == trained, "it was trained again"
-    report = keep / "results" / "reports" / "digits" / "report.en.html"
-    assert "trades" in report.read_text().lower()
-    assert (keep / "results" / "plots" / "summary" / "digits" / "cells.csv").exists()
-    assert (
-        "2 done"
-        in subprocess.run(
-            [sys.executable, "-m", "tradeoff", "status"],
-            cwd=tmp_path / "second" / "clone",
-            env={**os.environ, "PYTHONPATH": str(tmp_path / "second" / "clone" / "src")},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    )
+    assert (states / f"train@{FIRST}.json").read_text() == trained, "it was trained again"
+    clone = Toy(tmp_path / "second" / "clone")
+    assert "2 done" in clone.tradeoff("status", TRADEOFF_CHECKPOINTS=str(keep / "checkpoints"))
+    for name in ("metrics", "plots", "reports"):
+        taken, made = files(keep / "results" / name), files(clone.folder / name)
+        assert taken == made and made, name
+    assert (keep / "results" / "dvc.lock").read_text() == (clone.folder / "dvc.lock").read_text()
