@@ -58,6 +58,8 @@ KNOBS = {
         "radius": 0.5,
         "fine_tuning": {"epochs": 2, "rate": 0.1},
     },
+    "mixing": {"classifier": {"alpha": 0.5}},
+    "mixing_75": {"classifier": {"alpha": 0.75}},
 }
 
 
@@ -83,7 +85,7 @@ def made_up_study(
         proposal="dtrades",
         baseline="trades",
         control="standard",
-        bases={"robust": "at"},
+        bases={"natural": "standard", "robust": "at"},
         trained={},
         certified=[],
     )

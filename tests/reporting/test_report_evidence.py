@@ -11,7 +11,7 @@ from tradeoff.evaluation import masking as checks
 from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
-from tradeoff.reporting.pictures import curve
+from tradeoff.reporting.pictures import curve, mixtures, roc
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
@@ -300,9 +300,8 @@ def test_what_is_proved_stands_beside_what_attacks_left_and_as_steps_in_the_curv
     assert list(steps.get_ydata()) == [100 * share for share in proved]
 
 
-def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english):
-    """A made-up detector: the rows of a defense, and no row of the others."""
-    view = View(*complete, english)
+def with_a_detector(view):
+    """The results with a made-up detector: rows of a defense, and no row of the others."""
     name, rows = view.defenses[1], view.results.cells
     mine = rows[rows["defense"] == name][["defense", "architecture", "seed"]]
     asking = mine.assign(forward_passes=3, calibration_images=150)
@@ -311,11 +310,17 @@ def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english
     rates |= {"RErr_all": 0.8, "RErr": 0.3, "RErr_99": 0.405}
     detection = pd.concat(
         mine.assign(attack=attack, detected=share, RA_rejecting=robust, **numbers, **rates)
+        .assign(**{"detected_at_0%": 0.1, "detected_at_5%": share, "detected_at_50%": 1.0})
         for attack, share, robust in (
             ("pgd", 0.75, 0.813), ("pgd_evading", 0.25, 0.563), ("bounded", 0.25, 0.5),
         )
     )  # fmt: skip
-    view = replace(view, results=replace(view.results, asking=asking, detection=detection))
+    found = replace(view.results, asking=asking, detection=detection)
+    return replace(view, results=found), name
+
+
+def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english):
+    view, name = with_a_detector(View(*complete, english))
     for table, shown in (
         (evidence.asking_table(view), ["3", "150"]),
         (
@@ -328,3 +333,46 @@ def test_what_a_detector_is_worth_stands_beside_who_ignores_it(complete, english
             assert row.header == view.name(name)
             assert [number.mean for number in row.numbers if number.mean][-len(shown) :] == shown
     assert evidence.asking_table(View(*complete, english)) is None
+
+
+def test_a_detector_has_a_roc_curve_and_a_row_for_each_attack(complete, english):
+    view, _ = with_a_detector(View(*complete, english))
+    (picture,) = roc.pictures(view)
+    assert "AT 25.0 % (PGD, evading)" in picture.description
+    for panel in picture.drawn().axes:
+        _, unaware, evading = panel.lines  # the first is at 5 % false alarms
+        assert list(unaware.get_xdata()) == [0, 5, 50]
+        assert list(unaware.get_ydata()) == pytest.approx([10, 75, 100])
+        assert list(evading.get_ydata()) == pytest.approx([10, 25, 100])
+    table = evidence.detection_by_attack_table(view)
+    assert [block.header for block in table.blocks] == ["AT, ResNet-18", "AT, VGG16"]
+    assert [row.header for row in table.blocks[0].rows] == [
+        "PGD",
+        "PGD, evading",
+        "suite bounded, all",
+    ]
+    assert [number.mean for number in table.blocks[0].rows[1].numbers] == ["90.0", "25.0", "56.3"]
+    fooled_none = view.results.detection.assign(area=float("nan"), detected=float("nan"))
+    view = replace(view, results=replace(view.results, detection=fooled_none))
+    row = evidence.detection_by_attack_table(view).blocks[0].rows[0]
+    assert [number.mean for number in row.numbers] == ["", "", "81.3"]
+    assert roc.pictures(View(*complete, english)) == []
+
+
+def test_mixtures_are_lines_over_their_weight_between_the_two_networks(tmp_path, english):
+    mixed = {"mixing_75": 0.75, "mixing": 0.5}  # in any order
+    study = made_up_study(["standard", "at", "dtrades", *mixed], ["resnet18"], [0])
+    write_made_up(study, tmp_path)
+    found = read_results(study, "digits", tmp_path)
+    (picture,) = mixtures.pictures(View(study, found, english))
+    (panel,) = picture.drawn().axes
+    robust = found.metric("RA")["resnet18"][["standard", "mixing", "mixing_75", "at"]]
+    lines = {tuple(line.get_xdata()): line.get_ydata() for line in panel.lines}
+    assert list(lines[0.0, 0.5, 0.75, 1.0]) == pytest.approx(100 * robust.to_numpy())
+    levels = [line.get_ydata()[0] for line in panel.lines if tuple(line.get_xdata()) == (0, 1)]
+    ours = found.cells.set_index("defense").loc["dtrades"]
+    assert levels == pytest.approx([100 * ours["NA"], 100 * ours["RA"]])
+    alone = made_up_study(["standard", "at", "dtrades", "mixing"], ["resnet18"], [0])
+    write_made_up(alone, tmp_path)
+    view = View(alone, read_results(alone, "digits", tmp_path), english)
+    assert mixtures.pictures(view) == []

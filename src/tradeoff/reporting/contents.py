@@ -51,6 +51,7 @@ def contents(view: View, published: Sequence[Published]) -> dict[str, Any]:
             "certified": evidence.certified_table(view),
             "asking": evidence.asking_table(view),
             "detection": evidence.detection_table(view),
+            "detection_by_attack": evidence.detection_by_attack_table(view),
             "gradients": evidence.gradient_table(view),
             "transfer": evidence.transfer_table(view),
             "masking": evidence.masking_table(view),

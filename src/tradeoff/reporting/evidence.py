@@ -160,6 +160,49 @@ def detection_table(view: View) -> Table | None:
     return _only(everything, view, set(table["defense"]))
 
 
+def detection_by_attack_table(view: View) -> Table | None:
+    """A block for each detector, a row for each attack on it and for each suite as a whole; None if
+    nothing rejects."""
+    table = view.results.detection
+    if table.empty:
+        return None
+    columns = ("area", "detected", "RA_rejecting")
+    rows = {
+        name: {attack: means(of.set_index(MODEL)[name].astype(float))
+               for attack, of in table.groupby("attack", sort=False)}
+        for name in columns
+    }  # fmt: skip
+    blocks = []
+    for place in means(table.set_index(MODEL)["threshold"]):
+        found = [
+            Row(attack_name(view, str(attack)),
+                tuple(_printed(view, rows[name][attack].get(place)) for name in columns))
+            for attack in rows["area"]
+            if place in rows["RA_rejecting"][attack]
+        ]  # fmt: skip
+        several = len(view.architectures) > 1
+        name = view.name(place[1])
+        header = f"{name}, {view.network(place[0])}" if several else name
+        blocks.append(Block(header, tuple(found)))
+    groups = (Group("", tuple(Column(view(f"metrics.{name}"), spread=True) for name in columns)),)
+    return Table("detection_by_attack", view("tables.detection_by_attack"), view("words.attack"),
+                 groups, tuple(blocks), ())  # fmt: skip
+
+
+def attack_name(view: View, attack: str) -> str:
+    """An attack's name, or that of a suite of them."""
+    suite = attack in view.results.dataset.suites
+    return view("words.suite", name=attack) if suite else view.labels.name("attacks", attack)
+
+
+def _printed(view: View, estimate: Estimate | None) -> Number:
+    """Mean and standard deviation in percent; nothing where the attack fooled no image."""
+    if estimate is None:
+        return Number()
+    sd = "" if estimate.sd is None else view.labels.percent(estimate.sd)
+    return Number(view.labels.percent(estimate.mean), sd)
+
+
 def norm_images(view: View) -> str:
     """The numbers of images with minimum norms, in words."""
     counts = sorted({int(count) for count in view.results.norms["images"]})

@@ -6,6 +6,8 @@ from tradeoff.reporting.pictures import (
     curve,
     examples,
     gradients,
+    mixtures,
+    roc,
     tradeoff,
     training,
     transfer,
@@ -17,9 +19,9 @@ from tradeoff.reporting.view import View
 __all__ = ["Picture", "pictures"]
 
 SUBJECTS = {
-    "tradeoff": tradeoff, "training": training, "lambda": weights, "classes": classes,
-    "curve": curve, "transfer": transfer, "examples": examples, "gradients": gradients,
-    "cost": cost,
+    "tradeoff": tradeoff, "mixtures": mixtures, "training": training, "lambda": weights,
+    "classes": classes, "curve": curve, "roc": roc, "transfer": transfer, "examples": examples,
+    "gradients": gradients, "cost": cost,
 }  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""How well each detector tells attacked images from clean ones, over its rate of false alarms."""
+
+from functools import partial
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tradeoff.reporting.pictures.picture import (
+    NATURAL,
+    ROBUST,
+    Picture,
+    number_axes,
+    panel_grid,
+    picture,
+)
+from tradeoff.reporting.style import COLOURS, CONTROL, INK
+from tradeoff.reporting.view import Place, View
+
+COLUMN = "detected_at_"  # and a percentage, the rate of false alarms
+TOLD_APART = {"pgd": (COLOURS[1], NATURAL), "pgd_evading": (COLOURS[2], ROBUST)}
+
+
+def pictures(view: View) -> list[Picture]:
+    """One, if anything rejects."""
+    if not curves(view):
+        return []
+    return [picture(view, "roc", partial(draw, view), description(view), means_of="cells")]
+
+
+def curves(view: View) -> dict[Place, pd.DataFrame]:
+    """Of each detector the share detected, attacks down and false alarms across: means over seeds.
+
+    An attack that fooled nothing has no curve, and a whole suite is no attack.
+    """
+    table = view.results.detection
+    table = table[~table["attack"].isin(view.results.dataset.suites)]
+    columns = [name for name in map(str, table) if name.startswith(COLUMN)]
+    alarms = [float(name.removeprefix(COLUMN).rstrip("%")) for name in columns]
+    found = {}
+    for place in view.places():
+        mine = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
+        shares = mine.groupby("attack", sort=False)[columns].mean().dropna()
+        if len(shares):
+            found[place] = shares.set_axis(alarms, axis=1)
+    return found
+
+
+def draw(view: View) -> Figure:
+    """A panel for each detector, a line for each attack."""
+    found = curves(view)
+    figure, panels = panel_grid(len(found), 2.2, columns=3, width=2.1)
+    for panel, ((architecture, defense), shares) in zip(panels, found.items(), strict=True):
+        several = len(view.architectures) > 1
+        name = view.name(defense)
+        panel.set_title(f"{name}, {view.network(architecture)}" if several else name)
+        panel.axvline(5, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
+        for attack, line in shares.iterrows():
+            colour, dashes = TOLD_APART.get(str(attack), (CONTROL.colour, NATURAL))
+            panel.plot(
+                line.index.to_numpy(dtype=float), 100 * line, color=colour,
+                linestyle=dashes, linewidth=1.6 if attack in TOLD_APART else 0.7,
+                alpha=1 if attack in TOLD_APART else 0.6,
+                zorder=3 if attack in TOLD_APART else 2,
+            )  # fmt: skip
+        panel.set_xlabel(view("figures.axes.false_alarms"))
+    number_axes(view, panels[0])
+    panels[0].set_ylim(0, 101)
+    panels[0].set_xlim(0, 50)
+    panels[0].set_ylabel(view("figures.axes.detected"))
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashes, linewidth=1.6,
+               label=view.labels.name("attacks", attack))
+        for attack, (colour, dashes) in TOLD_APART.items()
+    ]  # fmt: skip
+    other = view("figures.roc.others")
+    handles.append(Line2D([], [], color=CONTROL.colour, linewidth=0.7, label=other))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def description(view: View) -> str:
+    """What is detected at 5 % false alarms of PGD that evades, or else of the first attack."""
+    values = {}
+    for place, shares in curves(view).items():
+        at_five = {str(attack): float(share) for attack, share in shares[5.0].items()}
+        attack = "pgd_evading" if "pgd_evading" in at_five else next(iter(at_five))
+        share = view.labels.percent(at_five[attack])
+        values[place] = {"attack": view.labels.name("attacks", attack), "share": share}
+    return view.per_architecture("roc", values)
