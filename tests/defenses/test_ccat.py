@@ -155,6 +155,12 @@ def test_the_transition_from_label_to_uniform() -> None:
         found = ccat.transition(norms, EPSILON, rho)
         expected = golden.tensor(f"ccat/transition/power{rho}")
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    assert golden.number("ccat/rho") == golden.number("ccat/zero/rho")
+    # The authors' other transition leaves the label a share at epsilon, where ours leaves none.
+    exponential = golden.tensor("ccat/transition/exponential10")
+    torch.testing.assert_close((-10 * norms).exp(), exponential, atol=1e-12, rtol=1e-9)
+    far = norms >= EPSILON
+    assert (exponential[far] > 0).all() and (ccat.transition(norms, EPSILON, 10)[far] == 0).all()
     linear = golden.tensor("ccat/transition/linear1")
     torch.testing.assert_close(ccat.transition(norms, EPSILON, 1), linear, atol=1e-12, rtol=1e-9)
 

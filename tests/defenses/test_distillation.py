@@ -18,15 +18,18 @@ def step(model: torch.nn.Module, teacher: torch.nn.Module | None = None) -> Step
     )
 
 
-def gradients(loss: Tensor, model: torch.nn.Module, prefix: str) -> None:
+def gradients(loss: Tensor, model: torch.nn.Module, prefix: str, relative: float = 1e-6) -> None:
     model.zero_grad()
     loss.backward()
     for name, parameter in model.named_parameters():
-        golden.assert_close(parameter.grad, golden.tensor(f"{prefix}/{name}"), 1e-6)
+        golden.assert_close(parameter.grad, golden.tensor(f"{prefix}/{name}"), relative)
 
 
 def test_the_student_learns_the_teachers_soft_labels() -> None:
     teacher, images = golden.network("sharp").double().eval(), golden.images().double()
+    golden.assert_close(
+        teacher(images).detach(), golden.tensor("distillation/teacher_logits"), 1e-9
+    )
     temperatures = golden.tensor("distillation/temperature").tolist()
     for row, temperature in enumerate(temperatures):
         model = golden.network().double()
@@ -54,6 +57,8 @@ def test_the_teacher_learns_hard_labels_at_its_temperature() -> None:
         knobs = tempered.Knobs(temperature=temperature)
         loss = tempered.training_loss(model, images, golden.labels(), step(model), knobs).total
         golden.assert_close(loss.detach(), golden.tensor("distillation/teacher_loss")[row])
+        if temperature == golden.number("distillation/grad_temperature"):
+            gradients(loss, model, "distillation/teacher/grad", 1e-5)
 
 
 def test_a_row_of_the_sweep_differs_in_its_teacher_alone() -> None:
@@ -80,7 +85,9 @@ def test_a_student_at_a_high_temperature_gives_no_gradient_to_the_cross_entropy(
         (gradient,) = torch.autograd.grad(loss, points)
         return float((gradient.flatten(1).abs().amax(1) == 0).float().mean())
 
-    assert zero_share(1) > 0.5 and zero_share(scale) == 0
+    # Processors differ in whether they take numbers below 1e-38 for 0.
+    expected = golden.number("distillation/saturated/zero_share_float32")
+    assert abs(zero_share(1) - expected) <= 1 / len(images) and zero_share(scale) == 0
 
 
 def test_training_with_noise_is_the_cross_entropy_of_noisy_images() -> None:

@@ -10,7 +10,7 @@ from tests import golden, tiny
 from tradeoff.defenses import trix
 from tradeoff.networks.randomness import generator
 
-KNOBS = trix.Knobs(beta=6.0, exchange=1.0, warmup=0.5)
+KNOBS = trix.Knobs(beta=golden.number("trix/beta"), exchange=1.0, warmup=0.5)
 
 
 def step(memory: dict[str, Tensor], epoch: int, epochs: int = 4) -> golden.GoldenStep:

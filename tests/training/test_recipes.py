@@ -24,7 +24,8 @@ PERTURBED: dict[str, Any] = {"weight_perturbation": {"gamma": 0.01, "begins": 0}
 @pytest.mark.parametrize("name", ["at", "trades"])
 def test_perturbed_loss_and_gradients_equal_those_of_the_authors(name: str) -> None:
     key, model = f"digits/awp/{name}", golden.network("digits/state").double()
-    knobs: Any = at.Knobs() if name == "at" else trades.Knobs(beta=6.0)
+    beta = golden.number("digits/awp/beta_trades")
+    knobs: Any = at.Knobs() if name == "at" else trades.Knobs(beta=beta)
     defense: Any = at if name == "at" else trades
     images, labels = golden.images(INPUTS).double(), golden.labels(INPUTS)
     step, replay = golden.step(tiny.calm(model), INPUTS), Replay()
@@ -41,8 +42,11 @@ def test_perturbed_loss_and_gradients_equal_those_of_the_authors(name: str) -> N
     first.backward()
     replay.repeats = True
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    rate, decay = (golden.number(f"digits/awp/{k}") for k in ("learning_rate", "weight_decay"))
-    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=decay)
+    rate, momentum, decay = (
+        golden.number(f"digits/awp/{name}")
+        for name in ("learning_rate", "momentum", "weight_decay")
+    )
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum, weight_decay=decay)
     with perturbed_weights(model, golden.number(f"{key}/gamma")):
         for parameter, weight in model.named_parameters():
             moved, kept = weight.detach() - before[parameter], torch.zeros_like(weight)
