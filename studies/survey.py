@@ -1,15 +1,18 @@
 """All defenses of the project on one network, one page: `make survey`.
 
     python studies/survey.py [SEED ...]        of fewer seeds than 0, 1 and 2
+    python studies/survey.py --check           is what is committed that of this code and params?
 
 The study's own flow, with other rows: ResNet-18 on the digits. Missing are the
-defenses that train with bounds, which there are none of for BatchNorm in train mode. It runs in
-checkpoints/survey, which git does not see and which shares DVC's cache with the study, so that no
-cell is computed twice. What it finds is kept in reports/survey: the pages, and the dvc.lock that
-says of which code and params they are.
+defenses that train with bounds, which there are none of for BatchNorm in train mode. Beside RA it
+has the attacks of suite `beyond`. It runs in checkpoints/survey, which git does not see and which
+shares DVC's cache with the study, so that no cell is computed twice; interrupted, it goes on there.
+What it finds is kept in reports/survey: the pages, and the dvc.lock that says of which code and
+params they are.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,10 +24,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from ruamel.yaml import YAML  # noqa: E402
 
+from tradeoff.cluster import lockfile  # noqa: E402
 from tradeoff.core import foundations  # noqa: E402
 from tradeoff.core.plugins import constant  # noqa: E402
 
 FOLDER, KEPT = ROOT / "checkpoints" / "survey", ROOT / "reports" / "survey"
+CHECKED = ROOT / "checkpoints" / "survey-check"
 LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
 DEFENSES = (
     "standard", "at", "trades", "dtrades", "mart", "faal",
@@ -43,8 +48,13 @@ DEFENSES = (
 )  # fmt: skip
 
 
-def main() -> int:
-    lay_out([int(seed) for seed in sys.argv[1:]] or [0, 1, 2])
+def main(arguments: list[str]) -> int:
+    if arguments == ["--check"]:
+        return check()
+    if not all(argument.isdecimal() for argument in arguments):
+        print(__doc__, file=sys.stderr)
+        return 2
+    lay_out(FOLDER, [int(seed) for seed in arguments] or [0, 1, 2])
     command = [sys.executable, "-m", "tradeoff", "reproduce", "digits"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     status = subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode
@@ -56,21 +66,40 @@ def main() -> int:
     return status
 
 
-def lay_out(seeds: list[int]) -> None:
-    """Make the folder: the study's own files by links, and params.yaml with other rows."""
-    (FOLDER / ".dvc").mkdir(parents=True, exist_ok=True)
+def check() -> int:
+    """Whether DVC, with the committed lock and without models, would have anything to do."""
+    shutil.rmtree(CHECKED, ignore_errors=True)
+    entry = lockfile.read(KEPT)["summarize@digits"]
+    seeds = [int(seed) for seed in re.findall(r"- (\d+)$", entry.split("study.seeds:")[1], re.M)]
+    lay_out(CHECKED, seeds)
+    shutil.copytree(KEPT, CHECKED / "reports" / "digits", ignore=shutil.ignore_patterns("dvc.lock"))
+    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", "--dry", "report@digits"]
+    found = subprocess.run(command, cwd=CHECKED, capture_output=True, text=True, check=False)
+    stale = [line for line in found.stdout.splitlines() if line.startswith("Running stage")]
+    shutil.rmtree(CHECKED)
+    if found.returncode or stale:
+        print(found.stderr, *stale[:10], f"{len(stale)} stages are stale.", sep="\n")
+        print("reports/survey is stale: run make survey and commit what it changes.")
+        return 1
+    print(f"reports/survey, of {len(seeds)} seeds, belongs to the committed code and params.")
+    return 0
+
+
+def lay_out(folder: Path, seeds: list[int]) -> None:
+    """Make a folder: the study's own files by links, and params.yaml with other rows."""
+    (folder / ".dvc").mkdir(parents=True, exist_ok=True)
     for name in LINKS:
-        if not (FOLDER / name).is_symlink():
-            (FOLDER / name).symlink_to(ROOT / name)
-    (FOLDER / "data" / "own").mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "data" / "own" / "README.md", FOLDER / "data" / "own")
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / "data" / "own").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "data" / "own" / "README.md", folder / "data" / "own")
     config = (
         f"[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {ROOT}/.dvc/cache\n"
     )
-    (FOLDER / ".dvc" / "config").write_text(config)
-    if (KEPT / "dvc.lock").exists() and not (FOLDER / "dvc.lock").exists():
-        shutil.copy(KEPT / "dvc.lock", FOLDER)
-    with (FOLDER / "params.yaml").open("w") as file:
+    (folder / ".dvc" / "config").write_text(config)
+    if (KEPT / "dvc.lock").exists() and not (folder / "dvc.lock").exists():
+        shutil.copy(KEPT / "dvc.lock", folder)
+    with (folder / "params.yaml").open("w") as file:
         YAML().dump(params(seeds), file)
 
 
@@ -87,8 +116,11 @@ def params(seeds: list[int]) -> Any:
     certified = [name for name in DEFENSES if provable(name)]
     study.update(
         defenses=list(DEFENSES), architectures=["resnet18"], datasets=["digits"],
-        seeds=seeds, certified=certified,
+        seeds=seeds, certified=certified, suites=[*study["suites"], "beyond"],
     )  # fmt: skip
+    # Each of so many defenses is tried on each other.
+    changed["transfer"]["images"] = 100
+    changed["transfer"]["extraction"]["augmentations"] = 3
     return changed
 
 
@@ -100,4 +132,4 @@ def provable(defense: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

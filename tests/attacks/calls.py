@@ -36,6 +36,7 @@ KNOBS: dict[str, dict[str, Any]] = {
         "restarts": 1,
     },
     "jsma": {"theta": 1.0, "gamma": 0.145, "targets": None},
+    "jsma_softmax": {"theta": 1.0, "gamma": 0.145, "targets": None, "temperature": 1.0},
     "ddn": {"steps": 40, "step_size": 1.0, "initial_norm": 1.0, "gamma": 0.05},
     "sigma_zero": {
         "steps": 100,
@@ -94,7 +95,7 @@ def call_of(attack: str) -> Call:
 fgsm, bim, mifgsm, pgd = map(call_of, ("fgsm", "bim", "mifgsm", "pgd"))
 apgd, square, autoattack = map(call_of, ("apgd", "square", "autoattack"))
 fmn, deepfool, carlini_wagner = map(call_of, ("fmn", "deepfool", "carlini_wagner"))
-lbfgs, jsma = map(call_of, ("lbfgs", "jsma"))
+lbfgs, jsma, jsma_softmax = map(call_of, ("lbfgs", "jsma", "jsma_softmax"))
 spatial, confidence = map(call_of, ("spatial", "confidence"))
 ddn, sigma_zero, superdeepfool = map(call_of, ("ddn", "sigma_zero", "superdeepfool"))
 

@@ -11,7 +11,7 @@ from small_networks import (
     test_digits,
 )
 
-from tests.attacks.calls import jsma
+from tests.attacks.calls import jsma, jsma_softmax
 from tradeoff.attacks.jsma import best_pairs
 
 
@@ -108,3 +108,31 @@ def test_small_steps_and_few_targets():
 def test_refuses(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         jsma(natural(), *test_digits(2), **wrong)
+
+
+class Hot(torch.nn.Module):
+    """A network whose logits are so many times too large, as a distilled one's are."""
+
+    def __init__(self, model, scale):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, images):
+        return self.scale * self.model(images)
+
+
+def test_softmax_hides_the_derivative_of_large_logits_from_jsma_and_their_scale_brings_it_back():
+    model, (images, labels) = natural(), test_digits(20)
+    hot = Hot(model, 1000.0).eval()
+    right = model(images).argmax(1) == labels
+
+    def fooled(found):
+        return (right & (model(found.images).argmax(1) != labels)).sum()
+
+    plain = jsma_softmax(model, images, labels, targets=1)
+    assert fooled(plain) > 0
+    assert fooled(jsma_softmax(hot, images, labels, targets=1)) == 0
+    tempered = jsma_softmax(hot, images, labels, targets=1, temperature=1000.0)
+    torch.testing.assert_close(tempered.images, plain.images)
+    on_logits = jsma(hot, images, labels, targets=1)
+    torch.testing.assert_close(on_logits.images, jsma(model, images, labels, targets=1).images)

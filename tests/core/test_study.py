@@ -230,6 +230,13 @@ WRONG: list[tuple[Any, ...]] = [
     ("study.seeds", [True], "valid integer", "study.seeds.0"),
     ("study.seeds", [1.0], "valid integer", "study.seeds.0"),
     ("study.seeds", MISSING, "is missing"),
+    ("study.suites", ["bounded"], "should have bounded, autoattack and minimal"),
+    (
+        "study.suites",
+        ["bounded", "autoattack", "minimal", "beyond"],
+        "is missing, study.suites has it",
+        "suites.beyond",
+    ),
     ("study", MISSING, "is missing"),
     ("train", MISSING, "is missing"),
     ("suites", MISSING, "is missing"),

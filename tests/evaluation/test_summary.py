@@ -95,6 +95,21 @@ def test_accuracy_per_attack_version_and_class() -> None:
     assert (images == 5).all()
 
 
+def test_what_lies_beyond_the_threat_has_a_row_of_its_own_and_no_part_in_ra() -> None:
+    turned = ledger({"best": {"spatial": [1, 1, 1, 1, 1]}}, suite="beyond")
+    plain, more = evaluated(), replace(evaluated(), beyond=turned)
+    pd.testing.assert_frame_equal(cell_table([plain]), cell_table([more]))
+    table, before = attack_table([more]), attack_table([plain])
+    rows = table[table["attack"] == "spatial"]
+    assert set(rows["class"]) == {"all", "0", "1", "2"} and (rows["accuracy"] == 0).all()
+    pd.testing.assert_frame_equal(table.drop(rows.index), before)
+    pair = [more, replace(more, cell=cell("dtrades"))]
+    tested = detectable_table(pair, SETTINGS, 1, "dtrades")
+    assert "accuracy_spatial" in set(tested["metric"])
+    norms = norm_table([more])
+    pd.testing.assert_frame_equal(norms, norm_table([plain]))
+
+
 def test_norms_are_the_least_that_fooled_and_zero_where_already_wrong() -> None:
     table = norm_table([evaluated()]).set_index("norm")
     # Per image: 0.1, min(0.4, 0.2), 0.3 but fooled within epsilon, 0 (wrong already), 0.3.

@@ -6,16 +6,19 @@ import pandas as pd
 import pytest
 from made_up import THRESHOLDS, made_up_study, made_up_tables, write_made_up
 
+from tradeoff.core.plugins import knobs_class
+from tradeoff.core.study import Attack, Suite
 from tradeoff.core.tables import TABLES
 from tradeoff.evaluation import masking as checks
 from tradeoff.evaluation.transfer import role
-from tradeoff.reporting import coverage, evidence, results, sentences
+from tradeoff.reporting import accuracy, coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.pictures import curve, mixtures, roc
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
 
+SPATIAL, TURN = knobs_class("attacks", "spatial"), {"degrees": 30, "shift": 0.1, "tries": 10}
 OPTIONAL = ["norms", "curve", "differences", "masking", "transfer"]
 
 
@@ -376,3 +379,29 @@ def test_mixtures_are_lines_over_their_weight_between_the_two_networks(tmp_path,
     write_made_up(alone, tmp_path)
     view = View(alone, read_results(alone, "digits", tmp_path), english)
     assert mixtures.pictures(view) == []
+
+
+def test_attacks_beyond_ra_have_a_table_beside_it_and_are_no_column_of_the_others(
+    complete, templates, english
+):
+    study, found = complete
+    assert (
+        View(study, found, english) and accuracy.beyond_table(View(study, found, english)) is None
+    )
+    spatial = Attack("spatial", "spatial", SPATIAL.model_validate(TURN))
+    dataset = found.dataset
+    suites = dataset.suites | {"beyond": Suite("beyond", None, 64, ["best"], None, (spatial,))}
+    rows = found.attacks[(found.attacks["attack"] == "pgd") & (found.attacks["version"] == "best")]
+    turned = rows.assign(attack="spatial", accuracy=0.25)
+    more = replace(
+        found,
+        dataset=replace(dataset, suites=suites),
+        attacks=pd.concat([found.attacks, turned]),
+    )
+    view = View(study, more, english)
+    table = accuracy.beyond_table(view)
+    headers = [column.header for group in table.groups for column in group.columns]
+    assert headers[:3] == ["NA", "RA", "Rotations and shifts"]
+    assert {row.numbers[2].mean for block in table.blocks for row in block.rows[:-1]} == {"25.0"}
+    assert more.bounded_attacks == found.bounded_attacks
+    assert more.autoattack_parts == found.autoattack_parts

@@ -49,6 +49,16 @@ _SOME = Field(min_length=1)
 _DISTINCT = AfterValidator(_distinct)
 
 
+SuiteName = Literal["bounded", "autoattack", "minimal", "beyond"]
+NEEDED_SUITES: tuple[SuiteName, ...] = ("bounded", "autoattack", "minimal")
+
+
+def _needed_suites(names: list[SuiteName]) -> list[SuiteName]:
+    if not set(NEEDED_SUITES) <= set(names):
+        raise PydanticCustomError("suites", "should have bounded, autoattack and minimal")
+    return names
+
+
 class Axes(Section):
     """Section `study`: the matrix, and which defenses stand on which others' models.
 
@@ -63,6 +73,8 @@ class Axes(Section):
             the roles that it stands on: `alone`, `on_robust`, `on_natural_and_robust`. Each list
             is one block of `train` in dvc.yaml, which knows a cell's dependencies from it.
         certified: the defenses whose certificates are computed.
+        suites: what every cell is attacked with. `bounded`, `autoattack` and `minimal` make the
+            tables; `beyond` has attacks that RA does not count.
     """
 
     defenses: Annotated[list[Defense], _SOME, _DISTINCT]
@@ -76,6 +88,9 @@ class Axes(Section):
     bases: dict[str, Defense]
     trained: dict[str, Annotated[list[Defense], _DISTINCT]]
     certified: Annotated[list[Defense], _DISTINCT]
+    suites: Annotated[list[SuiteName], _DISTINCT, AfterValidator(_needed_suites)] = Field(
+        default_factory=lambda: [*NEEDED_SUITES]
+    )
 
 
 class Split(Section):
@@ -263,6 +278,7 @@ class Suites(Section):
     bounded: SuiteSettings
     autoattack: SuiteSettings
     minimal: SuiteSettings
+    beyond: SuiteSettings | None = None
 
 
 class MaskingSettings(Section):

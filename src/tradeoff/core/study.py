@@ -39,8 +39,9 @@ from tradeoff.core.settings import (
 FILE = "params.yaml"
 
 # Without these versions and rows of a suite's ledgers `evaluation.summary` has no tables.
-NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minimal": ("best",)}
-NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": ()}
+NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minimal": ("best",),
+                   "beyond": ("best",)}  # fmt: skip
+NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": (), "beyond": ()}
 
 # Every other table is one of `summarize`, in a folder that is its output.
 TABLES_OF_OTHER_STAGES = ("transfer", "examples", "gradients", "sizes")
@@ -275,6 +276,9 @@ class Study:
         foundations.check(params.study, threats, file.name)
         knobs = {name: getattr(params, name) for name in sections}
         foundations.check_shared(params.study, knobs, file.name)
+        for suite in params.study.suites:
+            if suite not in raw["suites"]:
+                raise BadParams(f"{file.name}: suites.{suite}: is missing, study.suites has it")
         suites = {
             suite: _suite(suite, entries, file.name, f"suites.{suite}")
             for suite, entries in raw["suites"].items()
@@ -395,13 +399,12 @@ def _dataset(name: str, raw: dict[str, Any], params: Any, file: str) -> Dataset:
     for suite in settings.suites:
         if suite not in names:
             raise BadParams(f"{file}: {at}.suites: {unknown(suite, names)}")
-    for suite in names:
+    suites = {}
+    for suite in params.study.suites:
         if suite not in settings.suites:
             raise BadParams(f"{file}: {at}.suites.{suite}: is missing; {{}} changes nothing in it")
-    suites = {
-        suite: _suite(suite, _replace(raw["suites"][suite], own), file, f"{at}.suites.{suite}")
-        for suite, own in settings.suites.items()
-    }
+        own = _replace(raw["suites"][suite], settings.suites[suite])
+        suites[suite] = _suite(suite, own, file, f"{at}.suites.{suite}")
     certificates = _certificates(
         raw["certificates"], settings.certificates, file, f"{at}.certificates"
     )

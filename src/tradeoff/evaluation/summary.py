@@ -44,12 +44,13 @@ CONFUSION_IMAGES = 1000
 
 @dataclass(frozen=True)
 class CellLedgers:
-    """A cell and the ledgers of its three suites."""
+    """A cell and the ledgers of its suites."""
 
     cell: Cell
     bounded: Ledger
     autoattack: Ledger
     minimal: Ledger
+    beyond: Ledger | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -62,15 +63,13 @@ class CellLedgers:
 
 
 def load_cell_ledgers(cell: Cell) -> CellLedgers:
-    """Read the three ledgers of a cell.
+    """Read the ledgers of a cell.
 
     Raises:
         BadLedger: a ledger is missing, damaged, or of another cell, threat or attacks than
             params.yaml has now.
     """
-    return CellLedgers(
-        cell, *(_ledger(cell, suite) for suite in ("bounded", "autoattack", "minimal"))
-    )
+    return CellLedgers(cell, **{suite: _ledger(cell, suite) for suite in cell.dataset.suites})
 
 
 def _ledger(cell: Cell, suite: str) -> Ledger:
@@ -124,7 +123,8 @@ def cell_table(cells: list[CellLedgers]) -> pd.DataFrame:
 def attack_table(cells: list[CellLedgers]) -> pd.DataFrame:
     """Accuracy per cell, version, attack ("natural", each attack, "all") and class ("all", each).
 
-    Parts of AutoAttack are cumulative: RA after the part and those before it.
+    Parts of AutoAttack are cumulative: RA after the part and those before it. Attacks of suite
+    `beyond` are none of "all".
     """
     rows: list[dict[str, Any]] = []
     for ledgers in cells:
@@ -156,6 +156,10 @@ def _accuracies(ledgers: CellLedgers) -> Iterator[tuple[str, str, Array, Array]]
         yield "best", attack, robust, ledgers.autoattack["labels"][: len(robust)]
     _, robust = under_both_suites(ledgers.bounded, ledgers.autoattack)
     yield "best", "all", robust, ledgers.bounded["labels"][: len(robust)]
+    if ledgers.beyond is not None:
+        for attack in ledgers.beyond.attacks:
+            robust = robust_images(ledgers.beyond, "best", attack)
+            yield "best", attack, robust, ledgers.beyond["labels"]
 
 
 def norm_table(cells: list[CellLedgers]) -> pd.DataFrame:
@@ -407,8 +411,9 @@ def provenance_table(cells: list[CellLedgers]) -> pd.DataFrame:
     rows = []
     for ledgers in cells:
         origins = {"train": ledgers.bounded.about.get("trained_with", {})}
-        for ledger in (ledgers.bounded, ledgers.autoattack, ledgers.minimal):
-            origins[ledger.about["suite"]] = ledger.about.get("attacked_with", {})
+        for ledger in (ledgers.bounded, ledgers.autoattack, ledgers.minimal, ledgers.beyond):
+            if ledger is not None:
+                origins[ledger.about["suite"]] = ledger.about.get("attacked_with", {})
         rows += [
             {"cell": ledgers.cell.key, "stage": stage} | origin for stage, origin in origins.items()
         ]

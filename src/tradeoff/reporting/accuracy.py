@@ -83,6 +83,23 @@ def attack_table(view: View) -> Table:
     return wide_or_tall(table, view("words.defense"))
 
 
+def beyond_table(view: View) -> Table | None:
+    """Accuracy under the attacks that RA does not count, beside NA and RA; None without any."""
+    beyond = view.results.attacks_beyond
+    if not beyond:
+        return None
+    measures = [
+        Measure(view.labels.name("attacks", attack), means(view.results.accuracy(attack)), True,
+                metric=f"accuracy_{attack}")
+        for attack in beyond
+    ]  # fmt: skip
+    beside = [Measure(view(f"metrics.{name}"), view.means(name), True, metric=name)
+              for name in ("NA", "RA")]  # fmt: skip
+    return defense_table(view, "beyond", view("tables.beyond"),
+                         [("", beside), (view("metrics.beyond"), measures)],
+                         seed_remarks(view))  # fmt: skip
+
+
 def overfitting_table(view: View) -> Table:
     """The model selected on validation against the last epoch's, and the mean of last - best.
 

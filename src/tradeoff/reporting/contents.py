@@ -47,6 +47,7 @@ def contents(view: View, published: Sequence[Published]) -> dict[str, Any]:
             "differences": evidence.difference_table(view),
             "published": published_table(view, published),
             "attacks": accuracy.attack_table(view),
+            "beyond": accuracy.beyond_table(view),
             "norms": evidence.norm_table(view),
             "certified": evidence.certified_table(view),
             "asking": evidence.asking_table(view),

@@ -83,13 +83,13 @@ class Results:
 
     @property
     def bounded_attacks(self) -> list[str]:
-        """The attacks of the suites, in their order, without "natural" and "all"."""
-        return [name for name in self._attack_names if name in self._suite_attacks]
+        """The attacks of the suites that RA counts, in their order."""
+        return [name for name in self._attack_names if name in self._suite_attacks(beyond=False)]
 
     @property
     def autoattack_parts(self) -> list[str]:
         """The parts of AutoAttack in their order; its suite does not name them."""
-        others = {*self._suite_attacks, *FURTHER_ATTACKS}
+        others = {*self.bounded_attacks, *self.attacks_beyond, *FURTHER_ATTACKS}
         return [name for name in self._attack_names if name not in others]
 
     @property
@@ -98,13 +98,20 @@ class Results:
         return [name for name in FURTHER_ATTACKS if name in self._attack_names]
 
     @property
+    def attacks_beyond(self) -> list[str]:
+        """Those of suite beyond, which RA does not count."""
+        return [name for name in self._attack_names if name in self._suite_attacks(beyond=True)]
+
+    @property
     def _attack_names(self) -> list[str]:
         names = self.attacks["attack"].unique()
         return [name for name in names if name not in ("natural", "all")]
 
-    @property
-    def _suite_attacks(self) -> set[str]:
-        return {attack.name for suite in self.dataset.suites.values() for attack in suite.attacks}
+    def _suite_attacks(self, beyond: bool) -> set[str]:
+        suites = self.dataset.suites.values()
+        return {
+            a.name for suite in suites if (suite.name == "beyond") == beyond for a in suite.attacks
+        }
 
     def metric(self, column: str) -> pd.Series:
         """A column of `cells`, one number per model."""
