@@ -12,6 +12,7 @@ import torch
 
 from tradeoff.core.files import write_json
 from tradeoff.running.failures import StageFailed, explain, in_words
+from tradeoff.running.stage import prepare
 
 ATTACK = "attack@trades-resnet18-digits-0-minimal"
 TRAIN = "train@trades-resnet18-digits-0"
@@ -72,6 +73,17 @@ def test_a_folder_that_is_closed_to_writing_is_named() -> None:
     message = explain(OSError(errno.EROFS, os.strerror(errno.EROFS), "checkpoints/state"), TRAIN)
     assert message is not None
     assert message.startswith("checkpoints/state: Read-only file system; run it in a folder that")
+
+
+def test_a_link_in_the_place_of_results_is_told_before_the_stages_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would say it after the work, and keep nothing."""
+    (tmp_path / "models").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "cell"])
+    with pytest.raises(SystemExit, match=r"train\.py cell: models is a link, .* cache dir FOLDER"):
+        prepare()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("x"), KeyError("y")])

@@ -16,7 +16,14 @@ from tradeoff.running.failures import explain, in_words
 
 
 def prepare() -> None:
-    """Stop here if params.yaml is wrong, and choose the arithmetic, before NumPy and torch load."""
+    """Stop here if params.yaml is wrong or DVC could not keep what the stage writes, and choose
+    the arithmetic, before NumPy and torch load."""
+    for name in ("data", "models", "ledgers", "metrics", "plots", "reports"):
+        if Path(name).is_symlink():
+            sys.exit(
+                f"{_command()}: {name} is a link, and DVC keeps only what lies in the clone. Put "
+                "a folder in its place; for room, DVC's cache on another disk: dvc cache dir FOLDER"
+            )
     try:
         arithmetic.switch(_arithmetic(Study.load(), sys.argv[1:]))
     except BadParams as error:
