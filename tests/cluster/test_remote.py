@@ -16,13 +16,17 @@ def commands(heading: str) -> list[list[str]]:
 
 
 def test_what_is_pushed_here_is_pulled_elsewhere(finished: Toy, tmp_path: Path) -> None:
+    """To a submodule of another repository, where `.git` is a file."""
     here = finished.copy(tmp_path / "here")
-    there = Toy(tmp_path / "there")
+    there = Toy(tmp_path / "outer" / "there")
     pushing, pulling = commands("A remote for models")
     for study, lines in ((here, pushing), (there, pulling)):
         if study is there:
-            command = ["git", "clone", "-q", str(here.folder), str(there.folder)]
-            subprocess.run(command, check=True)
+            subprocess.run(["git", "init", "-q", str(tmp_path / "outer")], check=True)
+            command = ["-c", "protocol.file.allow=always", "submodule", "-q", "add"]
+            place = [str(here.folder), there.folder.name]
+            subprocess.run(["git", *command, *place], cwd=tmp_path / "outer", check=True)
+            assert (there.folder / ".git").is_file()
         for line in lines:
             said = study.run(*line.replace("/mnt/disk", str(tmp_path)).split())
     assert "up to date" in said
