@@ -1,20 +1,27 @@
 """Hashes of training steps and of every attack, for tests/test_portable.py.
 
-Emulated, an operator takes some thirty times as long: so each network of the digits takes one step
-of two defenses, which have all operators between them, and attacks are made on a tiny network.
+Emulated, everything takes some thirty times as long. So each network of the digits takes one step
+of two defenses, which have all operators between them, attacks are made on a tiny network, and
+torch's compiler, which its optimizers would load without using it, is a module that does nothing.
 
 A process of its own: what arithmetic is portable must be chosen before NumPy and torch are loaded.
 """
 
 import hashlib
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from tradeoff.networks.arithmetic import switch
 
 switch("portable")
+compiler = ModuleType("torch._dynamo")
+compiler.disable = lambda function, *_, **__: function  # type: ignore[attr-defined]
+compiler.graph_break = lambda: None  # type: ignore[attr-defined]
+sys.modules[compiler.__name__] = compiler
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
