@@ -62,7 +62,7 @@ METHODS: dict[str, Method] = {
     "projections, k = 50": estimated(50),
     "projections, k = 10": estimated(10),
     "intervals": intervals,
-    "CROWN-IBP": lambda graph, around: from_intervals(intervals(graph, around), around),
+    "CROWN-IBP": lambda graph, around: from_intervals(intervals(graph, around)),
 }
 
 

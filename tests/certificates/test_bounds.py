@@ -166,7 +166,7 @@ def test_no_point_of_the_ball_is_outside_of_any_bound(tag: str, kind: str) -> No
     points += [attacked(model, images, threat, goal) for goal in range(1, 10)]
     with torch.no_grad():
         boxes = intervals(graph, allowed)
-        tight = [exact(graph, allowed), boxes, from_intervals(boxes, allowed)]
+        tight = [exact(graph, allowed), boxes, from_intervals(boxes)]
         logits = model(torch.cat(points)).unflatten(0, (len(points), 16))
         reached = (logits - logits[:, :, :1]).amax(0)
         for bounded in tight:

@@ -58,7 +58,7 @@ def bounds_of(epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     around = ball(images, epsilon, "linf", clipped=True, graph=graph)
     boxes = intervals(graph, around)
     worst = [worst_logits(b, labels) for b in (exact(graph, around), boxes)]
-    mixed = (worst[1] + worst_logits(from_intervals(boxes, around), labels)) / 2
+    mixed = (worst[1] + worst_logits(from_intervals(boxes), labels)) / 2
     everything = [F.cross_entropy(logits, labels) for logits in (*worst, mixed, model(images))]
     return everything[0], everything[1], everything[2], everything[3]
 

@@ -2,9 +2,8 @@
 
     J = beta J_dual + (1 - beta) J_interval,    beta from 1 to 0
 
-J_interval are interval bounds; J_dual is one backward pass through the dual network whose ReLUs are
-bounded by intervals: tighter, so that training begins well, where intervals alone are too loose.
-Its lines below and above a ReLU have one slope here, as in the outer polytope.
+J_interval are interval bounds; J_dual is one backward pass with CROWN's lines around each ReLU,
+between interval bounds: tighter, so that training begins well, where intervals are too loose.
 """
 
 import torch.nn.functional as F
@@ -38,7 +37,7 @@ def training_loss(
         boxes = intervals(graph, around)
         worst = worst_logits(boxes, labels)
         if grown < 1:
-            dual = worst_logits(from_intervals(boxes, around), labels)
+            dual = worst_logits(from_intervals(boxes), labels)
             worst = grown * worst + (1 - grown) * dual
         loss = F.cross_entropy(worst, labels)
     certified = is_certified(worst.detach(), labels).float().mean()

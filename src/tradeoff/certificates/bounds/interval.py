@@ -7,15 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from tradeoff.certificates.bounds.crown import Crown, adaptive_lines
 from tradeoff.certificates.bounds.exact import unit_rows
-from tradeoff.certificates.bounds.graph import Graph, Maximum, Rectifier, sum_of
-from tradeoff.certificates.bounds.relaxation import (
-    Ball,
-    Polytope,
-    Relaxations,
-    polytope,
-    spread,
-)
+from tradeoff.certificates.bounds.graph import Graph, Maximum, NoBounds, Rectifier, sum_of
+from tradeoff.certificates.bounds.relaxation import Ball, spread
 from tradeoff.certificates.bounds.rows import Dense
 
 
@@ -24,6 +19,7 @@ class Intervals:
     """The middle and the half width, (N, *shape) each, of the values at every place."""
 
     graph: Graph
+    ball: Ball
     values: list[tuple[Tensor, Tensor]]
 
     @property
@@ -63,15 +59,20 @@ def intervals(graph: Graph, ball: Ball) -> Intervals:
             found.append((node.layer(middle), width.view(-1, *node.shape)))
         else:
             found.append((node.layer(middle), node.layer.absolute(width)))
-    return Intervals(graph, found)
+    return Intervals(graph, ball, found)
 
 
-def from_intervals(found: Intervals, ball: Ball) -> Polytope:
-    """The outer polytope with interval bounds at its ReLUs: CROWN-IBP (Zhang et al. 2020), with
-    lines of one slope."""
+def from_intervals(found: Intervals) -> Crown:
+    """Lines between interval bounds at every ReLU: CROWN-IBP (Zhang et al. 2020).
 
-    def bounds(place: int, centre: Tensor, _: Relaxations) -> tuple[Tensor, Tensor]:
-        middle, width = found.values[place]
-        return middle - width, middle + width
-
-    return polytope(found.graph, ball, bounds)
+    Raises:
+        NoBounds: the network has max-pooling, of which there are no lines.
+    """
+    lines = {}
+    for place, node in enumerate(found.graph.nodes):
+        if isinstance(node.layer, Maximum):
+            raise NoBounds(f"the dual network has no bounds of max-pooling ({node.layer.name})")
+        if isinstance(node.layer, Rectifier):
+            middle, width = found.values[node.inputs[0]]
+            lines[place] = adaptive_lines(middle - width, middle + width)
+    return Crown(found.graph, found.ball, lines, found.centre)
