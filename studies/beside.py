@@ -1,8 +1,8 @@
 """Studies beside the table: the study's own flow with other rows, in a folder of its own.
 
-The folder is checkpoints/NAME, which git does not see; it shares DVC's cache with the study, so that
-no cell is computed twice. What is found is kept in reports/NAME: the pages, and the dvc.lock that
-says of which code and params they are.
+The folder is checkpoints/NAME, which git does not see; it shares DVC's cache with the study, so
+that no cell is computed twice. What is found is kept in reports/NAME: the pages, and the dvc.lock
+that says of which code and params they are.
 """
 
 import os

@@ -12,6 +12,7 @@ from tests import golden, tiny
 from tests.certificates.networks import KINDS, network
 from tradeoff.archs import densenet121
 from tradeoff.certificates import interval, outer_polytope
+from tradeoff.certificates.bounds.crown import Crown, Lines
 from tradeoff.certificates.bounds.exact import exact
 from tradeoff.certificates.bounds.graph import Graph, NoBounds, read
 from tradeoff.certificates.bounds.interval import from_intervals, intervals
@@ -133,6 +134,36 @@ def test_projections_have_the_published_distribution(name: str, count: int) -> N
         assert (error <= 6 * deviation * math.sqrt(2 / 200) + 1e-12).all(), key
         ratio = drawn.std(0)[deviation > 1e-12] / deviation[deviation > 1e-12]
         assert ((ratio > 1 / 3) & (ratio < 3)).all(), key
+
+
+@pytest.mark.parametrize(("tag", "kind"), CASES)
+def test_lines_of_one_slope_are_the_published_bounds(tag: str, kind: str) -> None:
+    """CROWN's own pass back, with biases and the signs of its rows, is that of the polytope."""
+    _, _, labels, graph, allowed = case(tag, kind)
+    relaxed = exact(graph, allowed)
+    lines = {p: Lines(r.slope, 2 * r.offset, r.slope) for p, r in relaxed.relaxations.items()}
+    crown = Crown(graph, allowed, lines, relaxed.centre)
+    published = golden.tensor(f"certified/{tag}/{kind}/J")
+    golden.assert_close(worst_logits(crown, labels).detach(), published, 1e-12)
+    lowest, _ = crown.extremes(golden.tensor(f"certified/{tag}/c"))
+    golden.assert_close(lowest.detach(), golden.tensor(f"certified/{tag}/{kind}/dual_c"), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-2.0, 1.0, (0.0, 1.0)), (-1.0, 2.0, (-1.0, 2.0))]
+)
+def test_below_a_relu_is_the_line_that_leaves_less(
+    low: float, high: float, expected: tuple[float, float]
+) -> None:
+    """0 where most of the input is negative, else the input itself: relu(x) within `expected`."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 1.0 if parameter.dim() == 2 else 0.0)
+    centre = torch.tensor([[(low + high) / 2]]).double()
+    graph = read(model, centre)
+    boxes = intervals(graph, Ball(centre, torch.full_like(centre, (high - low) / 2), "linf"))
+    found = from_intervals(boxes).extremes(torch.ones(1, 1, 1).double())
+    assert [float(bound) for bound in found] == pytest.approx(expected)
 
 
 def attacked(model: nn.Module, images: Tensor, threat: Threat, goal: int) -> Tensor:

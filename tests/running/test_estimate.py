@@ -2,19 +2,21 @@
 
 import copy
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests import tiny
 from tests.training.test_loop import Watched, train
 from tests.training.test_resume import After
 from tradeoff.core.schema import Section
-from tradeoff.defenses import at, faal
-from tradeoff.running.estimate import PROBES, Estimate, estimate
+from tradeoff.defenses import at, faal, outer_polytope
+from tradeoff.running.estimate import PROBES, Estimate, estimate, saved_bytes
 from tradeoff.running.training_checkpoints import TrainingCheckpoint
 from tradeoff.training.contract import Loss
 from tradeoff.training.loop import Interrupted, fit
@@ -113,3 +115,34 @@ def test_it_grows_with_the_epochs_and_takes_every_defense() -> None:
     short, long = (estimate(model, data, plan(epochs=epochs)) for epochs in (30, 3000))
     assert long.fastest > 20 * short.fastest
     assert estimate(model, data, plan(faal, faal.Knobs(radius=0.5))).fastest > 0
+
+
+@pytest.mark.parametrize("projections", [None, 3])
+def test_the_memory_of_bounds_is_told_and_limited_by_the_micro_batch(
+    projections: int | None,
+) -> None:
+    """What few images keep, extended to a batch, is what a whole one keeps."""
+    data = tiny.made_up()
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(),
+        nn.Linear(16, tiny.CLASSES),
+    )  # fmt: skip
+    knobs = outer_polytope.Knobs(start=1.0, ramp=0.0, projections=projections, clipped=True)
+
+    def told(**settings: Any) -> Estimate:
+        chosen = tiny.settings(batch_size=16, **settings)
+        return estimate(model, data, Plan(outer_polytope, knobs, chosen, tiny.THREAT, seed=0))
+
+    def keeps_a_batch() -> None:
+        images, labels = tiny.batch(16)
+        step = replace(tiny.step(model), network=model)
+        outer_polytope.training_loss(model, images, labels, step, knobs).total.backward()
+
+    whole, parts = told(), told(micro_batch=4)
+    assert whole.memory == pytest.approx(saved_bytes(keeps_a_batch), rel=0.2)
+    assert parts.memory is not None and parts.memory < 0.4 * whole.memory
+    assert "of memory, which train.micro_batch limits" in whole.in_words()
+
+
+def test_other_training_is_told_no_memory() -> None:
+    assert "memory" not in estimate(tiny.network(), tiny.made_up(), plan()).in_words()

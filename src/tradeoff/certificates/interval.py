@@ -5,37 +5,16 @@ al. 2020): J is the lesser of both. Of networks with max-pooling there are the i
 networks that were not trained for it, it proves nothing but at a small share of epsilon.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tradeoff.certificates.bounds.certify import at_fractions, proves
+from tradeoff.certificates.bounds.certify import Proof
 from tradeoff.certificates.bounds.graph import Graph, Maximum
 from tradeoff.certificates.bounds.interval import from_intervals, intervals
 from tradeoff.certificates.bounds.objective import worst_logits
 from tradeoff.certificates.bounds.relaxation import Ball
-from tradeoff.certificates.ledger import Certificate
-from tradeoff.core.schema import Fraction, Section
-from tradeoff.networks.threat import Threat
+from tradeoff.certificates.outer_polytope import CERTAIN, CLASSIFIERS, NORMS, Knobs
 
-NORMS = ("linf", "l2")
-CLASSIFIERS = ("plain",)
-CERTAIN = True  # of the classifier that is attacked: `summarize` checks that no attack breaks it
-
-
-class Knobs(Section):
-    fractions: list[Fraction]
-
-
-def certify(
-    classifier: nn.Module,
-    images: Tensor,
-    threat: Threat,
-    *,
-    keys: Tensor,
-    batch_size: int,
-    knobs: Knobs,
-) -> Certificate:
-    """Predictions of images (N, C, H, W), and which of `fractions` of epsilon is proved."""
-    return at_fractions(worst, classifier, images, threat, knobs.fractions, batch_size)
+__all__ = ["CERTAIN", "CLASSIFIERS", "NORMS", "Knobs"]
 
 
 def worst(graph: Graph, around: Ball, labels: Tensor) -> Tensor:
@@ -46,8 +25,6 @@ def worst(graph: Graph, around: Ball, labels: Tensor) -> Tensor:
     return found.minimum(worst_logits(from_intervals(boxes), labels))
 
 
-def holds_on_validation(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, *, keys: Tensor, knobs: object
-) -> Tensor:
-    """Whether the label is proved in the whole threat, (N,) bool."""
-    return proves(worst, model, images, labels, threat)
+proof = Proof(worst)
+certify = proof.certify
+holds_on_validation = proof.holds_on_validation

@@ -8,7 +8,10 @@ the norm is dual to the threat's. The paper is about two classes: each class aga
 that form, and the largest score decides. Its radius needs a network whose gradient is Lipschitz,
 and with ReLUs it is not: nothing is proved here.
 
-An attack's gradient goes through the norm, not through the choice of the nearest memory.
+An attack's gradient goes through the norm, not through the choice of the nearest memory, and the
+bias is so large that a cross-entropy of these scores is 0 at most images. So an attack climbs
+`surrogate()`: it says the same, on a scale of its own at each image, and near memories share in the
+choice in its gradient.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tradeoff.core.schema import BadParams, NonNegative, PositiveInt, Section
+from tradeoff.networks.gradients import with_gradient_of
 from tradeoff.networks.threat import Threat
 
 
@@ -63,6 +67,12 @@ class LocallyBiased(nn.Module):
         self.dual.fill_(1.0 if threat.norm == "linf" else 2.0)
 
     def forward(self, images: Tensor) -> Tensor:
+        scores, lengths = self.parts(images)
+        chosen = F.one_hot(self.nearest(images), scores.shape[1])
+        return self.biased(scores, lengths, chosen)
+
+    def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores against the rest, and the dual norms of their gradients, (N, classes) each."""
         is_differentiated = torch.is_grad_enabled() and images.requires_grad
         with torch.enable_grad():
             points = images if is_differentiated else images.detach().requires_grad_()
@@ -74,15 +84,57 @@ class LocallyBiased(nn.Module):
                 for score in scores.unbind(1)
             ]
         lengths = torch.stack([s.flatten(1).norm(float(self.dual), 1) for s in slopes], 1)
-        signs = 2 * F.one_hot(self.nearest(images), scores.shape[1]) - 1
-        biased = scores + self.alpha * signs * lengths
-        return biased if is_differentiated else biased.detach()
+        return (scores, lengths) if is_differentiated else (scores.detach(), lengths.detach())
+
+    def biased(self, scores: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
+        """The biased scores, where the nearest memory is of the classes `chosen`, (N, classes)."""
+        return scores + self.alpha * (2 * chosen - 1) * lengths
+
+    def squares(self, images: Tensor) -> Tensor:
+        """How far each memory is, squared, (N, memories)."""
+        return torch.cdist(images.flatten(1), self.memory.flatten(1)).square()
 
     @torch.no_grad()
     def nearest(self, images: Tensor) -> Tensor:
         """The label of the memory nearest to each image in l2, (N,)."""
-        places = torch.cdist(images.flatten(1), self.memory.flatten(1)).argmin(1)
-        return self.memory_labels[places]
+        return self.memory_labels[self.squares(images).argmin(1)]
+
+    def surrogate(self) -> nn.Module:
+        return _Surrogate(self).eval()
+
+    def undefended(self) -> nn.Module:
+        return self.network
+
+
+class _Surrogate(nn.Module):
+    """What an attack climbs: the biased scores over the largest of them, so that no loss saturates.
+
+    In the gradient memories share in the choice of the class by the softmax of -distance^2 / t, t
+    being by how much the nearest one of another class is farther than the nearest: so an image is
+    nowhere far from changing it.
+    """
+
+    def __init__(self, model: LocallyBiased) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores, lengths = self.model.parts(images)
+        exact = self.model.biased(
+            scores, lengths, F.one_hot(self.model.nearest(images), scores.shape[1])
+        )
+        climbed = self.model.biased(scores, lengths, self.shares(images, scores.shape[1]))
+        scale = exact.detach().abs().amax(1, keepdim=True).clamp_min(1)
+        return with_gradient_of(climbed / scale, exact / scale)
+
+    def shares(self, images: Tensor, classes: int) -> Tensor:
+        """How much of the choice is each class's, (N, classes)."""
+        squares, labels = self.model.squares(images), self.model.memory_labels
+        with torch.no_grad():
+            own = labels == self.model.nearest(images)[:, None]
+            gap = squares.masked_fill(own, float("inf")).amin(1) - squares.amin(1)
+        weights = (-squares / gap.clamp_min(1e-6)[:, None]).softmax(1)
+        return weights @ F.one_hot(labels, classes).to(weights.dtype)
 
 
 def build(

@@ -13,10 +13,10 @@ from tradeoff.datasets.prepared import Prepared
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.randomness import generator
-from tradeoff.running.words import duration
+from tradeoff.running.words import duration, memory_size
 from tradeoff.training.history import EpochRecord
 from tradeoff.training.loop import Networks, accumulate_gradient
-from tradeoff.training.plan import Plan
+from tradeoff.training.plan import Plan, micro_batches
 from tradeoff.training.run import Run
 from tradeoff.training.validation import validated_at_once
 
@@ -26,19 +26,29 @@ SPREAD = 1.5  # the slowest probe over the fastest, beyond which a machine is sa
 
 
 class Estimate(NamedTuple):
-    """Seconds by the fastest probe, which was disturbed least, and by the slowest one."""
+    """Seconds by the fastest probe, which was disturbed least, and by the slowest one.
+
+    Attributes:
+        memory: bytes that a step of training on bounds keeps for its gradient; they can be many
+            times those of the network. None for other training.
+    """
 
     fastest: float
     slowest: float
+    memory: int | None = None
 
     def in_words(self) -> str:
-        """The time, and how long it may become if the probes disagree."""
-        if self.slowest <= SPREAD * self.fastest:
-            return f"about {duration(self.fastest)}"
-        return (
-            f"{duration(self.fastest)} to {duration(self.slowest)}: other work slows this machine "
-            "down, and the probes disagree"
-        )
+        """The time, how long it may become if the probes disagree, and the memory."""
+        words = f"about {duration(self.fastest)}"
+        if self.slowest > SPREAD * self.fastest:
+            words = (
+                f"{duration(self.fastest)} to {duration(self.slowest)}: other work slows this "
+                "machine down, and the probes disagree"
+            )
+        if self.memory is None:
+            return words
+        size = memory_size(self.memory)
+        return f"{words}; its bounds take about {size} of memory, which train.micro_batch limits"
 
 
 def estimate(
@@ -98,6 +108,26 @@ def estimate(
     # A forward and backward pass for each step, and three times a forward pass alone.
     passes = epochs * len(data.validation) / at_once * (settings.selection.steps + 1.5)
     validation = warm_seconds(attack, at_once)
-    return Estimate(
-        *(left * one + passes * other for one, other in zip(training, validation, strict=True))
+    memory = None
+    if getattr(plan.defense, "TRAINS_ON_BOUNDS", False):
+        few, more = (saved_bytes(lambda size=size: seconds(train, size)) for size in (2, 4))
+        part = micro_batches(min(settings.batch_size, len(data.train)), settings.micro_batch)[0]
+        memory = few + (more - few) // 2 * (part.stop - 2)
+    fastest, slowest = (
+        left * one + passes * other for one, other in zip(training[:2], validation[:2], strict=True)
     )
+    return Estimate(fastest, slowest, memory)
+
+
+def saved_bytes(work: Callable[[], object]) -> int:
+    """How much memory a forward pass keeps for the backward one: each piece counts once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        work()
+    return sum(kept.values())

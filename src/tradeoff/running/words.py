@@ -8,3 +8,11 @@ def duration(seconds: float) -> str:
             amount = seconds / unit
             return f"{amount:.0f} {name}" if unit <= 60 else f"{amount:.1f} {name}"
     return f"{seconds / 86400:.1f} days"
+
+
+def memory_size(count: int) -> str:
+    """A number of bytes as a person would say it: 300 kB, 45 MB, 1.3 GB."""
+    for limit, unit, name in ((10**6, 10**3, "kB"), (10**9, 10**6, "MB")):
+        if count < limit:
+            return f"{count / unit:.0f} {name}"
+    return f"{count / 10**9:.1f} GB"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tradeoff.certificates.bounds.graph import Graph, Maximum, NoBounds, Rectifier
+from tradeoff.certificates.bounds.graph import Graph, Maximum, Rectifier
 from tradeoff.certificates.bounds.relaxation import Ball, relax
 from tradeoff.certificates.bounds.rows import Dense
 
@@ -51,9 +51,9 @@ class Crown:
             rows, node = arriving.pop(place), self.graph.nodes[place]
             if isinstance(node.layer, Rectifier):
                 lines = self.lines[place]
-                positive, negative = (Dense(part) for part in (
-                    rows.values.clamp_min(0), rows.values.clamp_max(0)
-                ))
+                positive, negative = (
+                    Dense(part) for part in (rows.values.clamp_min(0), rows.values.clamp_max(0))
+                )
                 total = total + positive.weighted(lines.offset)
                 rows = positive.times(lines.slope).plus(negative.times(lines.below))
             else:
