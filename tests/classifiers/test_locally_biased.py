@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests import golden, tiny
+from tradeoff.attacks.pgd import Knobs as Pgd
+from tradeoff.attacks.pgd import pgd
 from tradeoff.classifiers.locally_biased import Knobs, LocallyBiased, build
 from tradeoff.core.schema import BadParams
 from tradeoff.networks.threat import Threat
 
 BEFORE = Threat("l2", 0.1)
+BUDGET = Pgd(loss="cross_entropy", steps=20, relative_step_size=0.1, restarts=1)
 
 
 def made(norm: str, alpha: float) -> LocallyBiased:
@@ -68,3 +72,20 @@ def test_more_memories_than_there_are_is_told() -> None:
     model = LocallyBiased(tiny.network().eval(), 1.0, 9, (1, 8, 8))
     with pytest.raises(BadParams, match="memory: is 9; validation has 4 images"):
         model.calibrate(images, labels, BEFORE)
+
+
+def test_an_attack_on_its_surrogate_finds_what_its_own_gradients_hide() -> None:
+    """Every image is within reach of the radius 1; the bias leaves the cross-entropy no slope."""
+    model, images = made("linf", 100.0), points()
+    surrogate, labels = model.surrogate(), model(images).argmax(1)
+    assert torch.equal(surrogate(images).argmax(1), labels)
+    slopes, left = {}, {}
+    for name, network in (("own", model), ("surrogate", surrogate)):
+        start = images.clone().requires_grad_()
+        loss = F.cross_entropy(network(start), labels, reduction="none")
+        (slope,) = torch.autograd.grad(loss.sum(), start)
+        slopes[name] = slope.flatten(1).abs().amax(1)
+        found = pgd(network, images, labels, BUDGET, Threat("linf", 1.0), torch.arange(len(labels)))
+        left[name] = (model(found.images).argmax(1) == labels).float().mean()
+    assert (slopes["surrogate"] > 1e-3).all() and (slopes["own"] == 0).any()
+    assert left["surrogate"] == 0 < left["own"]
