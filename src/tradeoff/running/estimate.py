@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -110,7 +111,7 @@ def estimate(
     validation = warm_seconds(attack, at_once)
     memory = None
     if getattr(plan.defense, "TRAINS_ON_BOUNDS", False):
-        few, more = (saved_bytes(lambda size=size: seconds(train, size)) for size in (2, 4))
+        few, more = (saved_bytes(partial(seconds, train, size)) for size in (2, 4))
         part = micro_batches(min(settings.batch_size, len(data.train)), settings.micro_batch)[0]
         memory = few + (more - few) // 2 * (part.stop - 2)
     fastest, slowest = (
