@@ -1,5 +1,9 @@
 """What each stage of dvc.yaml writes, for toys whose stages write something made up."""
 
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import indent
+
 # Source text: the toys' scripts run in folders of their own, where this package is not.
 OUTPUTS = """
 def outputs(stage, names):
@@ -24,3 +28,15 @@ def outputs(stage, names):
         "index": ["reports/index.html"],
     }[stage]
 """
+
+
+def replace_stages(folder: Path, text: Callable[[str], str]) -> None:
+    """Give each script of a folder of stages another text, by its name.
+
+    What the real one imports stays in it, in a function that nobody calls: the stage `code`, which
+    is left as it is, finds the same files as of the real ones.
+    """
+    for script in folder.glob("[!_]*.py"):
+        if script.stem != "list_code":
+            real = indent(script.read_text(), "    ")
+            script.write_text(f"{text(script.stem)}\n\ndef real():\n{real}")

@@ -10,7 +10,8 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from tests.test_stages import run, toy
+from tests.test_stages import ROOT, run, toy
+from tradeoff.core import code
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.networks.models import ModelMismatch, load_classifier
@@ -56,6 +57,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commands += [["stages/certify.py", KEYS[row]] for row in ("smoothing", "at")]
     last = ("transfer", "examples", "summarize", "report")
     commands += [[f"stages/{script}.py", "digits"] for script in last]
+    commands += [["stages/chapter.py", "en"], ["stages/index.py"]]
     run(folder, commands, folder, "cpu")
     return folder
 
@@ -65,6 +67,37 @@ def test_every_row_is_in_the_tables_and_the_report(study: Path) -> None:
     assert set(cells["defense"]) == set(ROWS)
     page = (study / "reports" / "digits" / "report.en.html").read_text()
     assert "What is proved" in page and "Mixing" in page and "tempered-resnet18" not in page
+
+
+def test_all_code_that_a_stage_loads_is_listed_for_it(study: Path) -> None:
+    """But for what is never listed, and classifiers, of which models have a hash."""
+    files = code.texts(study, Study.load(study / "params.yaml"))
+    listed = {
+        path.relative_to("code").as_posix(): {line.split()[0] for line in text.splitlines()}
+        for path, text in files.items()
+    }
+    seen = set()
+    for report in (study / "loaded").iterdir():
+        stage, _, name = report.name.partition("-")
+        parts = name.split("-")
+        use = {"prepare": parts[0], "train": parts[0], "certify": parts[0], "attack": parts[-1]}
+        own = listed[f"{stage}/{use[stage]}" if stage in use else stage]
+        own = own | (listed["archs/resnet18"] if len(parts) > 2 else set())
+        loaded = {
+            Path(file).resolve().relative_to(ROOT)
+            for file in report.read_text().splitlines()
+            if Path(file).resolve().is_relative_to(ROOT) and ".venv" not in file
+        }
+        missing = {
+            path.as_posix()
+            for path in loaded
+            if path.as_posix() not in own and (ROOT / path).stat().st_size
+        }
+        free = ("src/tradeoff/core/", "src/tradeoff/running/", "src/tradeoff/classifiers/")
+        assert {path for path in missing if not path.startswith(free)} <= {"stages/_environment.py"}
+        assert len(loaded) > 5
+        seen.add(stage)
+    assert seen == {path.stem for path in ROOT.glob("stages/[!_]*.py")} - {"list_code"}
 
 
 def test_a_model_file_is_enough_to_load_its_classifier(

@@ -1,4 +1,4 @@
-"""dvc.yaml: a change reruns the cells it touches and no others, and no dependency is forgotten.
+"""dvc.yaml: a change reruns the cells it touches and no others.
 
 The pipeline is the real one; its stage scripts are replaced by stubs that write something new
 whenever they run, so that what runs, or would, is what DVC holds to be stale.
@@ -17,9 +17,11 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from tests.stubs import OUTPUTS
+from tests.stubs import OUTPUTS, replace_stages
 from tradeoff.cluster.pipeline import Pipeline
-from tradeoff.core.plugins import constant
+from tradeoff.core import code
+from tradeoff.core.plugins import constant, module_names
+from tradeoff.core.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,15 +34,8 @@ for out in map(Path, outputs(Path(sys.argv[0]).stem, sys.argv[1:])):
     out.write_text('{{"value": "%s"}}' % uuid.uuid4())
 """
 
-# No dependencies, so that a mended message retrains nothing: what reads params.yaml, whose values
-# are dependencies themselves, and what goes on around a stage's work.
-NO_DEPENDENCIES = (Path("src/tradeoff/core"), Path("src/tradeoff/running"))
-
-# A classifier's code is a dependency of attacks through the model, which holds a hash of it.
-BY_THE_MODEL = Path("src/tradeoff/classifiers")
-
-TELLINGS = Path("src", "tradeoff", "reporting", "tellings.py")
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+LISTS = Study.load(ROOT / "params.yaml").axes.trained
 
 # Two rows that stand on nothing, and one of each kind that stands on other models; of the bases
 # only `standard` is a row, and two rows stand on `at`.
@@ -49,22 +44,12 @@ SMALL = {
     "architectures": ["resnet18"],
     "datasets": ["digits"],
     "seeds": [0],
-    "trained": {
+    "trained": {name: [] for name in LISTS}
+    | {
         "alone": ["standard", "at", "trades", "mart", "gaussian"],
-        "of_dtrades": [],
-        "of_tempered": [],
-        "of_distillation_on_natural": [],
-        "of_distillation_on_teacher_10": [],
-        "on_natural": [],
         "on_robust": ["faal"],
-        "on_teacher": [],
         "on_noisy": ["smoothing"],
-        "on_labeller": [],
-        "on_protected": [],
         "on_natural_and_robust": ["mixing"],
-        "on_natural_and_noisy": [],
-        "on_first": [],
-        "on_first_and_second": [],
     },
     "certified": ["smoothing"],
 }
@@ -83,8 +68,7 @@ class Toy:
             shutil.copytree(
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for script in STAGES:
-            (folder / "stages" / f"{script}.py").write_text(STUB)
+        replace_stages(folder / "stages", lambda stage: STUB)
         (folder / ".dvc").mkdir()
         (folder / "data" / "own").mkdir(parents=True)
         (folder / ".dvc" / "config").write_text(
@@ -103,21 +87,21 @@ class Toy:
             yaml.dump(params, file)
 
     def touch(self, name: str) -> None:
-        """Change a source file without changing what it does."""
+        """Change a file: of Python the code, though not what it does."""
         with (self.folder / name).open("a") as file:
-            file.write("\n# changed\n")
+            file.write("\nCHANGED = True\n" if name.endswith(".py") else "\n# changed\n")
 
     def reproduce(self, *targets: str) -> set[str]:
-        """The names of the stages that ran."""
+        """The names of the stages that ran, but for `code`, which takes a second."""
         with contextlib.chdir(self.folder), Repo() as repo:
-            return {stage.addressing for stage in repo.reproduce(list(targets))}
+            return {stage.addressing for stage in repo.reproduce(list(targets))} - {"code"}
 
     def stale(self, *targets: str) -> set[str]:
         """The names of the stages that would run. What stands on one of them would too: a stub
         writes something new whenever it runs."""
         with (
             contextlib.chdir(self.folder),
-            contextlib.closing(Pipeline(self.folder, targets, print)) as pipeline,
+            contextlib.closing(Pipeline(self.folder, Study.load(), targets, print)) as pipeline,
         ):
             return set(pipeline.stale())
 
@@ -230,21 +214,50 @@ def test_a_defenses_source_reruns_its_cells_only(toy: Toy) -> None:
     assert toy.stale("report@digits") == cells("faal") | SUMMARY
 
 
-def test_a_roots_source_reruns_all_that_may_import_it(toy: Toy) -> None:
+def test_a_defenses_source_reruns_what_imports_it(toy: Toy) -> None:
     toy.touch("src/tradeoff/defenses/trades.py")
+    assert toy.stale("report@digits") == cells("trades") | SUMMARY
+    toy.touch("src/tradeoff/defenses/at.py")  # of which FAAL has its first network
+    assert toy.stale("report@digits") == models("at") | cells("trades", "faal", "mixing") | SUMMARY
+
+
+def test_the_inner_attacks_source_reruns_all_training_and_all_attacks(toy: Toy) -> None:
+    toy.touch("src/tradeoff/attacks/pgd.py")
     assert toy.stale("report@digits") == models(*BASES) | cells(*ROWS) | SUMMARY
 
 
-CORRECTED = ("core/schema.py", "core/study.py", "core/tables.py", "running/estimate.py",
-             "running/interruption.py", "running/failures.py", "running/training_checkpoints.py",
-             "reporting/report.py", "cluster/status.py", "evaluation/summary.py")  # fmt: skip
+def test_an_attacks_source_reruns_its_suite_only(toy: Toy) -> None:
+    toy.touch("src/tradeoff/attacks/fmn.py")
+    minimal = {name for name in cells(*ROWS) if name.endswith("-minimal")}
+    assert toy.stale("report@digits") == minimal | SUMMARY
 
 
-def test_a_corrected_sentence_trains_and_attacks_nothing(toy: Toy) -> None:
-    for name in CORRECTED:
+def test_new_modules_rerun_nothing(toy: Toy) -> None:
+    for folder in ("archs", "attacks", "certificates", "classifiers", "datasets", "defenses"):
+        (toy.folder / "src" / "tradeoff" / folder / "mine.py").write_text("HERE = True\n")
+    assert toy.stale("report@digits") == set()
+
+
+def test_a_corrected_sentence_reruns_nothing(toy: Toy) -> None:
+    """In any file: a comment, a docstring, a blank line."""
+    scripts = [*(toy.folder / "src").rglob("*.py"), *(toy.folder / "stages").glob("*.py")]
+    for path in scripts:
+        text = re.sub(r'^( *)"""(?=\w)', r'\1"""Corrected: ', path.read_text(), flags=re.MULTILINE)
+        if "def real()" not in text:  # a stub, whose strings are those of the real one
+            path.write_text(f"# Corrected.\n\n{text}")
+    assert toy.stale("report@digits") == set()
+    assert toy.reproduce("report@digits") == set()
+
+
+def test_what_decides_no_numbers_of_cells_trains_and_attacks_nothing(toy: Toy) -> None:
+    for name in ("core/schema.py", "core/code.py", "running/estimate.py", "cluster/status.py"):
         toy.touch(f"src/tradeoff/{name}")
-    ran = toy.stale("report@digits")
-    assert ran and not any(name.startswith(("train", "attack", "certify")) for name in ran)
+    assert toy.stale("report@digits") == set()
+    toy.touch("src/tradeoff/reporting/report.py")
+    toy.touch("src/tradeoff/defenses/trades.yaml")
+    assert toy.stale("report@digits") == {"report@digits"}
+    toy.touch("src/tradeoff/evaluation/summary.py")
+    assert toy.stale("report@digits") == {"summarize@digits", "report@digits"}
 
 
 def test_a_template_reruns_the_report_only(toy: Toy) -> None:
@@ -293,145 +306,38 @@ def test_a_data_set_concerns_its_own_stages_alone() -> None:
             assert {*name.findall(files)} == {*name.findall(stage.addressing)}, stage.addressing
 
 
-# --- dependencies ------------------------------------------------------------------------------
-
-
-def imports(path: Path) -> set[Path]:
-    """The package's files that a file imports, anywhere in it; a module imported by an f-string
-    stands for every file of its folder that such a name can mean."""
-    found: set[Path] = set()
-    tree = ast.parse(path.read_text())
-    # What a package exports lazily, inside __getattr__, is loaded by those who ask for it only.
-    for node in tree.body if path.name == "__init__.py" else ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
-            prefix = str(node.values[0].value)
-            if prefix.startswith("tradeoff.") and prefix.endswith("."):
-                found |= {Path("src", *prefix.rstrip(".").split("."), "*")}
-        for name in names:
-            folder = Path("src", *name.split("."))
-            files = [folder.with_suffix(".py"), folder.parent / "__init__.py"]
-            found |= {
-                file
-                for file in files
-                if name.startswith("tradeoff.")
-                and (ROOT / file).exists()
-                and (ROOT / file).stat().st_size  # an empty __init__.py does nothing
-            }
-            if name == "_environment":  # finds the package and decides no result itself
-                found |= imports(ROOT / "stages" / "_environment.py")
-    return found
-
-
-def closure(start: Path, classifiers: bool = True) -> set[Path]:
-    """All files that a stage script may load, itself included; without `classifiers`, none that
-    only these import, which their models speak for."""
-    reached, waiting = set(), [start]
-    while waiting:
-        path = waiting.pop()
-        if path in reached:
-            continue
-        reached.add(path)
-        if BY_THE_MODEL in path.parents and path.name != "*" and not classifiers:
-            continue
-        if path.name == "*":
-            waiting += [file.relative_to(ROOT) for file in (ROOT / path.parent).glob("[!_]*.py")]
-        else:
-            waiting += imports(ROOT / path)
-    return {path for path in reached if path.name != "*"}
-
-
-def dependencies(stage: str) -> list[str]:
-    """A stage's file dependencies in dvc.yaml, `${...}` as a glob."""
-    flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
-    deps = flow["stages"][stage]["deps"]
-    return [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in deps]
-
-
-BLOCKS_OF_THE_FLOW = sorted(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
-
-
-def script_of(block: str) -> Path:
-    return Path("stages", f"{re.split('_(?:on|of)_', block)[0]}.py")
-
-
-@pytest.mark.parametrize("stage", BLOCKS_OF_THE_FLOW)
-def test_every_module_that_a_stage_imports_is_a_dependency(stage: str) -> None:
-    deps = dependencies(stage)
-    missing = {
-        str(path)
-        for path in closure(script_of(stage), classifiers=False)
-        if not any(path.match(dep) or Path(dep) in path.parents for dep in deps)
-        and not {*NO_DEPENDENCIES, BY_THE_MODEL} & set(path.parents)
-    }
-    assert not missing
-
-
 def test_what_decides_results_does_not_look_at_what_goes_on_around_it() -> None:
-    deciding = (
-        "archs",
-        "attacks",
-        "core",
-        "datasets",
-        "defenses",
-        "networks",
-        "training",
-        "reporting",
-    )
-    for package in deciding:
+    deciding = ("archs", "attacks", "core", "datasets", "defenses", "networks", "training")
+    for package in (*deciding, "reporting"):
         for path in (ROOT / "src" / "tradeoff" / package).rglob("*.py"):
-            assert not {found for found in imports(path) if NO_DEPENDENCIES[1] in found.parents}, (
-                path
-            )
+            assert "tradeoff.running" not in code.source(path).imports, path
 
 
 def test_what_a_classifier_imports_is_in_its_models_hash() -> None:
     """But for `networks`, on which all depends, and the attack with which one is calibrated."""
-    for path in sorted((ROOT / BY_THE_MODEL).glob("[!_]*.py")):
-        patterns = constant("classifiers", path.stem, "CODE", ())
-        hashed = {file for pattern in patterns for file in (ROOT / "src/tradeoff").glob(pattern)}
-        used = {ROOT / found for found in closure(path.relative_to(ROOT))}
-        known = {f"src/tradeoff/{name}" for name in ("classifiers", "core", "networks")}
+    package = ROOT / "src" / "tradeoff"
+    modules = code.find_modules(ROOT)
+    named = {"archs": (), "classifiers": ()}
+    for name in module_names("classifiers", "build"):
+        patterns = constant("classifiers", name, "CODE", ())
+        hashed = {file for pattern in patterns for file in package.glob(pattern)}
+        reached = code.reached(modules, f"tradeoff.classifiers.{name}", named)
+        used = {modules[module] for module in reached}
+        known = ("classifiers", "core", "networks", "attacks")
         missing = {
             file
             for file in used - hashed
-            if not any(ROOT / folder in file.parents for folder in known)
-            and "attacks" not in file.parts
+            if file.stat().st_size and not any(package / folder in file.parents for folder in known)
         }
-        assert not missing, path
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_what_is_told_of_defenses_is_a_dependency_of_what_reads_it(stage: str) -> None:
-    folder = "src/tradeoff/defenses"
-    reads = TELLINGS in closure(Path("stages", f"{stage}.py"))
-    assert reads == (folder in dependencies(stage))
-    assert reads == (stage in ("report", "chapter", "index"))
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_dependency_is_superfluous(stage: str) -> None:
-    used = closure(Path("stages", f"{stage}.py"))
-    if TELLINGS in used:  # it reads what the defenses are called
-        used |= {path.relative_to(ROOT) for path in ROOT.glob("src/tradeoff/defenses/*.yaml")}
-    code = [dep for dep in dependencies(stage) if dep.startswith(("src/", "stages/"))]
-    idle = [
-        dep
-        for dep in code
-        if not any(path.match(dep) or Path(dep) in path.parents for path in used)
-    ]
-    assert not idle
+        assert not missing, name
 
 
 def test_every_stage_of_the_flow_has_a_script_that_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flow = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
-    assert sorted({script_of(stage).stem for stage in flow["stages"]}) == STAGES
+    commands = [stage["cmd"] for stage in flow["stages"].values()]
+    assert sorted({*re.findall(r"stages/(\w+)\.py", " ".join(commands))}) == STAGES
     for stage in STAGES:
         script = ROOT / "stages" / f"{stage}.py"
         monkeypatch.setattr(sys, "argv", [str(script), "--help"])

@@ -49,8 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     yaml = YAML()
     params: Any = yaml.load((folder / "params.yaml").read_text())
     params["study"]["trained"] = {
-        "alone": ["standard", "together"], "of_standard": ["variant"], "on_natural": ["halved"]
-    }  # fmt: skip
+        "alone": ["standard", "together", "variant"],
+        "on_natural": ["halved"],
+    }
     params |= {"halved": {}, "variant": {}, "together": {"classifier": {"alpha": 0.5}}}
     params["datasets"]["digits"]["split"].update(validation=40, test=60)
     with (folder / "params.yaml").open("w") as file:

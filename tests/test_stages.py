@@ -22,20 +22,46 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = {"train": 260, "test": 60}
 
-# The stages one after another in a process that has imported torch once. Only the checksums are
-# replaced: the generated files are read by the real code.
+# Each stage in a fork of a process that has imported torch once; the files of code that it has
+# loaded are written to the folder `loaded`. Only the checksums are replaced: the generated files
+# are read by the real code.
 STAGES = """
-import contextlib, json, os, runpy, sys
+import contextlib, json, os, runpy, sys, traceback
+from pathlib import Path
 import torchvision.datasets.cifar
 import torchvision.datasets.utils
-from tests.pretended_gpu import any_gpu
+import tradeoff.core.study
 
 for module in (torchvision.datasets.utils, torchvision.datasets.cifar):
     module.check_integrity = lambda path, md5=None: os.path.exists(path)
 sys.path.insert(0, "stages")
-with any_gpu() if os.environ["TRADEOFF_DEVICE"] == "cuda" else contextlib.nullcontext():
-    for sys.argv in json.loads(sys.argv[1]):
+
+def run():
+    pretended = contextlib.nullcontext()
+    if os.environ["TRADEOFF_DEVICE"] == "cuda":
+        from tests.pretended_gpu import any_gpu
+        pretended = any_gpu()
+    with pretended:
         runpy.run_path(sys.argv[0], run_name="__main__")
+    files = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+    Path("loaded").mkdir(exist_ok=True)
+    name = "-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+    Path("loaded", name).write_text(chr(10).join([sys.argv[0], *files]))
+
+for sys.argv in json.loads(sys.argv[1]):
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            run()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    if os.waitpid(process, 0)[1]:
+        sys.exit(f"failed: {sys.argv}")
 """
 
 

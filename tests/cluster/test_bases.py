@@ -6,27 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import Toy
+from toys import ROOT, Toy
+
+from tradeoff.core.study import Study
 
 BASE, ROW = "at-resnet18-digits-0", "faal-resnet18-digits-0"
 TEACHER, STUDENT = "tempered-resnet18-digits-0", "distillation-resnet18-digits-0"
-LISTS = (
-    "alone",
-    "of_dtrades",
-    "of_tempered",
-    "of_distillation_on_natural",
-    "of_distillation_on_teacher_10",
-    "on_natural",
-    "on_robust",
-    "on_teacher",
-    "on_noisy",
-    "on_labeller",
-    "on_protected",
-    "on_natural_and_robust",
-    "on_natural_and_noisy",
-    "on_first",
-    "on_first_and_second",
-)
+LISTS = Study.load(ROOT / "params.yaml").axes.trained
 WITH_TEACHER: dict[str, Any] = {
     "defenses": ["at", "distillation"],
     "trained": {name: [] for name in LISTS}

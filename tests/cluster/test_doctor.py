@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 from toys import Toy
 
 from tradeoff.cluster import doctor, lockfile, repair
@@ -40,7 +42,7 @@ def test_status_sees_what_a_change_touches(study: Toy) -> None:
 
 
 def test_status_reads_running_and_cut_stages(study: Toy) -> None:
-    (study.folder / "src" / "tradeoff" / "defenses" / "at.py").open("a").write("\n# changed\n")
+    (study.folder / "src" / "tradeoff" / "defenses" / "at.py").open("a").write("\nCHANGED = True\n")
     state = study.folder / "checkpoints" / "state" / "train@at-resnet18-digits-0.json"
     about = json.loads(state.read_text())
     state.write_text(json.dumps(about | {"status": "running", "doing": "epoch 5/12", "pid": 1}))
@@ -51,12 +53,24 @@ def test_status_reads_running_and_cut_stages(study: Toy) -> None:
     assert "interrupted: train@at-resnet18-digits-0: epoch 5/12; `tradeoff reproduce` goes" in said
 
 
-def test_checksums_are_those_of_dvc() -> None:
-    entries = lockfile.read(ROOT)
-    block = next(block for name, block in entries.items() if name.startswith("prepare@"))
-    lines = block.splitlines()
-    at = lines.index("    - path: stages/prepare.py")
-    assert digest(ROOT / "stages/prepare.py") == lines[at + 2].split()[-1]
+def test_status_lists_code_anew_and_changes_nothing(study: Toy) -> None:
+    """Of the code as it is, not as it was when the folder `code` was written."""
+    defense = study.folder / "src" / "tradeoff" / "defenses" / "trades.py"
+    defense.open("a").write("\n# a comment\n")
+    assert "digits: 2 cells, 2 done" in study.tradeoff("status")
+    defense.open("a").write("\nCHANGED = True\n")
+    assert "1 done, 1 stale" in study.tradeoff("status")
+    assert study.run("git", "status", "--porcelain", "code") == ""
+    defense.open("a").write("\nelse\n")
+    said = study.tradeoff("status", ok=False)
+    assert re.search(r"defenses/trades.py:\d+: invalid syntax", said)
+
+
+def test_checksums_are_those_of_dvc(study: Toy) -> None:
+    lock = YAML(typ="safe").load((study.folder / "dvc.lock").read_text())["stages"]
+    known = {dep["path"]: dep["md5"] for stage in lock.values() for dep in stage["deps"]}
+    assert known == {path: digest(study.folder / path) for path in known}
+    assert {"src/tradeoff", "code/report", "models/digits/trades-resnet18-digits-0"} <= {*known}
 
 
 # --- doctor ------------------------------------------------------------------------------------
@@ -193,7 +207,8 @@ def test_reproduce_mends_what_a_killed_dvc_left(study: Toy) -> None:
     assert f"[1/1] {STALE}: done" in said
     mended = lockfile.read(study.folder)
     assert mended.keys() == entries.keys()
-    assert all(STALE in name for name in mended if mended[name] != entries[name])
+    changed = {name for name in mended if mended[name] != entries[name]}
+    assert all(STALE in name for name in changed - {"code"})  # which reads params.yaml
 
 
 def test_a_conflict_in_the_lock_is_left_to_people(study: Toy) -> None:

@@ -109,7 +109,7 @@ def left_behind(folder: Path) -> list[str]:
 
 def test_runs_killed_at_random_moments_end_as_one_left_alone(done: Done, tmp_path: Path) -> None:
     order, expected = list(done.took), done.study.results()
-    assert len(order) == 1 + 4 * len(CELLS) + 4 + 2
+    assert len(order) == 2 + 4 * len(CELLS) + 4 + 2
     draws = random.Random(6)
     struck: list[str] = []
     refused = 0

@@ -35,8 +35,9 @@ def test_only_declared_outputs_change(done: Done) -> None:
     changed = {name for name in after if after[name] != before.get(name)}
     entries = lockfile.read(done.study.folder)
     outputs = [out for block in entries.values() for out in lockfile.outputs(block)]
-    # Of prepare, 2 trainings, 6 attacks, transfer, examples, summarize, report, chapter and index.
-    assert len(outputs) == 1 + 2 * 2 + 6 + 2 + 5 + 2 + 1 + 3 + 1
+    # Of code, prepare, 2 trainings, 6 attacks, transfer, examples, summarize, report, chapter and
+    # index.
+    assert len(outputs) == 2 + 2 * 2 + 6 + 2 + 5 + 2 + 1 + 3 + 1
     assert {name for name in changed if not declared(name, outputs)} == set()
     assert before.keys() <= after.keys()
     assert list(files(done.around.folder / "tmp")) == []

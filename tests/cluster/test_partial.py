@@ -171,7 +171,7 @@ def test_reproduce_reports_what_is_there_and_nothing_that_is_out_of_date(
     study = undisturbed.copy(tmp_path / "toy")
     spoil(study)
     with (study.folder / "src" / "tradeoff" / "defenses" / "at.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     said = study.tradeoff("reproduce", "digits", ok=False)
     assert f"{FAILED}: OSError: {ERROR}" in said
     assert "transfer@digits: done" in said  # by a worker, as always

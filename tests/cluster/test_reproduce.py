@@ -135,7 +135,7 @@ def test_what_was_edited_while_it_ran_is_run_again(toy: Callable[..., Toy]) -> N
     if not mark.exists():
         mark.write_text("")
         with Path("src/tradeoff/defenses/trades.py").open("a") as file:
-            file.write("# changed\\n")
+            file.write("CHANGED = True\\n")
 """
     study = toy({"train": ("", edit)}, defenses=["trades"], seeds=[0])
     said = study.tradeoff("reproduce", "trades-resnet18-digits-0")
@@ -150,10 +150,10 @@ def test_what_was_edited_while_it_ran_is_run_again(toy: Callable[..., Toy]) -> N
 def test_attacks_on_a_model_of_the_same_bytes_are_not_run_again(
     finished: Toy, tmp_path: Path
 ) -> None:
-    """A comment in a defense's file: it is trained again, with the result of before."""
+    """The code of a defense changes: it is trained again, with the result of before."""
     study = finished.copy(tmp_path / "toy")
     with (study.folder / "src" / "tradeoff" / "defenses" / "trades.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")
     said = study.tradeoff("reproduce", "digits")
     log = study.folder / "checkpoints" / "logs" / "trades-resnet18-digits-0.log"
     assert log.read_text().count("Running stage") == 1

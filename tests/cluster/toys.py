@@ -13,7 +13,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from tests.small import keep_defenses, keep_few_attacks, shrink
-from tests.stubs import OUTPUTS
+from tests.stubs import OUTPUTS, replace_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"defenses": ["at", "trades"], "seeds": [0]}
@@ -87,9 +87,12 @@ class Toy:
             axes: replacements in section `study` of params.yaml.
         """
         self._lay_out()
-        for script in (self.folder / "stages").glob("[!_]*.py"):
-            before, work = stages.get(script.stem, ("", "pass"))
-            script.write_text(STUB.format(before=before, outputs=OUTPUTS, work=work))
+
+        def stub(stage: str) -> str:
+            before, work = stages.get(stage, ("", "pass"))
+            return STUB.format(before=before, outputs=OUTPUTS, work=work)
+
+        replace_stages(self.folder / "stages", stub)
 
         def edit(params: Any) -> None:
             small = {"datasets": ["digits"], "architectures": ["resnet18"]} | axes

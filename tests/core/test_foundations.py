@@ -184,19 +184,14 @@ def test_a_variant_takes_over_what_it_does_not_define(package: Path, tmp_path: P
         ["hotter"],
         BASES | {"teacher": "standard"},
         alone=["standard"],
-        of_distillation_on_teacher=["hotter"],
+        on_teacher=["hotter"],
     ) | {"hotter": {"temperature": 200.0}}
     cell = load(given, tmp_path).cell("hotter-vgg16-digits-0")
     assert cell.knobs.model_dump() == {"temperature": 200.0}
-    assert cell.stage == "train_of_distillation_on_teacher"
+    assert cell.stage == "train_on_teacher"
 
 
 def test_what_a_variant_defines_itself_it_does_not_take_over() -> None:
     """As in Python, whichever stands first in the file."""
-    assert foundations.list_of("distillation_1") == "of_distillation_on_natural"
-    assert foundations.list_of("distillation_10") == "of_distillation_on_teacher_10"
-
-
-def test_a_variant_of_what_trains_nothing_stands_in_the_list_of_its_bases() -> None:
-    """So that params.yaml's words on it are true: mixing_75 beside mixing."""
-    assert foundations.list_of("mixing_75") == foundations.list_of("mixing")
+    assert foundations.list_of("distillation_1") == "on_natural"
+    assert foundations.list_of("distillation_10") == "on_teacher_10"

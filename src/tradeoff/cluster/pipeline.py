@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tradeoff.cluster import lockfile
+from tradeoff.core import code
+from tradeoff.core.study import Study
+
+CODE = "code"  # the stage that lists the code of the others, which all depend on
 
 
 class Pipeline:
@@ -23,11 +27,13 @@ class Pipeline:
         DvcException: dvc.yaml, dvc.lock or params.yaml cannot be read.
     """
 
-    def __init__(self, root: Path, targets: Collection[str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, root: Path, study: Study, targets: Collection[str], say: Callable[[str], None]
+    ) -> None:
         from dvc.repo import Repo
         from dvc.repo.reproduce import get_active_graph, plan_repro
 
-        self._root, self._say = root, say
+        self._root, self._study, self._say = root, study, say
         self._repo = Repo(str(root))
         with self._alone():
             self._first = list(lockfile.read(root))
@@ -57,9 +63,15 @@ class Pipeline:
         return [Path(out.def_path) for out in self._stages[name].outs]
 
     def stale(self) -> list[str]:
-        """The stages that DVC would look at again: changed ones, and all that stand on these."""
+        """The stages that DVC would look at again: changed ones, and all that stand on these.
+
+        The code that stages run is listed before, and that of `code` is not among them.
+        """
         names: dict[str, None] = {}
         with self._alone():
+            self._list_code()
+            if _changed(self._stages[CODE]):
+                self._commit([self._stages[CODE]])
             for name, stage in self._stages.items():
                 if any(need in names for need in self.needs[name]) or _changed(stage):
                     names[name] = None
@@ -98,6 +110,7 @@ class Pipeline:
         """Note the inputs that stages find, before the scripts of these run in this order."""
         written = {out.def_path for name in names for out in self._stages[name].outs}
         with self._alone():
+            self._list_code()
             for name in names:
                 inputs = [dep for dep in self._stages[name].deps if dep.def_path not in written]
                 self._inputs[name] = [(dep, _checksum(dep)) for dep in inputs]
@@ -106,6 +119,7 @@ class Pipeline:
         """Tell DVC that the scripts of stages have run: their outputs go to its cache, their
         entries to dvc.lock. Those whose inputs were changed meanwhile are left out and returned."""
         with self._alone():
+            self._list_code()
             changed = [
                 name
                 for name in names
@@ -113,6 +127,12 @@ class Pipeline:
             ]
             self._commit([self._stages[name] for name in names if name not in changed])
         return changed
+
+    def _list_code(self) -> None:
+        """Bring the folder `code` up to date with the code as it is now."""
+        changed = code.write(self._root, code.texts(self._root, self._study))
+        if changed:
+            self._say(f"code: changed: {', '.join(map(str, changed))}")
 
     def _commit(self, stages: list[Any]) -> None:
         from dvc.stage.serialize import to_lockfile

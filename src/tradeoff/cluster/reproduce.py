@@ -28,7 +28,7 @@ def reproduce(
         start_engine: called when there is something for it to do.
 
     Raises:
-        CannotStart, BadParams, BadInterval, DamagedLock: before anything has run.
+        CannotStart, BadCode, BadParams, BadInterval, DamagedLock: before anything has run.
     """
     save_interval()  # the cells' own: better told now than by each of them
     with only_one(root):
@@ -51,7 +51,7 @@ def _run_jobs(
     say: Callable[[str], None],
 ) -> bool:
     """Run what is stale; whether all of it is there now."""
-    pipeline = Pipeline(root, targets, say)
+    pipeline = Pipeline(root, study, targets, say)
     try:
         jobs = make_jobs(study, pipeline)
         if not jobs:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from tradeoff.cluster import lockfile
 from tradeoff.cluster.plan import cell_stages, upstream
 from tradeoff.cluster.states import State, read_states, script_name
+from tradeoff.core import code
 from tradeoff.core.schema import read_yaml
 from tradeoff.core.study import Cell, Study
 from tradeoff.running.words import duration
@@ -29,7 +30,7 @@ def show(root: Path, datasets: list[str]) -> int:
     """Print the matrix of each data set; 1 if a cell has failed, else 0.
 
     Raises:
-        BadParams, DamagedLock: what there is cannot be read.
+        BadCode, BadParams, DamagedLock: what there is cannot be read.
     """
     study = Study.load(root / "params.yaml")
     names = datasets or study.axes.datasets
@@ -85,6 +86,8 @@ def judge(root: Path, study: Study, cells: list[Cell], states: dict[str, State])
     lock = _entries(root, names)
     params = _params(root)
     outputs = {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
+    for path, text in code.texts(root, study).items():  # those in the folder may be of before
+        outputs[path.as_posix()] = hashlib.md5(text.encode()).hexdigest()
     judged = {}
     for cell in cells:
         words = []

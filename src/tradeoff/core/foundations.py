@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from tradeoff.core.plugins import constant, defines, module_names, root
+from tradeoff.core.plugins import constant, defines, module_names
 from tradeoff.core.schema import BadParams, Section, unknown
 from tradeoff.core.settings import Axes, ThreatSettings
-
-ROOTS = ("at", "trades")  # on these every training depends: dvc.yaml
 
 
 def roles(defense: str) -> tuple[str, ...]:
@@ -16,19 +14,8 @@ def roles(defense: str) -> tuple[str, ...]:
 
 
 def list_of(defense: str) -> str:
-    """The list of study.trained that a defense belongs in: alone, on_natural_and_robust, or for the
-    variants of a defense of which not every training depends of_dtrades."""
-    of = variant_of(defense)
-    parts = [f"of_{of}"] if of else []
-    parts += [f"on_{'_and_'.join(roles(defense))}"] if roles(defense) else []
-    return "_".join(parts) or "alone"
-
-
-def variant_of(defense: str) -> str | None:
-    """The defense whose file a variant takes over, unless every training depends on that file, or
-    nothing is trained: then the block of its bases has it."""
-    of = root("defenses", defense)
-    return None if of is None or of in ROOTS or not trains(of) else of
+    """The list of study.trained that a defense belongs in: alone, on_natural_and_robust."""
+    return f"on_{'_and_'.join(roles(defense))}" if roles(defense) else "alone"
 
 
 def trains(defense: str) -> bool:
@@ -105,7 +92,6 @@ def _faults_of_lists(axes: Axes) -> Iterator[str]:
                 yield (
                     f"trained.{name}: has {defense}, which belongs in {list_of(defense)}: it "
                     f"stands on {' and '.join(roles(defense)) or 'no other model'}"
-                    + (f" and is a variant of {of}" if (of := variant_of(defense)) else "")
                 )
     listed = {defense for defenses in axes.trained.values() for defense in defenses}
     for defense in axes.defenses:

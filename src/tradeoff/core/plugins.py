@@ -52,17 +52,6 @@ def defines(folder: str, name: str, attribute: str) -> bool:
 
 
 @cache
-def root(folder: str, name: str) -> str | None:
-    """The module beside it from which a variant takes all that it does not define itself."""
-    path = PACKAGE / folder / f"{name}.py"
-    for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
-        match node:
-            case ast.ImportFrom(module=str(module), names=[ast.alias(name="*")]):
-                return module.rpartition(".")[2]
-    return None
-
-
-@cache
 def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
     """The statement that defines `attribute`; of a variant, the one in the module it stands on."""
     beside = ".".join(["tradeoff", folder, ""])
