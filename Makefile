@@ -22,7 +22,7 @@ survey: setup ## all defenses on one network, on digits, to reports/survey/
 
 experiments: setup ## what experiments changed (ONLY=dtrades-vgg16: of all means these)
 	@dvc exp show --csv --only-changed --hide-failed --drop \
-		'^(data|models|ledgers|plots|src|stages|report|study|State|Executor|Created|metrics/(?!means))' \
+		'^(code|data|models|ledgers|plots|src|stages|params.yaml$$|report|study|State|Executor|Created|metrics/(?!means))' \
 		| ONLY=$(ONLY) python -m tradeoff.cluster.experiments
 
 test: setup .venv/cluster ## run the tests

@@ -249,6 +249,23 @@ def test_a_corrected_sentence_reruns_nothing(toy: Toy) -> None:
     assert toy.reproduce("report@digits") == set()
 
 
+def test_code_that_is_being_edited_ends_no_run(toy: Toy) -> None:
+    said: list[str] = []
+    with (
+        contextlib.chdir(toy.folder),
+        contextlib.closing(Pipeline(toy.folder, Study.load(), [], said.append)) as pipeline,
+    ):
+        assert "summarize@digits" not in pipeline.stale()
+        toy.touch("src/tradeoff/evaluation/summary.py")
+        pipeline.watch(["summarize@digits"])
+        assert said == ["code: changed: code/summarize"]
+        (toy.folder / "src" / "tradeoff" / "evaluation" / "summary.py").write_text("def half(")
+        assert pipeline.commit(["summarize@digits"]) == []
+        assert "summary.py:1: '(' was never closed" in said[-1]
+        with pytest.raises(code.BadCode):
+            pipeline.stale()
+
+
 def test_what_decides_no_numbers_of_cells_trains_and_attacks_nothing(toy: Toy) -> None:
     for name in ("core/schema.py", "core/code.py", "running/estimate.py", "cluster/status.py"):
         toy.touch(f"src/tradeoff/{name}")

@@ -110,7 +110,7 @@ class Pipeline:
         """Note the inputs that stages find, before the scripts of these run in this order."""
         written = {out.def_path for name in names for out in self._stages[name].outs}
         with self._alone():
-            self._list_code()
+            self._list_code_again()
             for name in names:
                 inputs = [dep for dep in self._stages[name].deps if dep.def_path not in written]
                 self._inputs[name] = [(dep, _checksum(dep)) for dep in inputs]
@@ -119,7 +119,7 @@ class Pipeline:
         """Tell DVC that the scripts of stages have run: their outputs go to its cache, their
         entries to dvc.lock. Those whose inputs were changed meanwhile are left out and returned."""
         with self._alone():
-            self._list_code()
+            self._list_code_again()
             changed = [
                 name
                 for name in names
@@ -133,6 +133,13 @@ class Pipeline:
         changed = code.write(self._root, code.texts(self._root, self._study))
         if changed:
             self._say(f"code: changed: {', '.join(map(str, changed))}")
+
+    def _list_code_again(self) -> None:
+        """The same while scripts run, which an edit that is half done must not end."""
+        try:
+            self._list_code()
+        except code.BadCode as error:
+            self._say(f"code: left as it was listed: {error}")
 
     def _commit(self, stages: list[Any]) -> None:
         from dvc.stage.serialize import to_lockfile
