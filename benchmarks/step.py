@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
 from tradeoff.archs import resnet18
-from tradeoff.defenses import at, dtrades, faal, mart, trades
+from tradeoff.defenses import at, dtrades, faal, fast, fat, fgsm, mart, trades
 from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.layouts import place, training_layout
@@ -47,10 +47,15 @@ OURS: dict[str, tuple[Any, Any]] = {
     ),
     "mart": (mart, mart.Knobs(beta=reference.BETA_MART)),
     "faal": (faal, faal.Knobs(radius=reference.RADIUS)),
+    "fgsm": (fgsm, fgsm.Knobs(weight=0.5)),
+    "fast": (fast, fast.Knobs(relative_step_size=1.25)),
+    "fat": (fat, fat.Knobs(objective="at", beta=0.0, grows_at=[0.417, 0.75], noise=0.001)),
 }
 # Forward passes that the algorithm needs, beside two (forward and backward) for each ascent step;
 # a backward pass by the images costs as much as a forward pass, one by the parameters twice.
 PASSES = {"at": 3, "trades": 7, "dtrades": 9, "mart": 6, "faal": 3}
+# All passes of training on one step; of FAT at most those of AT. Their targets are over AT's step.
+ONE_STEP, SLACK = {"fgsm": 8, "fast": 5}, 1.15
 CPU_TARGETS = {"at": 1.5, "trades": 2.5}
 GPU_TARGET, GPU_SHARE = 5.0, 0.3
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -106,6 +111,7 @@ def main() -> None:
     print(heading(options))
     rows = measure(options)
     print_rows(rows, options.device)
+    print("\n".join(over_at(options)))
     if options.device.startswith("cuda"):
         print_layouts(options)
     if options.profile:
@@ -240,6 +246,26 @@ def our_steps(
     quick, attacked, how = compiled(model.train(), twin.module, settings, 1, probe)
     networks.update(model=quick, attacked=attacked)
     return {name: lambda name=name: run(*OURS[name]) for name in OURS}, how
+
+
+def over_at(options: argparse.Namespace) -> list[str]:
+    """What steps of defenses with a cheaper attack take over one of AT, in alternating rounds."""
+    model, pixels, labels = prepare(options)
+    ours, _ = our_steps(model, pixels, labels, options)
+    names = ("at", *ONE_STEP, "fat")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(1 + options.rounds):
+        for name in names:
+            took = seconds(ours[name], labels.device)
+            if turn:  # the first is to warm up
+                times[name].append(took)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    whole = 2 * options.steps + PASSES["at"]
+    targets = {name: SLACK * count / whole for name, count in ONE_STEP.items()} | {"fat": 1.0}
+    return [
+        f"{name} over at: {medians[name] / medians['at']:.3f}, target at most {target:.3f}"
+        for name, target in targets.items()
+    ]
 
 
 def print_layouts(options: argparse.Namespace) -> None:

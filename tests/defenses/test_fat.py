@@ -1,11 +1,14 @@
 """FAT: which point each image stops at, and what the loss is there."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import golden, tiny
+from tradeoff.core.schema import BadParams
 from tradeoff.defenses import fat, mart
 from tradeoff.networks.threat import random_start
 
@@ -99,6 +102,15 @@ def test_the_allowance_grows_as_published(name: str) -> None:
     grows_at, epochs = PUBLISHED[name]
     found = [fat.allowance(epoch, epochs, grows_at) for epoch in range(epochs)]
     assert found == golden.tensor(f"digits/fat/schedule/{name}").tolist()
+
+
+def test_an_allowance_that_outgrows_the_attack_is_refused() -> None:
+    model, knobs = tiny.network(), {"objective": "at", "beta": 0.0, "noise": 0.0}
+    grows_at = [0.2, 0.4, 0.6]
+    for steps, message in ((3, None), (2, "by which tau grows beyond the 2 steps of train.attack")):
+        given = fat.Knobs.model_validate(knobs | {"grows_at": grows_at})
+        with pytest.raises(BadParams, match=message) if message else nullcontext():
+            fat.training_loss(model, *tiny.batch(), tiny.step(model, steps=steps), given)
 
 
 def test_images_that_have_stopped_are_left_out() -> None:

@@ -82,8 +82,18 @@ def test_the_gap_counts_seeds_and_images_of_both() -> None:
     )
 
 
-def test_other_data_sets_values_are_left_out(view) -> None:
-    assert published_table(view, [entry(dataset="cifar10")]) is None
+def test_other_data_sets_values_stand_where_there_are_none_of_this_one(view) -> None:
+    """The first of each defense, beside ours on whatever network, and never compared."""
+    assert published_table(view, [entry(dataset="cifar10", defense="mart")]) is None
+    elsewhere = [
+        entry(dataset="mnist", defense="dtrades", network="CNN"),
+        entry(dataset="cifar10"),
+        entry(dataset="mnist"),
+    ]
+    assert len(published_table(view, [entry(), *elsewhere]).blocks[0].rows) == 1
+    rows = published_table(view, elsewhere).blocks[0].rows
+    assert [row.numbers[5].mean for row in rows] == ["of CIFAR-10", "of MNIST"]
+    assert all(row.minor and row.numbers[4].mean for row in rows)
 
 
 def test_the_file_names_modules_that_there_are_and_a_wrong_key_is_told(templates, tmp_path) -> None:

@@ -9,9 +9,10 @@ milestones at 74/120, 89/120 and 99/120. `angle` is theta of the last phase.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from tradeoff.core.schema import NonNegative, Section
@@ -27,7 +28,7 @@ PHASES = ((0.0, 2 / 3, 1 / 4), (74 / 120, 5 / 6, 1 / 2), (89 / 120, 1.0, 1.0))
 
 
 class Knobs(Section):
-    angle: NonNegative
+    angle: Annotated[NonNegative, Field(le=180)]
     interpolation: Literal["bilinear", "nearest"]
 
 

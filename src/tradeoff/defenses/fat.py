@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tradeoff.core.schema import Fraction, NonNegative, Section
+from tradeoff.core.schema import BadParams, Fraction, NonNegative, Section
 from tradeoff.defenses import trades
 from tradeoff.networks.ascent import InnerAttack, full_precision
 from tradeoff.networks.losses import kl_divergence
@@ -93,6 +93,11 @@ def _active_rows(active: Tensor) -> Tensor:
 def training_loss(
     model: nn.Module, images: Tensor, labels: Tensor, step: Step, knobs: Knobs
 ) -> Loss:
+    if len(knobs.grows_at) > step.inner.steps:
+        raise BadParams(
+            f"params.yaml: fat.grows_at: has {len(knobs.grows_at)} shares, by which tau grows "
+            f"beyond the {step.inner.steps} steps of train.attack"
+        )
     if knobs.objective == "at":
         start, clean = step.random_start(images), None
     else:

@@ -64,9 +64,16 @@ def load_published(folder: Path) -> list[Published]:
 
 def published_table(view: View, entries: Sequence[Published]) -> Table | None:
     """Published numbers, ours of the same defense and network, and the gap in standard errors, or
-    in grey why there is none; None where nothing is published of the data set."""
+    in grey why there is none; None if nothing is published.
+
+    Where nothing is published of the data set, each defense has what is published of it elsewhere:
+    the first entry in the file.
+    """
     name = view.results.dataset.name
     chosen = [entry for entry in entries if name in (entry.dataset, *entry.near)]
+    if not chosen:
+        first = {entry.defense: entry for entry in reversed(entries)}
+        chosen = [first[defense] for defense in view.defenses if defense in first]
     if not chosen:
         return None
     columns = tuple(
@@ -114,7 +121,8 @@ def why_not_comparable(view: View, entry: Published) -> str:
 
 def _row(view: View, entry: Published) -> Row:
     percent, network = view.labels.percent, view.network(entry.network)
-    place = (entry.network, entry.defense or "")
+    alone = view.architectures[0] if len(view.architectures) == 1 else entry.network
+    place = (alone, entry.defense or "")
     natural, robust = view.means("NA").get(place), view.means("RA").get(place)
     reason = why_not_comparable(view, entry)
     if robust is None:
