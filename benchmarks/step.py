@@ -49,7 +49,7 @@ OURS: dict[str, tuple[Any, Any]] = {
     "faal": (faal, faal.Knobs(radius=reference.RADIUS)),
     "fgsm": (fgsm, fgsm.Knobs(weight=0.5)),
     "fast": (fast, fast.Knobs(relative_step_size=1.25)),
-    "fat": (fat, fat.Knobs(objective="at", beta=0.0, grows_at=[0.417, 0.75], noise=0.001)),
+    "fat": (fat, fat.Knobs(objective="at", beta=0.0, grows_at=[], noise=0.001)),
 }
 # Forward passes that the algorithm needs, beside two (forward and backward) for each ascent step;
 # a backward pass by the images costs as much as a forward pass, one by the parameters twice.
