@@ -195,6 +195,16 @@ def test_a_plain_network_can_be_loaded_into_it_and_a_whole_one() -> None:
         other.load_state_dict({})
 
 
+@pytest.mark.parametrize(
+    ("levels", "width", "layers", "parameters"), [(17, 16, 3, 7_700), (256, 32, 5, 56_000)]
+)
+def test_density_models_are_small(levels: int, width: int, layers: int, parameters: int) -> None:
+    """Of digits, and of MNIST."""
+    model = PixelCnn(levels, width, layers)
+    found = sum(parameter.numel() for parameter in model.parameters())
+    assert found == pytest.approx(parameters, rel=0.02)
+
+
 def test_coloured_images_are_refused() -> None:
     with pytest.raises(BadParams, match="knows grey images; these have 3 channels"):
         purified.build([tiny.network()], KNOBS, image=(3, 8, 8), seed=0)

@@ -12,6 +12,7 @@ from tradeoff.attacks.suites.asking import rejection_threshold
 from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.core.study import Study
 from tradeoff.evaluation.detection import (
+    asking_table,
     detection_table,
     robust_errors,
     share,
@@ -85,6 +86,19 @@ def test_the_least_suspicious_attempt_that_fools_counts() -> None:
     assert rows.loc["bounded", "RErr"] == 1 / 4  # 0.3 fools; 0.6 is rejected, clean as attacked
     assert rows.loc["fgsm", "RErr"] == 1 / 4
     assert rows.loc["pgd", "RErr"] == 0
+
+
+def test_a_prediction_takes_a_pass_though_the_score_asks_another_network() -> None:
+    def asked(passes: int) -> Ledger:
+        about = {"forward_passes": passes, "calibration_images": 150}
+        return replace(rejecting(), about=rejecting().about | about)
+
+    place = Study.load().cells("digits")[0]
+    cells = [CellLedgers(place, *[asked(passes)] * 3) for passes in (0, 1, 33)]
+    plain = CellLedgers(place, *[rejecting()] * 3)
+    table = asking_table([*cells, plain])
+    assert table["forward_passes"].tolist() == [1, 1, 33]
+    assert set(table["calibration_images"]) == {150}
 
 
 def rejecting() -> Ledger:

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from captum.attr import InputXGradient, Saliency
 from torch import nn
 
-from tests import tiny
+from tests import golden, tiny
 from tradeoff.evaluation.examples import Shown
 from tradeoff.evaluation.saliency import (
     agreement,
@@ -31,6 +32,19 @@ def test_the_gradient_of_a_linear_network_is_its_row() -> None:
     found = saliency(network, images, classes)
     expected = network[1].weight[classes].double().view(5, 1, 8, 8)
     torch.testing.assert_close(found, expected)
+
+
+def test_gradients_and_alignments_are_those_of_captum() -> None:
+    network = golden.network("robust").eval().double()
+    images = golden.images().double()
+    classes = network(images).argmax(1)
+    found = saliency(network, images, classes)
+    points = images.clone().requires_grad_()
+    expected = Saliency(network).attribute(points, target=classes, abs=False)
+    torch.testing.assert_close(found, expected.detach())
+    share = InputXGradient(network).attribute(points, target=classes).detach().flatten(1).sum(1)
+    lengths = expected.detach().flatten(1).norm(dim=1)
+    torch.testing.assert_close(alignment(images, found), share.abs() / lengths)
 
 
 def test_alignment_is_the_projection_on_the_gradient() -> None:

@@ -119,11 +119,18 @@ def share(flags: Array) -> float:
 
 
 def asking_table(cells: list[CellLedgers]) -> pd.DataFrame:
-    """What it takes to ask each classifier that is more than its network."""
+    """What it takes to ask each classifier that is more than its network.
+
+    A prediction takes a pass at least. Ledgers have 0 where the score by which a classifier rejects
+    asks no network that predicts: PixelDefend's asks its density model.
+    """
     rows = [
         ledgers.identity
-        | {name: ledgers.bounded.about[name] for name in ("forward_passes", "calibration_images")}
+        | {
+            "forward_passes": max(1, about["forward_passes"]),
+            "calibration_images": about["calibration_images"],
+        }
         for ledgers in cells
-        if "forward_passes" in ledgers.bounded.about
+        if "forward_passes" in (about := ledgers.bounded.about)
     ]
     return pd.DataFrame(rows, columns=TABLES["asking"].names)
