@@ -122,7 +122,7 @@ def toy(finished: Toy, tmp_path: Path) -> Toy:
 def cells(*defenses: str, dataset: str = "digits", seeds: tuple[int, ...] = (0,)) -> set[str]:
     """The train and attack stages of these rows."""
     keys = [f"{defense}-resnet18-{dataset}-{seed}" for defense in defenses for seed in seeds]
-    suites = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["suites"]
+    suites = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["study"]["suites"]
     certified = {f"certify@{key}" for key in keys if key.startswith("smoothing")}
     attacked = {f"attack@{key}-{suite}" for key in keys for suite in suites}
     return models(*defenses, dataset=dataset, seeds=seeds) | attacked | certified
