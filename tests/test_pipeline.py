@@ -238,13 +238,21 @@ def test_new_modules_rerun_nothing(toy: Toy) -> None:
     assert toy.stale("report@digits") == set()
 
 
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
+
+
 def test_a_corrected_sentence_reruns_nothing(toy: Toy) -> None:
     """In any file: a comment, a docstring, a blank line."""
     scripts = [*(toy.folder / "src").rglob("*.py"), *(toy.folder / "stages").glob("*.py")]
     for path in scripts:
-        text = re.sub(r'^( *)"""(?=\w)', r'\1"""Corrected: ', path.read_text(), flags=re.MULTILINE)
-        if "def real()" not in text:  # a stub, whose strings are those of the real one
-            path.write_text(f"# Corrected.\n\n{text}")
+        lines = path.read_text().split("\n")
+        nodes = ast.walk(ast.parse(path.read_text()))
+        documented = [node for node in nodes if isinstance(node, DOCUMENTED)]
+        for node in documented:
+            if ast.get_docstring(node):
+                first = node.body[0].lineno - 1
+                lines[first] = lines[first].replace('"""', '"""Corrected: ', 1)
+        path.write_text("\n".join(["# Corrected.", "", *lines]))
     assert toy.stale("report@digits") == set()
     assert toy.reproduce("report@digits") == set()
 
