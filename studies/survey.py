@@ -31,6 +31,7 @@ from tradeoff.core.plugins import constant  # noqa: E402
 FOLDER, KEPT = ROOT / "checkpoints" / "survey", ROOT / "reports" / "survey"
 CHECKED = ROOT / "checkpoints" / "survey-check"
 LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
+ARCHITECTURE = "resnet18"
 DEFENSES = (
     "standard", "at", "trades", "dtrades", "mart", "faal",
     # does adapting the weight help?
@@ -115,7 +116,7 @@ def params(seeds: list[int]) -> Any:
         study["trained"][listed] = [d for d in trained if foundations.list_of(d) == listed]
     certified = [name for name in DEFENSES if provable(name)]
     study.update(
-        defenses=list(DEFENSES), architectures=["resnet18"], datasets=["digits"],
+        defenses=list(DEFENSES), architectures=[ARCHITECTURE], datasets=["digits"],
         seeds=seeds, certified=certified, suites=[*study["suites"], "beyond"],
     )  # fmt: skip
     # So many defenses are each tried on each other, and nearly all have a certificate.
@@ -128,8 +129,11 @@ def params(seeds: list[int]) -> Any:
 def provable(defense: str) -> bool:
     """Whether there is a certificate for what a defense's networks make."""
     proof = foundations.certificate(defense)
-    kinds: tuple[str, ...] = constant("certificates", proof, "CLASSIFIERS", ()) if proof else ()
-    return foundations.classifier(defense) in kinds
+    if proof is None or ARCHITECTURE not in constant(
+        "certificates", proof, "NETWORKS", (ARCHITECTURE,)
+    ):
+        return False
+    return foundations.classifier(defense) in constant("certificates", proof, "CLASSIFIERS", ())
 
 
 if __name__ == "__main__":

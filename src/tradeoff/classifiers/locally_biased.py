@@ -5,8 +5,8 @@
 y_i is 1 where the nearest memory is of class i, else -1. g_i is the network's score of class i
 against the rest, ln p_i / (1 - p_i); memories are images that training has not seen, nearest in l2;
 the norm is dual to the threat's. The paper is about two classes: each class against the rest is
-that form, and the largest score decides. Its radius needs a network whose gradient is Lipschitz,
-and with ReLUs it is not: nothing is proved here.
+that form, and the largest score decides. Its radius needs two classes and a network whose gradient
+is Lipschitz, which with ReLUs it is not: see `certificates.lbrs`.
 
 An attack's gradient goes through the norm, not through the choice of the nearest memory, and the
 bias is so large that a cross-entropy of these scores is 0 at most images. So an attack climbs

@@ -141,6 +141,13 @@ def _faults_of_proofs(axes: Axes) -> Iterator[str]:
         elif classifier(defense) not in constant("certificates", proof, "CLASSIFIERS", ()):
             kind = classifier(defense)
             yield f"certified: has {defense}; {proof} certifies no {kind} classifier"
+        elif networks := constant("certificates", proof, "NETWORKS"):
+            for network in axes.architectures:
+                if network not in networks:
+                    yield (
+                        f"certified: has {defense}, which has a proof on the architecture "
+                        f"{' or '.join(networks)} alone; study.architectures has {network}"
+                    )
 
 
 def _faults_of_networks(axes: Axes) -> Iterator[str]:

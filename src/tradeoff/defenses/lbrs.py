@@ -7,6 +7,7 @@ from tradeoff.core.schema import Section
 
 BASES = ("natural",)
 CLASSIFIER = "locally_biased"
+CERTIFICATE = "lbrs"  # of two classes on the architecture softplus
 
 
 class Knobs(Section):
