@@ -134,6 +134,13 @@ def test_projections_have_the_published_distribution(name: str, count: int) -> N
         assert (error <= 6 * deviation * math.sqrt(2 / 200) + 1e-12).all(), key
         ratio = drawn.std(0)[deviation > 1e-12] / deviation[deviation > 1e-12]
         assert ((ratio > 1 / 3) & (ratio < 3)).all(), key
+    widths = [
+        torch.stack(found[f"upper_{number}"]) - torch.stack(found[f"lower_{number}"])
+        for number in (1, 2, 3)
+    ]
+    negative = torch.stack([(width < 0).double().mean() for width in widths])
+    published = golden.tensor(f"certified/proj/{name}/k{count}/negative_width_fraction")
+    assert torch.equal(negative, published)
 
 
 @pytest.mark.parametrize(("tag", "kind"), CASES)
@@ -164,6 +171,34 @@ def test_below_a_relu_is_the_line_that_leaves_less(
     boxes = intervals(graph, Ball(centre, torch.full_like(centre, (high - low) / 2), "linf"))
     found = from_intervals(boxes).extremes(torch.ones(1, 1, 1).double())
     assert [float(bound) for bound in found] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_the_limit_of_projections_is_the_published_one(kind: str) -> None:
+    graph = read(network("plain"), images := golden.tensor("certified/proj/x"))
+    at, labels = f"certified/proj/exact/{kind}", golden.tensor("certified/proj/y")
+    polytope = exact(graph, around(graph, images, kind, golden.number(f"{at}/eps")))
+    for number, found in enumerate(polytope.relaxations.values(), 1):
+        golden.assert_close(found.lower[:4].detach(), golden.tensor(f"{at}/lower_{number}"), 1e-12)
+        golden.assert_close(found.upper[:4].detach(), golden.tensor(f"{at}/upper_{number}"), 1e-12)
+    worst = worst_logits(polytope, labels).detach()
+    golden.assert_close(worst, golden.tensor(f"{at}/J"), 1e-12)
+
+
+@pytest.mark.parametrize("count", [10, 50])
+def test_around_its_middle_a_cut_ball_is_estimated_better_than_by_its_two_ends(count: int) -> None:
+    """The published code takes a median at each end of the box, which may cross; ours cannot."""
+    graph = read(network("plain"), images := golden.tensor("certified/proj/x"))
+    at = f"certified/proj/linf_box/k{count}"
+    allowed = around(graph, images, "linf_box", golden.number("certified/proj/exact/linf_box/eps"))
+    draws, lower = torch.Generator().manual_seed(0), []
+    with torch.no_grad():
+        for _ in range(50):
+            (first, *_) = projected(graph, allowed, count, draws).relaxations.values()
+            assert (first.lower <= first.upper).all()
+            lower.append(first.lower)
+    assert torch.stack(lower).std(0).mean() < 0.97 * golden.tensor(f"{at}/lower_1_sd").mean()
+    assert count == 50 or golden.tensor(f"{at}/negative_width_fraction")[0] > 0
 
 
 def attacked(model: nn.Module, images: Tensor, threat: Threat, goal: int) -> Tensor:
