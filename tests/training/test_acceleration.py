@@ -10,6 +10,7 @@ from torch import nn
 
 from tests import tiny
 from tests.training.test_loop import KNOBS, Watched, train, watch
+from tradeoff.networks.ascent import InnerAttack, ascend_cross_entropy, ascend_divergence
 from tradeoff.networks.device import MATRIX_BACKENDS
 from tradeoff.training import acceleration, loop
 from tradeoff.training.loop import fit
@@ -108,6 +109,18 @@ def test_bf16_trains_to_nearly_the_same(name: str) -> None:
     assert not torch.equal(plain.last["0.weight"], short.last["0.weight"])
     assert short.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=0.02)
     assert short.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=0.1)
+
+
+def test_an_ascent_begins_in_full_precision_where_its_gradient_is_nearly_0() -> None:
+    """That of a divergence, which half floats would lose; later steps have their precision."""
+    model, (images, labels) = tiny.calm(tiny.network()), tiny.batch(4)
+    clean, inner = model(images).log_softmax(1), InnerAttack(tiny.THREAT, 3, 0.05)
+    seen: list[torch.dtype] = []
+    model[0].register_forward_hook(lambda _layer, _images, maps: seen.append(maps.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        ascend_divergence(model, images, clean, images, inner)
+        ascend_cross_entropy(model, images, labels, images, inner)
+    assert seen == [torch.float32, *[torch.bfloat16] * 5]
 
 
 def test_tf32_is_for_the_step_alone() -> None:
