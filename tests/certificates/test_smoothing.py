@@ -100,6 +100,21 @@ def test_a_linf_radius_is_that_of_l2_inside_it() -> None:
     assert (l2.radius > 0).any()
 
 
+def test_the_class_is_bounded_by_other_copies_than_it_was_chosen_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here by 90 that are all of class 2, and 10 of which none is."""
+    votes = torch.tensor([2] * 90 + [0] * 10)
+    monkeypatch.setattr(smoothing, "_votes", lambda *_: votes)
+    monkeypatch.setattr(smoothing, "lower_bound", lambda counts, total, _: counts / total)
+    knobs = smoothing.Knobs(selection=90, samples=10, failure=0.01)
+    images, _ = tiny.batch(1)
+    found = smoothing.certify(
+        smoothed(), images, Threat("l2", 0.1), keys=torch.zeros(1), batch_size=64, knobs=knobs
+    )
+    assert (found.prediction, found.radius) == (-1, 0)
+
+
 def test_an_images_certificate_depends_on_no_other_and_on_no_batch_size() -> None:
     images, _ = tiny.batch(5)
     keys = sample_keys(torch.arange(5), "test")
