@@ -12,9 +12,7 @@ from tests import golden, tiny
 from tests.training.test_loop import KNOBS, Watched, digest, train, watch
 from tradeoff.defenses import at, trades
 from tradeoff.networks.ascent import Replay
-from tradeoff.running.training_checkpoints import TrainingCheckpoint
 from tradeoff.training.contract import Loss, Step
-from tradeoff.training.loop import Interrupted
 from tradeoff.training.perturbation import perturbed_weights
 
 INPUTS = "digits/"
@@ -137,22 +135,3 @@ def test_before_it_begins_the_average_is_the_model() -> None:
     changes: dict[str, Any] = {"epochs": 2, "schedule": "constant"}
     one, other = train(**changes), train(**changes, swa={"begins": 1})
     assert digest(one) == digest(other)
-
-
-RECIPES: list[dict[str, Any]] = [
-    PERTURBED | {"label_smoothing": 0.1, "ema_decay": 0.9, "micro_batch": 5},
-    {"weight_perturbation": {"gamma": 0.01, "begins": 0.3}, "swa": {"begins": 0.3}},
-]
-
-
-@pytest.mark.parametrize("changes", RECIPES)
-@pytest.mark.parametrize("steps", [3, 8, 10])
-def test_interrupted_anywhere_it_gives_the_same_bytes(
-    changes: dict[str, Any], steps: int, tmp_path: Any
-) -> None:
-    left = iter(range(steps))
-    checkpoint = TrainingCheckpoint(tmp_path / "state.pt", lambda: next(left, None) is None)
-    with pytest.raises(Interrupted):
-        train("trades", checkpoint=checkpoint, **changes)
-    resumed = train("trades", checkpoint=TrainingCheckpoint(tmp_path / "state.pt"), **changes)
-    assert digest(resumed) == digest(train("trades", **changes))

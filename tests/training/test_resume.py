@@ -26,7 +26,10 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("dtrades", {"augment": "crop_flip"}),
     ("faal", {"ema_decay": 0.9, "optimizer": "sgd"}),
     ("standard", {"micro_batch": 5, "schedule": "cosine"}),
-]
+    ("trades", {"weight_perturbation": {"gamma": 0.01, "begins": 0}, "label_smoothing": 0.1,
+                "ema_decay": 0.9, "micro_batch": 5}),
+    ("trades", {"weight_perturbation": {"gamma": 0.01, "begins": 0.3}, "swa": {"begins": 0.3}}),
+]  # fmt: skip
 
 
 class After:
