@@ -61,9 +61,9 @@ def test_status_lists_code_anew_and_changes_nothing(study: Toy) -> None:
     defense.open("a").write("\nCHANGED = True\n")
     assert "1 done, 1 stale" in study.tradeoff("status")
     assert study.run("git", "status", "--porcelain", "code") == ""
-    defense.open("a").write("\nelse\n")
+    (study.folder / "src" / "tradeoff" / "networks" / "threat.py").open("a").write("\nelse\n")
     said = study.tradeoff("status", ok=False)
-    assert re.search(r"defenses/trades.py:\d+: invalid syntax", said)
+    assert re.search(r"^tradeoff status: .*networks/threat.py:\d+: invalid syntax$", said.strip())
 
 
 def test_checksums_are_those_of_dvc(study: Toy) -> None:
