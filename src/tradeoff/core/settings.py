@@ -281,6 +281,9 @@ class Suites(Section):
     beyond: SuiteSettings | None = None
 
 
+Live = Literal["tensorboard", "dvclive"] | None  # what curves are written for; see running/live.py
+
+
 class MaskingSettings(Section):
     """Section `masking`: beyond which number a model is suspected of hiding its gradients."""
 

@@ -24,6 +24,7 @@ from tradeoff.core.settings import (
     ExamplesSettings,
     FineTuning,
     Limit,
+    Live,
     MaskingSettings,
     ModelSettings,
     ReportSettings,
@@ -226,6 +227,7 @@ class Study:
     statistics: StatisticsSettings
     report: ReportSettings
     suites: dict[str, Suite]
+    live: Live
 
     @classmethod
     def load(cls, file: Path = Path(FILE)) -> "Study":
@@ -252,6 +254,7 @@ class Study:
             statistics=(StatisticsSettings, ...),
             report=(ReportSettings, ...),
             certificates=(dict[str, dict[str, Any]], ...),
+            live=(Live, None),
             **sections,
         )
         params = validate(whole, raw, file=file.name)
@@ -301,6 +304,7 @@ class Study:
             params.statistics,
             params.report,
             suites,
+            params.live,
         )
 
     def cell(self, key: str) -> Cell:

@@ -1,43 +1,38 @@
 """Live curves: the rows of a training history while they are made, for TensorBoard or DVCLive.
 
-TRADEOFF_LIVE says which; unset, nothing is written. The curves decide nothing, and no result holds
-them: they lie beside the checkpoints, in live/CELL.
+`live` in params.yaml says which; null: nothing is written. No cell depends on that value, so that a
+change makes none stale: the curves decide nothing, and no result holds them. They lie beside the
+checkpoints, in live/CELL.
 """
 
 import importlib
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tradeoff.core.files import checkpoints_folder
-
-VARIABLE = "TRADEOFF_LIVE"
+from tradeoff.core.study import Study
 
 Curves = Callable[[int, Mapping[str, float]], None]
 
 
 class NoCurves(Exception):
-    """TRADEOFF_LIVE cannot be followed; says what is allowed or missing."""
+    """The library that `live` names is not installed; says how to get it."""
 
 
 def live_curves(cell: str) -> Curves:
     """What takes each epoch's number, from 0, and its row of the history.
 
     Raises:
-        NoCurves: TRADEOFF_LIVE names no known library, or one that is not installed.
+        NoCurves: the library that params.yaml names is missing.
     """
-    library = os.environ.get(VARIABLE)
-    if not library:
+    library = Study.load().live
+    if library is None:
         return lambda epoch, row: None
-    known = {"tensorboard": _tensorboard, "dvclive": _dvclive}
-    if library not in known:
-        raise NoCurves(f"{VARIABLE} is {library!r}; allowed are {', '.join(known)}")
+    writer = {"tensorboard": _tensorboard, "dvclive": _dvclive}[library]
     try:
-        return known[library](str(checkpoints_folder() / "live" / cell))
+        return writer(str(checkpoints_folder() / "live" / cell))
     except ImportError:
-        raise NoCurves(
-            f"{VARIABLE} is {library}, which is missing: pip install {library}"
-        ) from None
+        raise NoCurves(f"live is {library}, which is missing: pip install {library}") from None
 
 
 def _tensorboard(folder: str) -> Curves:
