@@ -1,9 +1,14 @@
 """Models and images by name: read, or told in one line what the file is and what is needed."""
 
+import math
 import re
 import shlex
 import sys
+import warnings
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,11 +56,61 @@ def test_arrays_of_any_exact_kind_are_read(tmp_path: Path) -> None:
      ({"images": np.ones((4, 1, 8, 8), np.complex64)}, "images are complex64"),
      ({"images": np.ones((4, 1, 8, 8), np.uint8)}, "images / 255"),
      ({"images": np.full((4, 1, 8, 8), 1e300)}, "beyond the range of float32"),
-     ({"labels": np.array(["cat"] * 4)}, "whole numbers")],
+     ({"labels": np.array(["cat"] * 4)}, "whole numbers"),
+     ({"images": np.ones(4, [("pixel", "f4")])}, "floating-point numbers"),
+     ({"images": np.array([None] * 4)}, "cannot be loaded")],
 )  # fmt: skip
 def test_nothing_is_converted_in_silence(tmp_path: Path, changes: Any, message: str) -> None:
     with pytest.raises(Unusable, match=message):
         load_images(arrays(tmp_path / "a.npz", **changes), CPU)
+
+
+def test_other_arrays_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.ones((4, 1, 8, 8), np.float32))
+    with pytest.raises(Unusable, match=r"it is one array: np\.savez"):
+        load_images(tmp_path / "one.npy", CPU)
+    np.savez(tmp_path / "other.npz", x_test=np.ones(4), y_test=np.ones(4))
+    with pytest.raises(Unusable, match="it has x_test, y_test"):
+        load_images(tmp_path / "other.npz", CPU)
+
+
+PICTURES: list[tuple[str, Image.Image, dict[str, Any], str]] = [
+    ("deep.png", Image.new("I;16", (8, 6), 40000), {}, "of kind I;16"),
+    ("seen.png", Image.new("RGBA", (8, 6), (9, 9, 9, 99)), {}, "with transparent pixels"),
+    ("print.jpg", Image.new("CMYK", (8, 6)), {}, "of kind CMYK"),
+    ("real.tiff", Image.new("F", (8, 6), 0.5), {}, "of kind F"),
+    ("film.gif", Image.new("L", (8, 6)), {"save_all": True, "append_images": [
+        Image.new("L", (8, 6), 255)]}, "of 2 frames"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "picture", "more", "message"), PICTURES)
+def test_pictures_that_would_have_to_be_changed_are_refused(
+    tmp_path: Path, name: str, picture: Image.Image, more: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "cat").mkdir()
+    picture.save(tmp_path / "cat" / name, **more)
+    with pytest.raises(Unusable, match=message):
+        load_images(tmp_path, CPU)
+
+
+def test_pictures_whose_values_are_exact_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    (folder / ".DS_Store").write_bytes(b"what a system leaves")
+    Image.new("RGBA", (8, 6), (51, 102, 153, 255)).save(folder / "opaque.png")
+    Image.new("RGB", (8, 6), (51, 102, 153)).quantize(4).save(folder / "palette.png")
+    images, _ = load_images(tmp_path, CPU)
+    torch.testing.assert_close(images[:, :, 0, 0], torch.tensor([[0.2, 0.4, 0.6]] * 2))
+
+
+@pytest.mark.parametrize("names", [map(str, range(11)), ("1", "2"), ("3", "5")])
+def test_folders_named_by_other_numbers_are_refused(tmp_path: Path, names: Any) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 6)).save(tmp_path / name / "a.png")
+    with pytest.raises(Unusable, match=r"would be class \d+, by alphabetical order"):
+        load_images(tmp_path, CPU)
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -73,6 +128,20 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         load_images(tmp_path, CPU)
     with pytest.raises(Unusable, match="a folder of pictures for each class"):
         load_images(tmp_path / "dog", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("wongsmall", (1, 28, 28)), ("wonglarge", (1, 8, 8)), ("vgg16", (3, 64, 64))],
+)
+def test_weights_tell_what_images_they_are_for(
+    tmp_path: Path, name: str, shape: tuple[int, int, int]
+) -> None:
+    network = import_module(f"tradeoff.archs.{name}").build(shape, 7, 1.0).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    loaded = load_source(str(tmp_path / "weights.safetensors"), CPU, architecture=name)
+    images = torch.rand(2, *shape)
+    assert torch.equal(loaded(images), network(images))
 
 
 def test_weights_with_their_architecture(tmp_path: Path) -> None:
@@ -100,6 +169,8 @@ def write_state(path: Path) -> None:
      ("model.ts", lambda path: path.write_bytes(b""), "it is empty"),
      ("model.ts", lambda path: path.write_bytes(b"PK" + bytes(99)), "neither TorchScript"),
      ("model.npz", arrays, "it holds NumPy arrays"),
+     ("model.h5", lambda path: path.write_bytes(b"\x89HDF\r\n"), "HDF5"),
+     ("old.pth", lambda path: torch.save({}, path, _use_new_zipfile_serialization=False), "pickle"),
      ("model.safetensors", lambda path: path.write_bytes(bytes(9)), "damaged")],
 )  # fmt: skip
 def test_a_file_that_is_no_model_is_told_what_it_is(
@@ -120,27 +191,86 @@ def test_a_program_for_one_batch_size_is_told(tmp_path: Path) -> None:
         evaluate(program, images, labels, Threat("linf", 0.1), "square")
 
 
-@settings(
-    max_examples=25, deadline=None, derandomize=True,
+KINDS = ["f4", "f2", "f8", ">f4", "f16", "u1", "u2", "i4", "?", "c8", "U3", "M8[s]"]
+array_shapes = st.lists(st.integers(0, 5), max_size=5).map(tuple)
+quick = settings(
+    max_examples=12, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-@given(cut=st.floats(0, 1), flip=st.integers(0, 10**6), kind=st.sampled_from(["npz", "ts"]))
-def test_a_damaged_file_is_read_or_told_in_one_line(
-    tmp_path: Path, cut: float, flip: int, kind: str
+
+
+@quick
+@given(
+    shape=array_shapes | st.just((4, 1, 8, 8)),
+    kind=st.sampled_from(KINDS),
+    label_shape=array_shapes | st.just((4,)),
+    label_kind=st.sampled_from([*KINDS, "u8", ">i8"]),
+    scale=st.sampled_from([1.0, -3.0, 255.0, 1e300, float("nan")]),
+)
+def test_arrays_are_read_as_they_are_or_refused(
+    tmp_path: Path, shape: Any, kind: str, label_shape: Any, label_kind: str, scale: float
 ) -> None:
-    path = tmp_path / f"file.{kind}"
-    if kind == "npz":
-        arrays(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of casts that lose values: these are the arrays wanted
+        images = (scale * np.random.default_rng(0).random(shape)).astype(kind)
+        labels = (np.arange(math.prod(label_shape)) * scale).reshape(label_shape).astype(label_kind)
+    path = arrays(tmp_path / "a.npz", images=images, labels=labels)
+    told = ""
+    try:
+        read, classes = load_images(path, CPU)
+    except Unusable as error:
+        told = str(error)
     else:
-        torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(str(path))
-    content = bytearray(path.read_bytes())
-    content[flip % len(content)] ^= 0xFF
+        assert read.shape == shape and classes.shape == label_shape
+        np.testing.assert_allclose(read.double().numpy(), images.astype("f8"), atol=1e-6)
+        assert [int(label) for label in labels.flat] == classes.flatten().tolist()
+    assert "\n" not in told and len(told) < 300
+
+
+@cache
+def whole_files() -> dict[str, bytes]:
+    """A file of each kind, as it should be."""
+    files = {}
+    with TemporaryDirectory() as name:
+        folder, model = Path(name), nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        images = torch.rand(2, 1, 8, 8)
+        arrays(folder / "file.npz")
+        torch.jit.trace(model, images).save(str(folder / "file.ts"))
+        with matrix_precision("tf32"):
+            torch.export.save(torch.export.export(model, (images,)), folder / "file.pt2")
+        save_file(model.state_dict(), folder / "file.safetensors")
+        Image.new("RGB", (8, 8), (9, 99, 199)).save(folder / "file.png")
+        Image.new("RGB", (8, 8), (9, 99, 199)).save(folder / "file.jpg")
+        for path in folder.iterdir():
+            files[path.suffix] = path.read_bytes()
+    return files
+
+
+@pytest.mark.parametrize("kind", [".npz", ".ts", ".pt2", ".safetensors", ".png", ".jpg"])
+@quick
+@given(cut=st.floats(0, 1) | st.just(1.0), flips=st.lists(st.floats(0, 1), max_size=3),
+       renamed=st.booleans())  # fmt: skip
+def test_a_damaged_file_is_read_or_told_in_one_line(
+    tmp_path: Path, kind: str, cut: float, flips: list[float], renamed: bool
+) -> None:
+    content = bytearray(whole_files()[kind])
+    for place in flips:
+        content[int(place * (len(content) - 1))] ^= 0xFF
+    folder = tmp_path / "pictures" / "class"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("file.bin" if renamed else f"file{kind}")
     path.write_bytes(content[: int(cut * len(content))])
     told = ""
     try:
-        load_images(path, CPU) if kind == "npz" else load_source(str(path), CPU)
+        if kind in (".png", ".jpg"):
+            load_images(folder.parent, CPU)
+        elif kind == ".npz":
+            load_images(path, CPU)
+        else:
+            load_source(str(path), CPU, architecture="resnet18" if renamed else None)
     except Unusable as error:
         told = str(error)
+    path.unlink()
     assert "\n" not in told
 
 
@@ -205,10 +335,10 @@ def test_where_nothing_can_be_downloaded_the_way_round_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unreachable(name: str, pretrained: bool) -> nn.Module:
-        raise OSError("no route to host")
+        raise OSError("no route to host.")
 
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=unreachable))  # type: ignore[arg-type]
-    with pytest.raises(Unusable, match=r"no route to host.*export the model elsewhere"):
+    with pytest.raises(Unusable, match=r"no route to host\. .*HF_HOME.* elsewhere"):
         load_source("timm:resnet18", CPU)
 
 

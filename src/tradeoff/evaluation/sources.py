@@ -7,14 +7,16 @@ What a source needs is imported when it is asked for; none of it is a dependency
 """
 
 import importlib
+import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,6 +28,19 @@ from tradeoff.networks.models import ModelMismatch, load_model
 from tradeoff.networks.preprocess import Preprocess
 
 NOT_PADDED = (1, 0)
+SIDES = (32, 28, 64, 8)  # of the images that published data sets have
+# Pictures whose values 8 bits of grey or RGB hold as they are.
+EXACT = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+# Which files to put where by hand.
+OFFLINE = {
+    "robustbench": "put its checkpoint into models/DATASET/Linf/NAME.pt (or L2)",
+    "timm": "copy the cache of a machine where it was loaded, and let HF_HOME name it",
+    "hf": "copy the model's folder from the hub, and name hf:FOLDER",
+}
+PICKLE = (
+    "it is a pickle of weights or of a module, which is not loaded. Save the weights as "
+    "safetensors and name their --architecture, or the module by torch.jit.trace"
+)
 
 
 def load_source(
@@ -53,8 +68,9 @@ def load_source(
             raise
         except Exception as error:
             raise Unusable(
-                f"{text}: {reason_of(error)}. Where nothing can be downloaded, export the model "
-                "elsewhere to TorchScript or torch.export, and name that file"
+                f"{text}: {reason_of(error).rstrip('.')}. Where nothing can be downloaded, "
+                f"{OFFLINE[scheme]}, or export the model elsewhere to TorchScript or torch.export "
+                "and name that file"
             ) from error
     path = Path(text)
     if not path.is_file():
@@ -68,39 +84,48 @@ def load_source(
 
 
 def load_exported(path: Path, device: torch.device) -> nn.Module:
-    """A TorchScript or torch.export (.pt2) file as a module.
+    """A TorchScript or torch.export (.pt2) file as a module, whatever it is called.
 
     Raises:
         Unusable: it is neither; says what it is instead, as far as can be told.
     """
     try:
-        if path.suffix == ".pt2":
+        if "archive_format" in _members(path):
             module = torch.export.load(path).module().to(device)
             module.training = False  # its mode is frozen in the graph; eval() is refused
             return module
-        return torch.jit.load(str(path), map_location=device)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of its end
+            return torch.jit.load(str(path), map_location=device)
     except Exception as error:  # whatever their readers make of damage
         what = _kind(path) or reason_of(error)
         raise Unusable(f"{path}: neither TorchScript nor torch.export (.pt2): {what}") from error
 
 
+def _members(path: Path) -> list[str]:
+    """The names of an archive's files, without their folders; none of what is no archive."""
+    try:
+        return [name.rpartition("/")[2] for name in ZipFile(path).namelist()]
+    except Exception:  # whatever zipfile makes of damage
+        return []
+
+
 def _kind(path: Path) -> str:
     """What a file seems to be that is no exported model; empty if nothing can be said."""
-    if path.stat().st_size == 0:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
         return "it is empty"
-    if not is_zipfile(path):
-        return ""
-    try:
-        names = [name.rpartition("/")[2] for name in ZipFile(path).namelist()]
-    except (BadZipFile, OSError):
-        return "it is damaged"
+    if start.startswith(b"\x80"):
+        return PICKLE
+    if start == b"\x89HDF":
+        return "it is HDF5, as Keras writes it"
+    names = _members(path)
+    if not names:
+        return "it is damaged" if start.startswith(b"PK") else ""
     if any(name.endswith(".npy") for name in names):
         return "it holds NumPy arrays"
     if "data.pkl" in names and "constants.pkl" not in names:
-        return (
-            "it is a pickle of weights or of a module, which is not loaded. Save the weights as "
-            "safetensors and name their --architecture, or the module by torch.jit.trace"
-        )
+        return PICKLE
     return ""
 
 
@@ -116,26 +141,40 @@ def _safetensors(path: Path, device: torch.device, architecture: str | None) -> 
         raise Unusable(f"--architecture {unknown(architecture, known)}")
     try:
         state = load_file(path, str(device))
-        convolutions = [tensor for tensor in state.values() if tensor.dim() == 4]
-        heads = [tensor for tensor in state.values() if tensor.dim() == 2]
-        channels, classes = convolutions[0].shape[1], heads[-1].shape[0]
-    except (SafetensorError, OSError, IndexError) as error:
-        raise Unusable(f"{path}: not the weights of a network: {error}") from None
-    module = importlib.import_module(f"tradeoff.archs.{architecture}")
-    network: nn.Module = module.build((channels, 32, 32), classes, 1.0)
+    except (SafetensorError, OSError) as error:
+        raise Unusable(f"{path}: not the weights of a network: {reason_of(error)}") from None
+    build = importlib.import_module(f"tradeoff.archs.{architecture}").build
+    wanted = {name: tensor.shape for name, tensor in state.items()}
+    channels = {tensor.shape[1] for tensor in state.values() if tensor.dim() == 4}
+    classes = {tensor.shape[0] for tensor in state.values() if tensor.dim() == 2}
+    for shape in product(sorted(channels), SIDES, sorted(classes)):
+        network = _built(build, *shape)
+        found = network.state_dict() if network else {}
+        if {name: tensor.shape for name, tensor in found.items()} == wanted:
+            assert network is not None
+            network.load_state_dict(state)
+            return network.eval().to(device)
+    raise Unusable(
+        f"{path}: not the weights of {architecture} at width 1, for images of "
+        f"{', '.join(map(str, SIDES))} pixels"
+    )
+
+
+def _built(build: Callable[..., nn.Module], channels: int, side: int, classes: int) -> Any:
+    """The network for images of that size; None where the architecture takes none such."""
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise Unusable(f"{path}: not the weights of {architecture} at width 1: {reason}") from None
-    return network.eval().to(device)
+        return build((channels, side, side), classes, 1.0)
+    except (ValueError, RuntimeError):
+        return None
 
 
 def _extra(module: str, install: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError:
-        raise Unusable(f"{module} is not installed: pip install {install}") from None
+    except ImportError as error:
+        lacks = error.name is not None and error.name.partition(".")[0] != module
+        what = f"{module} needs {error.name}, which" if lacks else module
+        raise Unusable(f"{what} is not installed: pip install {install}") from None
 
 
 def _robustbench(name: str, norm: str) -> nn.Module:
@@ -191,8 +230,15 @@ def load_images(path: Path, device: torch.device) -> tuple[Tensor, Tensor]:
 def _arrays(path: Path) -> tuple[Tensor, Tensor]:
     needed = f"{path}: an .npz file with `images` and `labels` is needed"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise Unusable(f"{needed}, and it is one array: np.savez(FILE, images=..., labels=...)")
+        with loaded as file:
+            if not {"images", "labels"} <= set(file.files):
+                raise Unusable(f"{needed}; it has {', '.join(file.files) or 'nothing'}")
             images, labels = file["images"], file["labels"]
+    except Unusable:
+        raise
     except Exception as error:  # whatever zipfile, zlib and NumPy make of damage
         raise Unusable(f"{needed}: {reason_of(error)}") from None
     if images.dtype.kind != "f":
@@ -212,19 +258,23 @@ def _arrays(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _pictures(folder: Path) -> tuple[Tensor, Tensor]:
-    """The pictures of a folder, whose folders in alphabetical order are the classes 0, 1, ..."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    """The pictures of a folder, whose folders in alphabetical order are the classes 0, 1, ...
+
+    What begins with a dot is passed over: systems leave such files.
+    """
+    classes = [path for path in _visible(folder) if path.is_dir()]
     if not classes:
         raise Unusable(f"{folder}: a folder of pictures for each class is needed in it")
+    for place, path in enumerate(classes):
+        if all(other.name.isdecimal() for other in classes) and int(path.name) != place:
+            raise Unusable(
+                f"{folder}: its folders are numbers, but {path.name} would be class {place}, by "
+                "alphabetical order: rename them to 0, 1, ..., or 00, 01, ... of more than ten"
+            )
     pictures, labels = [], []
     for label, name in enumerate(classes):
-        for path in sorted(name.iterdir()):
-            try:
-                with Image.open(path) as picture:
-                    grey = picture.mode in ("1", "L")
-                    pictures.append(np.array(picture.convert("L" if grey else "RGB")))
-            except (UnidentifiedImageError, OSError) as error:
-                raise Unusable(f"{path}: is no picture that can be read: {error}") from None
+        for path in _visible(name):
+            pictures.append(_picture(path))
             labels.append(label)
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) != 1:
@@ -233,3 +283,31 @@ def _pictures(folder: Path) -> tuple[Tensor, Tensor]:
     stacked = torch.from_numpy(np.stack(pictures)).float() / 255
     images = stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor(labels)
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise Unusable(f"{folder}: {error.strerror}") from None
+
+
+def _picture(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A picture's bytes (H, W) or (H, W, 3).
+
+    Raises:
+        Unusable: it cannot be read, or its values would have to be changed.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            kind, frames = picture.mode, getattr(picture, "n_frames", 1)
+            if picture.has_transparency_data:
+                opaque = picture.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+                kind = kind if opaque else "with transparent pixels"
+            if frames == 1 and kind in EXACT:
+                return np.array(picture.convert(EXACT[kind]))
+    except Exception as error:  # whatever the readers of pictures make of damage
+        raise Unusable(f"{path}: is no picture that can be read: {reason_of(error)}") from None
+    what = f"of {frames} frames" if frames > 1 else f"of kind {kind}"
+    raise Unusable(f"{path}: is a picture {what}; 8 bits of grey or RGB are needed")
