@@ -9,14 +9,23 @@ import torch
 from ruamel.yaml import YAML
 
 from tests.small import keep_few_attacks
+from tradeoff.core import foundations
+from tradeoff.core.plugins import module_names
 from tradeoff.core.study import Cell, Study
 from tradeoff.datasets import digits
 from tradeoff.datasets.prepared import Prepared, save_prepared, split
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.anymodel import Evaluation
-from tradeoff.evaluation.export import export
+from tradeoff.evaluation.export import export, write_program
 from tradeoff.evaluation.sources import load_images, load_source
-from tradeoff.networks.models import Assembly, load_classifier, new_networks, save_model
+from tradeoff.networks.models import (
+    Assembly,
+    Blueprint,
+    build_network,
+    load_classifier,
+    new_networks,
+    save_model,
+)
 from tradeoff.networks.threat import Threat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +71,50 @@ def test_what_is_exported_gives_the_same_ledger(cell: Cell) -> None:
     program, _ = evaluated(load_source(str(folder / "model.pt2"), CPU), cell, data)
     np.testing.assert_allclose(program["clean_margin"], expected["clean_margin"], atol=1e-4)
     assert np.array_equal(program["fooled"], expected["fooled"])
+
+
+# What torch.export cannot follow: places of data, gradients inside, kernels of this package.
+NO_PROGRAM = {"cascaded", "locally_biased", "purified"}
+
+
+@pytest.mark.parametrize("classifier", module_names("classifiers", "build"))
+def test_every_classifier_comes_back_as_it_was(classifier: str, tmp_path: Path) -> None:
+    """As safetensors always; as a program where torch.export can, else it is told."""
+    study = Study.load(ROOT / "params.yaml")
+    defense = next(name for name in study.knobs if foundations.classifier(name) == classifier)
+    knobs = getattr(study.knobs[defense], "classifier", None)
+    assembly = Assembly(
+        (Blueprint("wongsmall", "digits", (1, 8, 8), 10, 1.0),)
+        * foundations.network_count(defense),
+        classifier,
+        {} if knobs is None else knobs.model_dump(),
+    )
+    torch.manual_seed(0)
+    networks = [build_network(b, [0.5], [0.5], n) for n, b in enumerate(assembly.networks)]
+    model = assembly.build(networks).eval().requires_grad_(False)
+    save_model(model.state_dict(), assembly, tmp_path / "model.safetensors")
+    images = torch.rand(5, 1, 8, 8)
+    loaded = load_source(str(tmp_path / "model.safetensors"), CPU)
+    torch.testing.assert_close(loaded(images), model(images))
+    reason = write_program(loaded, images, tmp_path / "model.pt2")
+    assert (reason is not None) == (classifier in NO_PROGRAM), reason
+    assert (tmp_path / "model.pt2").exists() == (reason is None)
+    if reason is None:
+        program = load_source(str(tmp_path / "model.pt2"), CPU)
+        torch.testing.assert_close(program(images[:3]), model(images[:3]))
+    else:
+        assert "\n" not in reason and "torch.export" in reason
+
+
+def test_a_card_says_why_there_is_no_program(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot be followed\nin many lines")
+
+    monkeypatch.setattr(torch.export, "export", refuses)
+    names = {path.name for path in export(cell.key, Path("given"))}
+    assert names == {"model.safetensors", "README.md", "robustbench.json", "adversarial.npz"}
+    card = Path("given/README.md").read_text()
+    assert "There is no model.pt2" in card and "cannot be followed." in card
 
 
 def test_card_claim_and_adversarial_images(cell: Cell) -> None:

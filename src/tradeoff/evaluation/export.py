@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from tradeoff.attacks.autoattack import Knobs, autoattack
 from tradeoff.attacks.suites.ledger import BadLedger, load_ledger
@@ -15,7 +18,10 @@ from tradeoff.core.study import Cell, Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation.metrics import suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
+from tradeoff.evaluation.preflight import reason_of
 from tradeoff.networks.device import matrix_precision, pick_device
+from tradeoff.networks.folding import SAME
+from tradeoff.networks.losses import competing_range
 from tradeoff.networks.models import load_classifier, read_origin
 from tradeoff.networks.randomness import sample_keys
 from tradeoff.networks.threat import Threat
@@ -25,7 +31,8 @@ def export(key: str, folder: Path) -> list[Path]:
     """Write a cell's model in every form into a folder; the paths written.
 
     model.safetensors  the classifier with all that it is made of, which `tradeoff evaluate` reads
-    model.pt2          a torch.export program: images (N, C, H, W) in [0, 1] to logits, any N
+    model.pt2          a torch.export program: images (N, C, H, W) in [0, 1] to logits, any N; not
+                       of every classifier, and the card says why not
     README.md          a model card, from params.yaml and the cell's ledgers
     robustbench.json   what RobustBench's form for a new model asks for
     adversarial.npz    images and labels: test images under AutoAttack, with the cell's budget
@@ -47,12 +54,9 @@ def export(key: str, folder: Path) -> list[Path]:
                                         "robustbench.json", "adversarial.npz")]  # fmt: skip
     weights, program, card, claim, adversarial = paths
     shutil.copyfile(cell.model("best"), weights)
-    # torch.export reads cuDNN's flags, and refuses any that differ from torch's own defaults.
-    with matrix_precision("tf32"):
-        exported = torch.export.export(
-            model, (images[:2],), dynamic_shapes=({0: torch.export.Dim("images")},)
-        )
-    torch.export.save(exported, program)
+    reason = write_program(model, images, program)
+    if reason:
+        paths.remove(program)
     entry = next(attack for attack in suite.attacks if attack.module == "autoattack")
     knobs = Knobs(**entry.knobs.model_dump())
     keys = sample_keys(torch.arange(len(labels), device=device), "autoattack")
@@ -64,8 +68,36 @@ def export(key: str, folder: Path) -> list[Path]:
         np.savez(file, images=found.images.cpu().numpy(), labels=labels.cpu().numpy())
     numbers = _numbers(cell)
     claim.write_text(json.dumps(_claim(cell, numbers), indent=2) + "\n", "utf-8")
-    card.write_text(_card(cell, numbers, images.shape[1:]), "utf-8")
+    card.write_text(_card(cell, numbers, images.shape[1:], reason), "utf-8")
     return paths
+
+
+def write_program(model: nn.Module, images: Tensor, path: Path) -> str | None:
+    """Write a model as a torch.export program that takes any number of images.
+
+    Returns:
+        None; or, where nothing was written, why: torch.export cannot follow all that a classifier
+        may do, and what it makes of others is the model for one number of images alone.
+    """
+    few = images[:2]
+    free = ({0: torch.export.Dim("images")},)
+    try:
+        # It reads cuDNN's flags, and refuses any that differ from torch's own defaults; and it
+        # prints the whole graph of what it cannot follow.
+        with matrix_precision("tf32"), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            exported = torch.export.export(model, (few,), dynamic_shapes=free)
+            program = exported.module()
+    except Exception as error:  # of many kinds
+        return f"torch.export cannot follow this classifier: {reason_of(error)}"
+    with torch.no_grad():
+        for some in (images[:1], images):
+            expected = model(some)
+            near = SAME * competing_range(expected).amax()
+            if bool(((program(some) - expected).abs() > near).any()):
+                return f"what torch.export makes of this classifier is wrong for {len(some)} images"
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        torch.export.save(exported, file)
+    return None
 
 
 def _numbers(cell: Cell) -> dict[str, dict[str, Any]]:
@@ -108,7 +140,15 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else round(100 * share, 2)
 
 
-def _card(cell: Cell, numbers: dict[str, dict[str, Any]], image: torch.Size) -> str:
+PROGRAM = """    import torch
+    model = torch.export.load("model.pt2").module()  # images (N, C, H, W), any N
+    logits = model(images)
+"""
+
+
+def _card(
+    cell: Cell, numbers: dict[str, dict[str, Any]], image: torch.Size, no_program: str | None
+) -> str:
     """A model card: what it is, how it was trained, what was measured, how to use it."""
     threat, train = cell.dataset.threat, cell.train
     rows = [
@@ -136,10 +176,7 @@ Within {threat.norm} {threat.epsilon:.4g}, by the budgets of the study's params.
 
 ## Use
 
-    import torch
-    model = torch.export.load("model.pt2").module()  # images (N, C, H, W), any N
-    logits = model(images)
-
+{PROGRAM if no_program is None else f"There is no model.pt2: {no_program}."}
 `tradeoff evaluate model.safetensors DATA.npz --epsilon {threat.epsilon:.4g}` evaluates it again.
 `adversarial.npz` has `images` and `labels`: test images under AutoAttack.
 """
