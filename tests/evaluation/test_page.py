@@ -30,9 +30,28 @@ def test_the_page_says_what_the_numbers_say(tmp_path: Path) -> None:
         result.ledger["clean_prediction"][0] == result.ledger["labels"]
     )
     assert page.count("data:image/png") == min(8, int(fooled.sum()))
-    assert page.count("<svg") == 1
+    assert "<svg" not in page and "tell nothing of\nsmaller radii" in page
+    assert "queries 20, restarts 1" in page
+    wrong = result.ledger["clean_prediction"][0] != result.ledger["labels"]
+    for number, share in enumerate(result.metrics["per_class"]):
+        if share is None:  # no image
+            assert f'<th scope="row">{number}</th>' not in page
+            continue
+        its = result.ledger["labels"] == number
+        natural = 100 * (1 - wrong[its].mean())
+        row = f">{number}</th><td>{its.sum()}</td><td>{natural:.1f} %</td>"
+        assert f"{row}<td>{100 * share:.1f} %</td>" in page
     for name in result.metrics["flags"]:
         assert f">{name}<" in page
+
+
+def test_a_curve_where_attacks_minimise_the_norm(tmp_path: Path) -> None:
+    model, images, labels, _ = trained().first(10)
+    fmn = {"norm": "linf", "steps": 20, "step_size": 1.0, "gamma": 0.3}
+    result = evaluate(model, images, labels, THREAT, suite(fgsm={}, fmn=fmn))
+    write_page(result, images, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count("<svg") == 1 and "smaller radii" not in page
 
 
 def test_remarks_are_escaped_and_shown(tmp_path: Path) -> None:
@@ -62,6 +81,10 @@ def test_the_command_writes_page_ledger_and_numbers(
 
     for missing in ("nowhere/page.html", "."):
         assert "page.html" in str(call("--epsilon", "0.1", "--report", missing)) or missing == "."
+    for over in (("--out", "data.npz"), ("--report", "model.ts"),
+                 ("--out", "both", "--report", "./both")):  # fmt: skip
+        assert "would be written over" in str(call("--epsilon", "0.1", *over))
+    assert "cannot be written to" in str(call("--epsilon", "0.1", "--out", "/proc/ledger.npz"))
     assert "write 8/255" in str(call("--epsilon", "8"))
     wanted = ("--suite", "square", "--epsilon", "1/10", "--report", "page.html",
               "--out", "ledger.npz", "--json")  # fmt: skip
@@ -71,3 +94,5 @@ def test_the_command_writes_page_ledger_and_numbers(
     with np.load("ledger.npz") as ledger:
         assert metrics["passes"]["forward"] == ledger["queries"].sum()
     assert Path("page.html").stat().st_size > 5000
+    assert set(metrics["flags"]) == {"zero_gradients"}, "no attack with gradients: Square is alone"
+    assert not Path("checkpoints").exists()

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,22 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         Unusable: something given cannot be used; says what is needed.
     """
-    for path in (given.out, given.report):
-        if path is not None:
-            _check_writable(path)
+    _check_outputs(given)
     try:
         result, images = _evaluate(given)
     except (NoSuchDevice, BadParams, ValueError) as error:
         raise Unusable(str(error)) from error
+    # First what needs no disk: of hours of attacks something is left in any case.
+    if given.json:
+        print(json.dumps(_plain(result.metrics), indent=2))
+    else:
+        print("\n".join(told(result)))
     if given.out:
         save_ledger(result.ledger, given.out)
     if given.report:
         from tradeoff.reporting.page import write_page
 
         write_page(result, images, given.report, Path(given.model).name)
-    if given.json:
-        print(json.dumps(_plain(result.metrics), indent=2))
-    else:
-        print("\n".join(told(result)))
     return 0
 
 
@@ -73,15 +73,30 @@ def _checkpoints() -> Path | None:
     return None
 
 
+def _check_outputs(given: argparse.Namespace) -> None:
+    """Refuse, before hours of attacks, to write where nothing can be, or over what is read."""
+    paths = [path for path in (given.out, given.report) if path is not None]
+    for path in paths:
+        _check_writable(path)
+    read = [Path(name) for name in (given.model, given.data) if name is not None]
+    for number, path in enumerate(paths):
+        for other in (*read, *paths[:number]):
+            if path.resolve() == other.resolve():
+                raise Unusable(f"{path} is named twice: it would be written over")
+
+
 def _check_writable(path: Path) -> None:
-    """Refuse a path that cannot be written to before hours of attacks, not after."""
     folder = path.parent
     if path.is_dir():
         raise Unusable(f"{path} is a folder; the name of a file is needed")
     if not folder.is_dir():
         raise Unusable(f"{path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise Unusable(f"{path}: {folder} cannot be written to")
+    trial = path.with_name(f".{path.name}.partial")  # as `atomic_write` calls it
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise Unusable(f"{path}: {folder} cannot be written to: {error.strerror}") from None
 
 
 def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
@@ -95,6 +110,7 @@ def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
     if dataset and given.suite in dataset.suites:
         suite = dataset.suite(given.suite)
     progress = Progress(f"evaluate {given.suite}", Path(given.model).name, (1, 1))
+    checkpoints = _checkpoints()
     result = evaluate(
         model,
         images,
@@ -102,15 +118,19 @@ def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
         _threat(given.norm, given.epsilon, dataset),
         suite,
         copies=given.copies,
-        checkpoints=_checkpoints(),
+        checkpoints=checkpoints,
         report=progress.attacking,
     )
+    if checkpoints is not None:
+        with suppress(OSError):  # another evaluation's are in it
+            checkpoints.rmdir()
     return result, images
 
 
 def _cell(name: str) -> Cell | None:
     """The cell of the study in this folder that is called so, if there is one."""
-    if ":" in name or Path(name).is_file() or not Path(FILE).exists():
+    path = Path(name)
+    if ":" in name or path.suffix or path.is_file() or not Path(FILE).exists():
         return None
     return Study.load().cell(name)
 

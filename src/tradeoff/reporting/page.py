@@ -2,6 +2,8 @@
 
 import math
 from base64 import b64encode
+from importlib import import_module
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,9 +58,11 @@ def write_page(result: Evaluation, images: Tensor, path: Path, title: str | None
         title=title or ledger.about["cell"],
         ledger=ledger,
         metrics=metrics,
-        curve=_curve(ledger),
+        curve=_curve(ledger) if _seeks_the_nearest(ledger) else None,
         worst=_worst(ledger, images),
         rows=_rows(ledger),
+        budgets=_budgets(ledger),
+        classes=_classes(ledger, metrics),
         light=light,
         dark=dark,
     )
@@ -91,6 +95,34 @@ def _curve(ledger: Ledger) -> Markup:
             f"From {100 * float((minimum > 0).mean()):.1f} % at epsilon 0 to "
             f"{100 * float(robust_accuracy(minimum, np.array([end]))[0]):.1f} % at {end:.3g}.",
         )  # fmt: skip
+
+
+def _seeks_the_nearest(ledger: Ledger) -> bool:
+    """Whether an attack of the suite minimises the norm: then it does without a threat. The others
+    go as far as they may, and tell nothing of smaller radii."""
+    names = {entry["attack"] for entry in ledger.about["attacks"].values()}
+    attacks = [getattr(import_module(f"tradeoff.attacks.{name}"), name) for name in names]
+    return any("threat" not in signature(attack).parameters for attack in attacks)
+
+
+def _budgets(ledger: Ledger) -> list[tuple[str, str]]:
+    """Each entry of the suite with its knobs in words."""
+    return [
+        (name, ", ".join(f"{knob} {value}" for knob, value in entry.items() if knob != "attack"))
+        for name, entry in ledger.about["attacks"].items()
+        if len(entry) > 1
+    ]
+
+
+def _classes(ledger: Ledger, metrics: dict[str, Any]) -> list[tuple[int, int, float, float]]:
+    """Of each class that has images: its number, their count, NA and RA."""
+    labels, shares = ledger["labels"], metrics["per_class"]
+    right = ledger["clean_prediction"][0] == labels
+    return [
+        (number, int((labels == number).sum()), float(right[labels == number].mean()), share)
+        for number, share in enumerate(shares)
+        if share is not None
+    ]
 
 
 def _rows(ledger: Ledger) -> list[dict[str, Any]]:
