@@ -1,19 +1,25 @@
 """A constant added to all logits, or columns that never win, change no number of any attack."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.attacks import calls
 from tests.attacks.trained import L2, LINF, trained
 from tradeoff.attacks.outcome import Adversarial
 from tradeoff.core.plugins import module_names
+from tradeoff.core.study import Suite
+from tradeoff.evaluation.anymodel import Evaluation, evaluate, suite_named
 from tradeoff.networks.folding import fold_if_same
 from tradeoff.networks.losses import resolution
-from tradeoff.networks.threat import perturbation_norm
+from tradeoff.networks.threat import BallNorm, perturbation_norm
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "fgsm": {},
@@ -44,14 +50,21 @@ COMPONENTS = (*ATTACKS, "fmn l0")
 class Altered(nn.Module):
     """The model with columns that never win, and a constant added to all others."""
 
-    def __init__(self, model: nn.Module, constant: float, columns: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        constant: float,
+        columns: tuple[float, ...],
+        first: bool = False,
+    ) -> None:
         super().__init__()
-        self.model, self.constant = model, constant
-        self.register_buffer("columns", torch.tensor(columns))
+        self.model, self.constant, self.first = model, constant, first
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.float32))
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.model(images) + self.constant
-        return torch.cat([logits, self.columns.expand(len(logits), -1)], 1)
+        columns = self.columns.expand(len(logits), -1)
+        return torch.cat([columns, logits] if self.first else [logits, columns], 1)
 
 
 ALTERATIONS = {
@@ -94,6 +107,55 @@ def test_no_attack_sees_a_difference(name: str, alteration: str, norm: str) -> N
     one, other = (perturbation_norm(a.images - images, norm) for a in (expected, found))
     lost = 0.02 if alteration in ("a large constant", "both") else 0.005
     assert float(other.mean()) == pytest.approx(float(one.mean()), rel=lost)
+
+
+@cache
+def shrunk(name: str) -> Suite:
+    """A suite of the study with all of its attacks, each with a few steps."""
+    few = {"steps": 4, "apgd_steps": 4, "fab_steps": 4, "queries": 8, "square_queries": 8,
+           "binary_search_steps": 2, "inner_steps": 3, "halvings": 3}  # fmt: skip
+    whole = suite_named(name)
+    attacks = tuple(
+        replace(attack, knobs=type(attack.knobs)(**{
+            knob: min(few[knob], value) if knob in few else value
+            for knob, value in attack.knobs.model_dump().items()
+        }))
+        for attack in whole.attacks
+    )  # fmt: skip
+    return replace(whole, attacks=attacks, gradient_checks=None)
+
+
+@cache
+def evaluated(name: str, norm: BallNorm) -> Evaluation:
+    _, images, labels, _ = trained().first(12)
+    threat = LINF if norm == "linf" else L2
+    return evaluate(trained().model, images, labels, threat, shrunk(name))
+
+
+@pytest.mark.parametrize("name", ["bounded", "autoattack", "minimal", "square"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    constant=st.floats(-1e3, 1e3) | st.sampled_from([-1e4, 1e4]),
+    low=st.lists(st.sampled_from([-2e4, -1e6, -1e9, -1e30, -torch.inf]), max_size=4),
+    first=st.booleans(),
+    norm=st.sampled_from(["linf", "l2"]),
+)
+def test_no_suite_sees_a_difference(
+    name: str, constant: float, low: list[float], first: bool, norm: BallNorm
+) -> None:
+    """Columns that never win may be before the others as well as behind them."""
+    _, images, labels, _ = trained().first(12)
+    expected = evaluated(name, norm)
+    altered = Altered(trained().model, constant, tuple(low), first).eval()
+    threat = LINF if norm == "linf" else L2
+    found = evaluate(altered, images, labels + first * len(low), threat, shrunk(name))
+    assert (found.metrics["NA"], found.metrics["RA"]) == (
+        expected.metrics["NA"], expected.metrics["RA"])  # fmt: skip
+    assert np.array_equal(found.ledger["fooled"].any(1), expected.ledger["fooled"].any(1))
+    if name == "minimal":
+        lost = 0.02 if abs(constant) > 1e3 else 0.005
+        one, other = (result.metrics["norms"][norm]["APN"] for result in (expected, found))
+        assert other == pytest.approx(one, rel=lost)
 
 
 def test_the_resolution_is_that_of_logits_that_compete() -> None:

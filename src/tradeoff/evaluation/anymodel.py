@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.attacks.square import Knobs as SquareKnobs
-from tradeoff.attacks.suites.gradients import zero_gradients
 from tradeoff.attacks.suites.ledger import Array, Ledger
 from tradeoff.attacks.suites.run import OnProgress, run_suite
 from tradeoff.core.plugins import constant
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.datasets.prepared import class_balanced_order
-from tradeoff.evaluation.averaged import Averaged
 from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
 from tradeoff.evaluation.metrics import by_class, correct_images, robust_images, suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
-from tradeoff.evaluation.preflight import Unusable, as_it_was, check_data, examine
+from tradeoff.evaluation.preflight import (
+    Unusable,
+    as_it_was,
+    chance,
+    check_data,
+    check_model,
+    examine,
+    share_of_zero_gradients,
+    usual_modes,
+)
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
 
@@ -59,7 +67,7 @@ def evaluate(
     suite: str | Suite = "autoattack",
     *,
     copies: int | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
     report: OnProgress = lambda version, attack, done, images: None,
 ) -> Evaluation:
     """Put a model through a suite of attacks.
@@ -81,23 +89,27 @@ def evaluate(
         BadParams: there is no such suite.
     """
     chosen = suite_named(suite) if isinstance(suite, str) else suite
-    if not isinstance(threat, Threat):
-        raise Unusable(f"the threat is {threat!r}; such as Threat('linf', 8 / 255) is needed")
+    _check_options(chosen, threat, copies)
     check_data(images, labels)
+    check_model(model, images)
+    kept = Checkpoints(_usable_folder(checkpoints))
     started = time.perf_counter()
     places = None
     if chosen.images is not None and chosen.images < len(labels):
         places = class_balanced_order(labels.cpu(), ("evaluate",))[: chosen.images]
         images, labels = (part[places.to(part.device)] for part in (images, labels))
-    with as_it_was(model) as remarks:
-        subject, more = _subject(model, images, labels, chosen, copies)
+    with usual_modes(images.device), as_it_was(model) as remarks:
+        subject, more = examine(model, images, labels, chosen, copies)
         remarks += more
+        numbers = {
+            "zero_gradients": share_of_zero_gradients(subject, images, labels, chosen.batch_size)
+        }
         with torch.no_grad():
-            classes = subject(images[:1]).shape[-1]
+            classes = int(subject(images[:1]).shape[-1])
         about = {
             "cell": type(model).__name__,
             "suite": chosen.name,
-            "classes": int(classes),
+            "classes": classes,
             "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
             "attacks": {
                 a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks
@@ -105,20 +117,50 @@ def evaluate(
             "chosen": None if places is None else places.tolist(),
             "remarks": remarks,
         }
-        ledger = run_suite(
-            {"best": subject},
-            images,
-            labels,
-            threat,
-            chosen,
-            about=about,
-            checkpoints=Checkpoints(checkpoints),
-            report=report,
-        )
-        numbers = {"zero_gradients": zero_gradients(subject, images, labels, chosen.batch_size)}
+        try:
+            ledger = run_suite(
+                {"best": subject},
+                images,
+                labels,
+                threat,
+                chosen,
+                about=about,
+                checkpoints=kept,
+                report=report,
+            )
+        except ValueError as error:  # what an attack met on its way, such as NaN
+            raise Unusable(str(error)) from error
+    right = correct_images(ledger, "best")
+    remarks += chance(float(right.mean()), len(right), classes)
     metrics = measure(ledger, numbers)
     metrics["seconds"] = round(time.perf_counter() - started, 2)
     return Evaluation(ledger, metrics)
+
+
+def _check_options(suite: object, threat: object, copies: object) -> None:
+    if not isinstance(suite, Suite):
+        raise Unusable(f"the suite is {suite!r}; one of this package or its name is needed")
+    if not isinstance(threat, Threat):
+        raise Unusable(f"the threat is {threat!r}; such as Threat('linf', 8 / 255) is needed")
+    if threat.radii is not None:
+        raise Unusable("the threat has a radius for each image; evaluation takes one for all")
+    if copies is None:
+        return
+    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
+        raise Unusable(f"copies are {copies!r}; a number of calls that vote is needed, such as 32")
+
+
+def _usable_folder(checkpoints: object) -> Path | None:
+    """The folder, made, if one is given; refused before any attack where nothing can be kept."""
+    if checkpoints is None:
+        return None
+    try:
+        folder = Path(checkpoints)  # type: ignore[arg-type]
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except (OSError, TypeError) as error:
+        raise Unusable(f"checkpoints cannot be kept in {checkpoints!r}: {error}") from error
 
 
 @cache
@@ -138,22 +180,6 @@ def suite_named(name: str) -> Suite:
     knobs = SquareKnobs(queries=5000, restarts=1, rescale_schedule=False)
     attack = Attack("square", "square", knobs)
     return replace(published("autoattack"), name=name, attacks=(attack,))
-
-
-def _subject(
-    model: nn.Module, images: Tensor, labels: Tensor, suite: Suite, copies: int | None
-) -> tuple[nn.Module, list[str]]:
-    """What is attacked in the model's place, and remarks."""
-    if copies is None:
-        return examine(model, images, labels, suite)
-    if copies < 1:
-        raise Unusable(f"copies are {copies}; a number of calls that vote is needed, such as 32")
-    subject, remarks = examine(Averaged(model, copies), images, labels, suite, random=True)
-    return subject, [
-        f"a random model: {copies} calls vote, and attacks follow the average of {copies} others; "
-        "other random numbers, and another batch size, give other verdicts on some images",
-        *remarks,
-    ]
 
 
 def measure(ledger: Ledger, numbers: dict[str, float]) -> dict[str, Any]:
@@ -221,7 +247,10 @@ def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any
         white_box=by(*others),
         autoattack=by(*fooled),
     )  # fmt: skip
-    needs = {"square_alone": square, "single_step_stronger": {"fgsm", "pgd"} <= fooled.keys()}
+    needs = {
+        "square_alone": square and others,
+        "single_step_stronger": {"fgsm", "pgd"} <= fooled.keys(),
+    }
     numbers = dict(numbers) | {name: found[name] for name, there in needs.items() if there}
     if not np.isnan(ledger["check_fosc"]).all():
         checks = {name: ledger[f"check_{name}"][0] for name in (
