@@ -50,12 +50,9 @@ class Crown:
         while (place := max(arriving)) > 0:
             rows, node = arriving.pop(place), self.graph.nodes[place]
             if isinstance(node.layer, Rectifier):
-                lines = self.lines[place]
-                positive, negative = (
-                    Dense(part) for part in (rows.values.clamp_min(0), rows.values.clamp_max(0))
-                )
-                total = total + positive.weighted(lines.offset)
-                rows = positive.times(lines.slope).plus(negative.times(lines.below))
+                lines, values = self.lines[place], rows.values
+                total = total + _dot(values.clamp_min(0), lines.offset)
+                rows = Dense(values * lines.slope[:, None].where(values > 0, lines.below[:, None]))
             else:
                 assert not isinstance(node.layer, Maximum)
                 shape = self.graph.nodes[node.inputs[0]].shape
@@ -66,8 +63,12 @@ class Crown:
                 known = arriving.get(source)
                 arriving[source] = rows if known is None else rows.plus(known)
         rows = arriving[0]
-        middle = (rows.values.flatten(2) @ self.ball.centre.flatten(1)[:, :, None]).squeeze(2)
-        return total + middle + self.ball.width(rows)
+        return total + _dot(rows.values, self.ball.centre) + self.ball.width(rows)
+
+
+def _dot(rows: Tensor, point: Tensor) -> Tensor:
+    """Functionals (N, M, *shape) at a point of each image (N, *shape), (N, M)."""
+    return (rows.flatten(2) @ point.flatten(1)[:, :, None]).squeeze(2)
 
 
 def adaptive_lines(lower: Tensor, upper: Tensor) -> Lines:
