@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tradeoff.core.plugins import module_names
+
 CELLS = ("standard-resnet18-digits-0", "trades-resnet18-digits-0")
 
 
@@ -23,10 +25,12 @@ def shrink(params: Any) -> None:
 
 
 def keep_defenses(params: Any, names: list[str]) -> None:
-    """Leave these defenses, and train no other."""
+    """Leave these defenses and their sections, and train no other."""
     params["study"]["defenses"] = names
     for trained in params["study"]["trained"].values():
         trained[:] = [name for name in trained if name in names]
+    for name in {*module_names("defenses", "Knobs")} - {*names}:
+        params.pop(name, None)
 
 
 def keep_few_attacks(params: Any) -> None:

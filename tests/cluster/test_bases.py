@@ -46,7 +46,7 @@ def test_a_cell_starts_when_its_base_is_trained(toy: Callable[..., Toy]) -> None
     study = toy({"train": ("", TRAIN), "attack": ("", ATTACK)}, defenses=["faal", "at"], seeds=[0])
     said = study.tradeoff("reproduce", "--jobs", "2")
     assert f"{ROW}: done" in said and f"{BASE}: done" in said
-    assert "up to date" in study.run("dvc", "status")
+    assert study.up_to_date()
 
 
 def test_a_base_that_is_no_row_is_trained_once_and_not_attacked(with_teacher: Toy) -> None:
@@ -54,7 +54,7 @@ def test_a_base_that_is_no_row_is_trained_once_and_not_attacked(with_teacher: To
     assert list((with_teacher.folder / "ledgers" / "digits").glob("tempered-*")) == []
     shown = with_teacher.tradeoff("status")
     assert "digits: 3 cells, 3 done" in shown
-    assert "up to date" in with_teacher.run("dvc", "status")
+    assert with_teacher.up_to_date()
 
 
 def test_a_change_of_the_base_reruns_what_stands_on_it(with_teacher: Toy, tmp_path: Path) -> None:

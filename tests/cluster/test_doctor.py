@@ -17,14 +17,16 @@ from ruamel.yaml import YAML
 from toys import Toy
 
 from tradeoff.cluster import doctor, lockfile, repair
-from tradeoff.cluster.clone import CannotStart
+from tradeoff.cluster.clone import CannotStart, git
 from tradeoff.cluster.status import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def study(finished: Toy, tmp_path: Path) -> Toy:
+def study(finished: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """Which torch there is, a process of its own would take seconds to say."""
+    monkeypatch.setattr(doctor, "ASK_TORCH", "print('2.14.1+cpu', False)")
     return finished.copy(tmp_path / "toy")
 
 
@@ -85,7 +87,7 @@ def test_a_damaged_lock_is_mended_and_nothing_is_computed_again(study: Toy, left
     assert "damaged" in study.tradeoff("doctor", ok=False)
     assert "it is that of the last commit again" in study.tradeoff("doctor", "--fix")
     assert lock.read_text() == text
-    assert "up to date" in study.run("dvc", "repro", "report@digits")
+    assert study.up_to_date()
 
 
 def test_what_dvc_is_writing_is_not_mended(study: Toy) -> None:
@@ -130,12 +132,14 @@ def test_a_disk_is_full_only_where_digits_does_not_fit(
     assert ("make room" in finding.way_out) is (good is not True)
 
 
-@pytest.mark.parametrize(("version", "good"), [("2.9.1+cu126", False), ("2.14.1+cpu", True)])
+@pytest.mark.parametrize(
+    ("asked", "good"), [("print('2.9.1+cu126', False)", False), (doctor.ASK_TORCH, True)]
+)
 def test_a_torch_older_than_the_study_needs_is_told(
-    version: str, good: bool, monkeypatch: pytest.MonkeyPatch
+    asked: str, good: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ASK_TORCH", f"print({version!r}, False)")
-    finding, _ = doctor.torch(ROOT)
+    monkeypatch.setattr(doctor, "ASK_TORCH", asked)
+    finding, *_ = doctor.torch(ROOT)
     assert finding.good is good
     assert ("the study needs >=2." in finding.says) is ("pip" in finding.way_out) is not good
 
@@ -260,7 +264,7 @@ def test_what_was_half_copied_is_no_part_of_a_result(study: Toy) -> None:
     for folder in ("ledgers/digits", "models/digits/at-resnet18-digits-0", "plots/summary"):
         (study.folder / folder / ".Jb5mGx2sV8qk0Q.tmp").write_text("half")
         (study.folder / folder / ".table.csv.partial").write_text("half")
-    assert "up to date" in study.run("dvc", "status")
+    assert study.up_to_date()
     assert study.run("git", "status", "--porcelain") == ""
     assert list(doctor.results(study.folder)) == []
 
@@ -288,6 +292,13 @@ def test_results_changed_by_hand_or_mixed_up_are_named(study: Toy) -> None:
     study.run("dvc", "repro", "report@digits")
     assert (study.folder / edited).read_text() != before
     assert list(doctor.results(study.folder)) == []
+
+
+def test_no_checkout_changes_line_endings() -> None:
+    """Whatever core.autocrlf says."""
+    names = ("dvc.lock", "params.yaml", "metrics/means/digits/at-vgg16.json", "src/tradeoff/cli.py")
+    said = git(ROOT, "check-attr", "text", "--", *names)
+    assert said.splitlines() == [f"{name}: text: unset" for name in names]
 
 
 def test_changed_line_endings_are_called_so(study: Toy) -> None:

@@ -137,6 +137,6 @@ def test_runs_killed_at_random_moments_end_as_one_left_alone(done: Done, tmp_pat
             assert found.keys() == expected.keys()
             assert [name for name in expected if found[name] != expected[name]] == []
             assert left_behind(study.folder) == []
-            assert "up to date" in study.run("dvc", "status")
+            assert study.up_to_date()
     assert len(struck) == sum(moments for _, moments in PLANS)
     print(f"struck: {' '.join(struck)}; refused: {refused}")

@@ -185,7 +185,7 @@ def test_reproduce_reports_what_is_there_and_nothing_that_is_out_of_date(
     results, expected = study.results(), undisturbed.results()
     del results["dvc.lock"], expected["dvc.lock"]  # the changed code is in it
     assert results == expected
-    assert "up to date" in study.run("dvc", "status", "report@digits")
+    assert study.up_to_date("report@digits")
 
 
 def test_reproduce_leaves_everything_if_there_is_nothing_to_report(

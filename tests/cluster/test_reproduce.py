@@ -61,7 +61,7 @@ def test_workers_one_of_which_is_killed_make_what_dvc_repro_makes(
     # What reads all cells is a worker's work too, and finds the same inputs as under `dvc repro`.
     assert all(f"{stage}@digits: done" in said for stage in ("transfer", "examples", "summarize"))
     assert study.results() == expected
-    assert "up to date" in study.run("dvc", "status")
+    assert study.up_to_date()
     assert not working_in(study.folder)
 
 
@@ -144,7 +144,7 @@ def test_what_was_edited_while_it_ran_is_run_again(toy: Callable[..., Toy]) -> N
     log = study.folder / "checkpoints" / "logs" / "trades-resnet18-digits-0.log"
     ran = re.findall(r"^Running stage '(\w+)", log.read_text(), flags=re.MULTILINE)
     assert ran == ["train", "attack", "attack", "attack", "train"]
-    assert "up to date" in study.run("dvc", "status", "train@trades-resnet18-digits-0")
+    assert study.up_to_date("train@trades-resnet18-digits-0")
 
 
 def test_attacks_on_a_model_of_the_same_bytes_are_not_run_again(
@@ -159,7 +159,7 @@ def test_attacks_on_a_model_of_the_same_bytes_are_not_run_again(
     assert log.read_text().count("Running stage") == 1
     assert log.read_text().count("didn't change, skipping") == 3
     assert "transfer@digits: unchanged" in said
-    assert "up to date" in study.run("dvc", "status", "report@digits")
+    assert study.up_to_date("report@digits")
 
 
 def test_what_the_cache_has_is_not_run_again(finished: Toy, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import here
 import psutil
 from ruamel.yaml import YAML
 
@@ -171,8 +172,18 @@ class Toy:
         assert ok is None or (done.returncode == 0) is ok, done.stdout
         return done.stdout
 
-    def tradeoff(self, *arguments: str, ok: bool = True, **more: str) -> str:
-        return self.run(sys.executable, "-m", "tradeoff", *arguments, ok=ok, **more)
+    def tradeoff(self, *arguments: str, ok: bool | None = True, **more: str) -> str:
+        """What `tradeoff` says; in this process, but for Ray, Slurm and the DVC of `verify`, which
+        speak for themselves."""
+        if {"--ray", "--slurm", "verify"} & set(arguments):
+            return self.run(sys.executable, "-m", "tradeoff", *arguments, ok=ok, **more)
+        succeeded, said = here.tradeoff(self.folder, arguments, self.environment(**more))
+        assert ok in (None, succeeded), said
+        return said
+
+    def up_to_date(self, *targets: str) -> bool:
+        """As `dvc status` says it."""
+        return here.up_to_date(self.folder, *targets)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`tradeoff` in the background."""
