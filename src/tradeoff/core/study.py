@@ -227,7 +227,7 @@ class Study:
     statistics: StatisticsSettings
     report: ReportSettings
     suites: dict[str, Suite]
-    live: Live
+    live: Live = None
 
     @classmethod
     def load(cls, file: Path = Path(FILE)) -> "Study":
