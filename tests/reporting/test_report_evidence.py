@@ -13,7 +13,8 @@ from tradeoff.evaluation import masking as checks
 from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import accuracy, coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
-from tradeoff.reporting.pictures import curve, mixtures, roc
+from tradeoff.reporting.pictures import curve, gradients, mixtures, roc
+from tradeoff.reporting.pictures.picture import FIELD_HEIGHT
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
@@ -405,3 +406,19 @@ def test_attacks_beyond_ra_have_a_table_beside_it_and_are_no_column_of_the_other
     assert {row.numbers[2].mean for block in table.blocks for row in block.rows[:-1]} == {"25.0"}
     assert more.bounded_attacks == found.bounded_attacks
     assert more.autoattack_parts == found.autoattack_parts
+
+
+def test_gradients_of_many_defenses_fit_their_pages(tmp_path, english):
+    """Two halves side by side, each below the images; what does not fit is in another picture."""
+    names = [f"row_{number}" for number in range(25)]
+    study = made_up_study(names, ["resnet18"], [0])
+    write_made_up(study, tmp_path)
+    view = View(study, read_results(study, "digits", tmp_path), english)
+    first, second = (picture.drawn() for picture in gradients.pictures(view))
+    for figure, shown in ((first, names[:24]), (second, names[24:])):
+        (panel,) = figure.axes
+        texts = [text.get_text() for text in panel.texts]
+        assert [text for text in texts if text != "x"] == shown
+        images = len(panel.images) / len(texts)
+        assert images == gradients.read_tiles(view.results).shape[1]
+        assert figure.get_size_inches()[1] <= FIELD_HEIGHT

@@ -2,6 +2,7 @@
 
 from functools import partial
 from io import BytesIO
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,24 +10,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tradeoff.reporting.pictures.examples import GAP, WIDTH, read_sheet
-from tradeoff.reporting.pictures.picture import Picture, picture
+from tradeoff.reporting.pictures.picture import FIELD_HEIGHT, Picture, picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
 
-NAMES = 1.5  # what the defenses' names take, in tiles
+NAMES = 2.6  # what the defenses' names take, in tiles
+LETTERS = 15  # of a name in a line
+MOST_DEFENSES = 24  # in one picture
 
 
 def pictures(view: View) -> list[Picture]:
-    """One for each architecture; none without a sheet."""
+    """One for each architecture, or several where one would not fit; none without a sheet."""
     if None in (view.results.sheet, view.results.gradient_sheet):
         return []
-    return [
-        picture(view, "gradients", partial(draw, view, architecture),
-                view("figures.gradients.alt", architecture=view.network(architecture)),
-                part=architecture, name=view.network(architecture))
-        for architecture in view.architectures if rows(view, architecture)
-    ]  # fmt: skip
+    found = []
+    for architecture in view.architectures:
+        names, network = list(rows(view, architecture)), view.network(architecture)
+        for start in range(0, len(names), MOST_DEFENSES):
+            some = names[start : start + MOST_DEFENSES]
+            part = f"{architecture}-{start // MOST_DEFENSES + 1}" if start else architecture
+            found.append(
+                picture(view, "gradients", partial(draw, view, architecture, some),
+                        view("figures.gradients.alt", architecture=network), part=part,
+                        name=network)
+            )  # fmt: skip
+    return found
 
 
 def rows(view: View, architecture: str) -> dict[str, int]:
@@ -46,28 +55,35 @@ def read_tiles(results: Results) -> NDArray[np.uint8]:
     return tiles.swapaxes(1, 2)
 
 
-def draw(view: View, architecture: str) -> Figure:
-    """The images in the first row, and below them each defense's gradients at them.
+def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
+    """The images in the first row, and below them each defense's gradients at them; twice, side by
+    side, with half of the defenses each.
 
     Raises:
         ValueError: the sheet does not have the examples' tiles.
     """
     tiles, chosen = read_tiles(view.results), rows(view, architecture)
-    across, down = tiles.shape[1], len(chosen) + 1
-    width = across * (1 + GAP) + NAMES
-    figure = Figure(figsize=(WIDTH, WIDTH * down * (1 + GAP) / width), layout="constrained")
+    half = -(-len(defenses) // 2)
+    across, down = tiles.shape[1], half + 1
+    column_width = NAMES + across * (1 + GAP)
+    height = min(WIDTH * down * (1 + GAP) / (2 * column_width), FIELD_HEIGHT)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panel = figure.subplots()
     panel.set_axis_off()
-    for place, (name, row) in enumerate({"": 0, **chosen}.items()):
-        top = place * (1 + GAP)
-        colour = view.looks[name].colour if name else INK
-        panel.text(-0.1, top + 0.5, view.name(name) if name else "x", ha="right", va="center",
-                   fontsize=7, color=colour)  # fmt: skip
-        for column in range(across):
-            left = column * (1 + GAP)
-            panel.imshow(tiles[row, column], cmap="gray", vmin=0, vmax=255, interpolation="nearest",
-                         extent=(left, left + 1, top + 1, top))  # fmt: skip
-    panel.set_xlim(-NAMES, across * (1 + GAP))
+    for side, some in enumerate((defenses[:half], defenses[half:])):
+        for place, name in enumerate(["", *some] if some else []):
+            top, left = place * (1 + GAP), side * column_width + NAMES
+            colour = view.looks[name].colour if name else INK
+            text = fill(view.name(name), LETTERS, break_long_words=False) if name else "x"
+            panel.text(left - 0.15, top + 0.5, text, ha="right", va="center", fontsize=6,
+                       color=colour)  # fmt: skip
+            row = chosen[name] if name else 0
+            for column in range(across):
+                start = left + column * (1 + GAP)
+                panel.imshow(tiles[row, column], cmap="gray", vmin=0, vmax=255,
+                             interpolation="nearest",
+                             extent=(start, start + 1, top + 1, top))  # fmt: skip
+    panel.set_xlim(0, 2 * column_width)
     panel.set_ylim(down * (1 + GAP), -0.05)
     panel.set_aspect("equal")
     return figure
