@@ -1,12 +1,18 @@
 """What classifiers make of networks: published numbers, determinism, exact gradients."""
 
+from pathlib import Path
+
+import pytest
 import torch
 import torch.nn.functional as F
+from ruamel.yaml import YAML
 
 from tests import golden, tiny
 from tradeoff.attacks.outcome import batched_logits
 from tradeoff.classifiers import confident, mixed, mixednuts, plain, smoothed
 from tradeoff.classifiers.smoothed import Smoothed
+from tradeoff.core.schema import BadParams
+from tradeoff.core.study import Study
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.folding import attacked_twin, fold_if_same
 
@@ -139,3 +145,25 @@ def test_what_a_classifier_offers_in_its_place_is_attacked() -> None:
     images, _ = tiny.batch(4)
     assert attacked_twin(Rounding(network), images) is network
     assert attacked_twin(network, images) is not network
+
+
+@pytest.mark.parametrize(
+    ("defense", "knob", "value", "complaint"),
+    [
+        ("squeezing", "bits", 0, "squeezing.classifier.bits: is 0; it should be 1, 2, 3"),
+        ("squeezing_detector", "bits", 9, "squeezing_detector.classifier.bits: is 9; it should"),
+        ("squeezing", "median", 0, "squeezing.classifier.median: is 0; it should be greater"),
+        ("mixing", "alpha", 1.2, "mixing.classifier.alpha: is 1.2; it should be less than or"),
+        ("mixing", "alpha", -0.1, "mixing.classifier.alpha: is -0.1; it should be greater than"),
+        ("pixeldefend", "levels", 257, "pixeldefend.classifier.levels: is 257; it should be less"),
+    ],
+)
+def test_a_classifiers_bad_knob_is_refused_in_a_sentence(
+    tmp_path: Path, defense: str, knob: str, value: float, complaint: str
+) -> None:
+    params = YAML().load((Path(__file__).parents[2] / "params.yaml").read_text("utf-8"))
+    params[defense]["classifier"][knob] = value
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    with pytest.raises(BadParams, match=complaint):
+        Study.load(tmp_path / "params.yaml")
