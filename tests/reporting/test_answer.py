@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from made_up import made_up_study, write_made_up
 
+from tradeoff.reporting.accuracy import main_table
 from tradeoff.reporting.answer import adapting, answer
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.report import build_report
@@ -89,3 +90,14 @@ def test_the_page_begins_with_question_and_answer_and_then_says_what_was_run(
         'id="adapting"', "D-TRADES, λ barajada son +0,2 puntos", 'id="setting"',
     )]  # fmt: skip
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_one_seed_is_a_singular(tmp_path: Path, language: str) -> None:
+    study = made_up_study(["trades", "dtrades"], ["vgg16"], seeds=[0])
+    write_made_up(study, tmp_path)
+    labels = load_labels(language, Path("report_templates"))
+    view = View(study, read_results(study, "digits", tmp_path), labels)
+    texts = " ".join([*answer(view), *adapting(view), main_table(view).caption])
+    singular = {"en": "1 seed", "es": "1 semilla"}[language]
+    assert singular in texts and f"{singular}s" not in texts

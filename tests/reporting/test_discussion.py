@@ -134,7 +134,7 @@ def test_a_collapse_of_training_on_one_step_is_told_by_epoch_and_by_how_much(com
     history.loc[5:6, "validation_one_step_accuracy"] = [0.6, 0.95]
     found = replace(view.results, histories=view.results.histories | histories)
     quiet, told = sentences.collapses(replace(view, results=found))
-    assert quiet == "AT, VGG16: training on one step collapsed in none of 1 seeds."
+    assert quiet == "AT, VGG16: training on one step collapsed in none of 1 seed."
     assert told.startswith("MART, VGG16, seed 1: training collapsed in epoch 6 (")
     assert (
         "fell from 44.3 to 3.1 %, while the accuracy under one step went from 60.0 to 95.0" in told

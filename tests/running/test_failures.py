@@ -86,6 +86,19 @@ def test_a_link_in_the_place_of_results_is_told_before_the_stages_work(
         prepare()
 
 
+def test_a_file_that_may_not_be_read_is_no_matter_of_where_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """root may read everything: what the system says of others is told to `explain`."""
+    path = tmp_path / "images.npz"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    message = explain(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)), "")
+    assert message == (
+        f"{path}: Permission denied; it cannot be read: give yourself the right to read it"
+    )
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("x"), KeyError("y")])
 def test_other_errors_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), in_words(TRAIN):

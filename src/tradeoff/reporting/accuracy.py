@@ -43,7 +43,7 @@ def main_table(view: View) -> Table:
         images=image_counts(view, "images"),
         natural=image_counts(view, "images_bounded"),
         norms=evidence.norm_images(view),
-        seeds=len(view.seeds),
+        seeds=view.labels.seeds(len(view.seeds)),
         norm=view.labels.name("norms", norm),
     )
     seeds, flags = seed_remarks(view), evidence.flag_remarks(view)

@@ -32,7 +32,7 @@ def adapting(view: View) -> list[str]:
              proposal=view.proposal_name, control=view.name(control),
              difference=view.labels.points(row["difference"]),
              low=view.labels.points(row["low"]), high=view.labels.points(row["high"]),
-             seeds=int(row["seeds"]), images=int(row["images"]),
+             seeds=view.labels.seeds(int(row["seeds"])), images=int(row["images"]),
              detectable=_detectable(view, [row]),
              verdict=_said(view, _verdict(view, row), [row]))
         for architecture, control, row in _compared(view)
@@ -41,12 +41,12 @@ def adapting(view: View) -> list[str]:
 
 def unseen(view: View) -> str:
     """Which differences in RA between the proposal and others such seeds and images detect."""
-    table = view.results.detectable
+    table, seeds = view.results.detectable, view.labels.seeds(len(view.seeds))
     known = table[(table["metric"] == "RA") & table["detectable"].notna()]
     pairs = known[known[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
     if pairs.empty:
-        return view("limits.seeds", seeds=len(view.seeds))
-    return view("limits.seeds_detectable", seeds=len(view.seeds), proposal=view.proposal_name,
+        return view("limits.seeds", seeds=seeds)
+    return view("limits.seeds_detectable", seeds=seeds, proposal=view.proposal_name,
                 low=view.labels.percent(pairs.min()),
                 high=view.labels.percent(pairs.max()))  # fmt: skip
 

@@ -115,7 +115,8 @@ def seed_remarks(view: View, kind: Kind = "cells") -> Remarks:
             text = view(
                 "notes.seeds" if known else none,
                 defense=view.name(defense), architecture=view.network(architecture),
-                there=len(known), all=len(view.seeds), missing=view.labels.enumerate(absent),
+                there=len(known), all=view.labels.seeds(len(view.seeds)),
+                missing=view.labels.enumerate(absent),
             )  # fmt: skip
             remarks[architecture, defense] = [text]
     return remarks

@@ -226,7 +226,8 @@ def difference_table(view: View) -> Table | None:
             row, letter = view.results.difference(architecture, other, HEADLINE[0]), ""
             if row is not None and row["seeds"] < len(view.seeds):
                 letter = nth_letter(len(notes))
-                text = view("notes.shared", there=int(row["seeds"]), all=len(view.seeds))
+                text = view("notes.shared", there=int(row["seeds"]),
+                            all=view.labels.seeds(len(view.seeds)))  # fmt: skip
                 notes.append(Note(letter, text))
             rows.append(Row(view.name(other), tuple(numbers), letter))
         blocks.append(Block(view.network(architecture), tuple(rows)))
@@ -373,7 +374,7 @@ def flag_remarks(view: View) -> Remarks:
     for architecture, defense in view.places():
         rows = _judged(view, (architecture, defense)).groupby("flag", sort=False)["raised"]
         raised = [
-            view("notes.flag", name=flag_name(view, str(flag)), all=len(values),
+            view("notes.flag", name=flag_name(view, str(flag)), all=view.labels.seeds(len(values)),
                  count=int((values == "True").sum()))
             for flag, values in rows if (values == "True").any()
         ]  # fmt: skip

@@ -98,6 +98,10 @@ class Labels:
             return self.enumerate([self.number(item) for item in value]) or self("none")
         return self("none") if value is None else str(value)
 
+    def seeds(self, count: int) -> str:
+        """ "1 seed" or "3 seeds"."""
+        return self("words.one_seed") if count == 1 else self("words.many_seeds", count=count)
+
     def estimate(self, value: Estimate) -> str:
         """ "85.3 ± 0.4 %", for sentences."""
         number = self.percent(value.mean)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from ruamel.yaml import YAML
 
-from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section, validate
+from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section, read_yaml, validate
 from tradeoff.reporting.estimates import Estimate, Scale
 from tradeoff.reporting.setting import radius, standard_autoattack
 from tradeoff.reporting.table import Block, Column, Group, Number, Row, Table
@@ -55,10 +54,10 @@ def load_published(folder: Path) -> list[Published]:
     """The entries of the file.
 
     Raises:
-        BadParams: an entry is not what it should be; the message names file, key and value.
+        BadParams: it is not YAML, or an entry is not what it should be; the message names the
+            file, and where there is one the key and value.
     """
-    raw = YAML(typ="safe").load((folder / FILE).read_text("utf-8"))
-    file: _File = validate(_File, {"results": raw}, file=FILE)
+    file: _File = validate(_File, {"results": read_yaml(folder / FILE)}, file=FILE)
     return file.results
 
 
@@ -131,7 +130,7 @@ def _row(view: View, entry: Published) -> Row:
     if robust is not None and not reason:
         images = int(view.results.cells["images"].min())
         gap = view.labels.formatted(standard_errors(robust, images, entry), Scale(1, 1))
-    seeds = f"; {view('published.seeds', seeds=entry.seeds)}" if entry.seeds > 1 else ""
+    seeds = f"; {view.labels.seeds(entry.seeds)}" if entry.seeds > 1 else ""
     sd = f" ± {percent(entry.sd)}" if entry.sd is not None else ""
     numbers = (
         "" if entry.clean is None else percent(entry.clean),

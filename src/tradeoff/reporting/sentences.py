@@ -149,7 +149,8 @@ def collapses(view: View) -> list[str]:
                   for seed, history in watched.items()
                   for place in history.index[history["collapse"] > 0]]  # fmt: skip
         if watched:
-            text += fallen or [view("collapse.none", **where, count=len(watched))]
+            count = view.labels.seeds(len(watched))
+            text += fallen or [view("collapse.none", **where, seeds=count)]
     return text
 
 

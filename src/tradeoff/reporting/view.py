@@ -119,7 +119,7 @@ class View:
         """ "; 2 of 3 seeds" behind a value; empty if it rests on all of them."""
         if count >= len(self.seeds):
             return ""
-        return self("sentences.of_seeds", there=count, all=len(self.seeds))
+        return self("sentences.of_seeds", there=count, all=self.labels.seeds(len(self.seeds)))
 
     def per_architecture(self, subject: str, values: Mapping[Place, Mapping[str, object]]) -> str:
         """The text in place of a figure: what it is, then by architecture the defenses' values.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
         errno.EFBIG: "the file is larger than the system allows"}  # fmt: skip
 
-CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}  # to writing
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}  # to writing, or a file to reading
 
 # What to change where a GPU's memory does not do. Of suites and transfer no result depends on it.
 MEMORY = {
@@ -60,7 +60,7 @@ def explain(error: Exception, stage: str) -> str | None:
             "command again: it goes on from the last checkpoint"
         )
     if isinstance(error, OSError) and number in CLOSED and error.filename:
-        return f"{error.filename}: {os.strerror(number)}; run it in a folder that you may write to"
+        return f"{error.filename}: {os.strerror(number)}; {_way_around(error.filename)}"
     if isinstance(error, MemoryError):
         return "the machine has too little memory free. Close other programs, then run it again"
     if type(error).__name__ == "OutOfMemoryError":
@@ -71,6 +71,13 @@ def explain(error: Exception, stage: str) -> str | None:
             "goes on from the last checkpoint. TRADEOFF_DEVICE names another device, such as cuda:1"
         )
     return None
+
+
+def _way_around(path: str) -> str:
+    """What to do about a path that is closed to reading, or if it is not, to writing."""
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        return "it cannot be read: give yourself the right to read it"
+    return "run it in a folder that you may write to"
 
 
 def memory_hint(stage: str) -> str:
