@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import bare  # noqa: F401
+import harness  # noqa: F401
 import torch
 from autoattack import Data, Row, arguments, budget_of, clock_of, report, time_theirs, train
 from torch import Tensor, nn

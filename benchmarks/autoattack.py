@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import bare  # noqa: F401
+import harness  # noqa: F401
 import numpy as np
 import torch
 import torch.nn.functional as F

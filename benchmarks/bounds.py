@@ -8,17 +8,13 @@ and every unstable unit is a vector that is carried through the network; it is t
 because more do not fit the memory of most machines. CPU seconds, the best of two.
 """
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import harness
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from tradeoff.archs import wongsmall
 from tradeoff.certificates.bounds.exact import exact
@@ -67,10 +63,7 @@ METHODS: dict[str, Method] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--sides", type=int, nargs="*", default=[16, 28, 40, 56])
-    given = parser.parse_args()
+    given = harness.parser(__doc__, batch=50, sides=[16, 28, 40, 56]).parse_args()
     torch.set_num_threads(1)
     for name, method in METHODS.items():
         cost, loss = seconds(method, given.batch)

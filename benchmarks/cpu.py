@@ -2,10 +2,10 @@
 
     python benchmarks/cpu.py [--threads 2] [--quick]
 
+`--quick`: trivial sizes, does it run at all?
 Each part is a script beside this one and can be run alone, with more rounds or another budget.
 """
 
-import argparse
 import datetime
 import os
 import platform
@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import autoattack
 import epoch
+import harness
 import step
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTHING_TO_DO_TARGET = 8.0
 
 
@@ -34,15 +34,8 @@ class Result(NamedTuple):
     reached: bool | None
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="trivial sizes: does it run at all?")
-    return parser
-
-
 def main() -> None:
-    options = arguments().parse_args()
+    options = harness.parser(__doc__, threads=2, quick=False).parse_args()
     began = time.perf_counter()
     results = list(measured(options.threads, options.quick))
     print(table(results, options.threads))
@@ -83,19 +76,19 @@ def of_steps(rows: list[step.Row]) -> Iterator[Result]:
             yield Result(what, "", f"{row.ratio:.2f}", None)
         else:
             yield Result(what, f"at least {target}", f"{row.ratio:.2f}", row.ratio >= target)
-    yield below("dtrades step over trades", ours["dtrades"] / ours["trades"], 1.10)
-    yield below("faal step over at", ours["faal"] / ours["at"], 1.05)
+    for (defense, base), limit in step.OVER.items():
+        yield below(f"{defense} step over {base}", ours[defense] / ours[base], limit)
 
 
 def nothing_to_do() -> Iterator[Result]:
     """`dvc repro` where everything is up to date; skipped where it is not."""
     command = [sys.executable, "-m", "dvc", "status", "--quiet"]
-    if subprocess.run(command, cwd=ROOT, capture_output=True).returncode:
+    if subprocess.run(command, cwd=harness.ROOT, capture_output=True).returncode:
         yield Result("`dvc repro` with nothing to do, seconds", f"at most {NOTHING_TO_DO_TARGET}",
                      "there is something to do", None)  # fmt: skip
         return
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=harness.ROOT, check=True)
     seconds = time.perf_counter() - began
     yield below("`dvc repro` with nothing to do, seconds", seconds, NOTHING_TO_DO_TARGET)
 

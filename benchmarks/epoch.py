@@ -9,47 +9,39 @@ steps are timed alone on a batch that lies ready.
 import argparse
 import importlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
+import harness
 import torch
+from harness import ROOT
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from tradeoff.core.settings import TrainSettings  # noqa: E402
-from tradeoff.datasets.prepared import Prepared, Subset  # noqa: E402
-from tradeoff.networks.layouts import place, training_layout  # noqa: E402
-from tradeoff.networks.models import Blueprint, build_network  # noqa: E402
-from tradeoff.networks.randomness import generator  # noqa: E402
-from tradeoff.networks.threat import Threat  # noqa: E402
-from tradeoff.training import loop  # noqa: E402
-from tradeoff.training.history import EpochRecord, Row  # noqa: E402
-from tradeoff.training.plan import Plan  # noqa: E402
-from tradeoff.training.run import Run  # noqa: E402
+from tradeoff.core.settings import TrainSettings
+from tradeoff.datasets.prepared import Prepared, Subset
+from tradeoff.networks.layouts import place, training_layout
+from tradeoff.networks.models import Blueprint, build_network
+from tradeoff.networks.randomness import generator
+from tradeoff.networks.threat import Threat
+from tradeoff.training import loop
+from tradeoff.training.history import EpochRecord, Row
+from tradeoff.training.plan import Plan
+from tradeoff.training.run import Run
 
 EPOCH_TARGET, START_TARGET = 1.08, 5.0
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--defense", default="trades")
-    parser.add_argument("--images", type=int, default=5120)
-    parser.add_argument("--validation", type=float, default=1 / 11, help="share of --images")
-    parser.add_argument("--size", type=int, default=28)
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--width", type=float, default=0.125)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=10)
+    """`--validation` is a share of `--images`, `--steps` are those of the inner attack."""
+    parser = harness.parser(
+        __doc__, device="cpu", threads=2, defense="trades", images=5120, validation=1 / 11,
+        size=28, channels=1, width=0.125, batch=128, steps=10, precision="float32",
+    )  # fmt: skip
     parser.add_argument("--augment", choices=["crop_flip"])
-    parser.add_argument("--precision", default="float32")
     return parser
 
 
@@ -94,7 +86,7 @@ def epoch(options: argparse.Namespace) -> tuple[float, float]:
     before = single_steps(model, data, plan, device)
     loop.fit(model, data, plan, report)
     after = single_steps(model, data, plan, device)
-    return epochs[-1], steps * statistics.median(before + after)
+    return epochs[-1], steps * median(before + after)
 
 
 def single_steps(
@@ -107,35 +99,24 @@ def single_steps(
     batch = plan.settings.batch_size
     images, labels = train.floats(train.pixels[:batch]), train.labels[:batch]
     record, draws = EpochRecord(len(data.classes), device), generator("steps", device=device)
-    taken = []
-    for _ in range(count + 1):
-        began = time.perf_counter()
+
+    def step() -> None:
         networks.twin.refresh()
         run.optimizer.zero_grad(set_to_none=True)
         loop.accumulate_gradient(run, networks, images, labels, draws, record)
         run.optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return taken[1:]
+
+    return [harness.seconds(step, device) for _ in range(count + 1)][1:]
 
 
 def made_up(options: argparse.Namespace) -> Prepared:
-    """Grey or colour images of ten classes, each a pattern under noise."""
-    draws = generator("benchmark")
-    shape = (options.channels, options.size, options.size)
-    patterns = torch.rand(10, *shape, generator=draws)
-
-    def subset(count: int) -> Subset:
-        labels = torch.arange(count) % 10
-        noise = torch.rand(count, *shape, generator=draws)
-        pixels = (255 * (0.3 * patterns[labels] + 0.7 * noise)).to(torch.uint8)
-        return Subset(pixels, labels, white=255)
-
+    """Images of ten classes, those of training and validation apart."""
     held_out = max(round(options.images * options.validation), 1)
-    parts = [subset(count) for count in (options.images, held_out, 10)]
-    names = tuple(f"class {label}" for label in range(10))
     channels = options.channels
+    pixels, labels = harness.made_up(options.images + held_out + 10, channels, options.size)
+    sizes = [options.images, held_out, 10]
+    parts = map(Subset, pixels.split(sizes), labels.split(sizes), [255] * 3)
+    names = tuple(f"class {label}" for label in range(10))
     return Prepared("made_up", *parts, classes=names, mean=[0.5] * channels, std=[0.25] * channels)
 
 

@@ -5,36 +5,35 @@
 CIFAR-10 sizes, ResNet-18 at full width, bf16, compiled, batches of 128 and 512: the ratio to the
 eager float32 reference and the share of the card's own bf16 matrix rate, with the profile of a
 step; a step in either layout, in every precision; then the packing of small cells; then AutoAttack,
-if data for it and pyautoattack are there.
+if data for it and pyautoattack are there. `--quick`: trivial sizes, does it run at all?
 """
 
 import argparse
 import datetime
 import subprocess
 import sys
-from pathlib import Path
 
-import bare  # noqa: F401
+import harness
 import step
 import torch
 
-HERE = Path(__file__).resolve().parent
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="trivial sizes: does it run at all?")
-    options = parser.parse_args()
+    options = harness.parser(__doc__, device="cuda", quick=False).parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("bench-gpu: torch sees no GPU here (--device cpu --quick tries the code alone)")
     print(f"{datetime.date.today()}, torch {torch.__version__}")
     for batch in (128, 512):
         steps(options, batch)
     for precision in ("float32", "tf32", "bf16"):
-        layouts(options, precision)
-    packing(options)
-    attack(options)
+        settings = sizes(options, 128, f"--precision={precision}", "--compile=on")
+        print(step.heading(settings), flush=True)
+        step.print_layouts(settings)
+    run("packing.py", options, ["--width=0.25", "--size=28", "--precision=bf16"],
+        ["--width=0.125", "--size=8", "--batch=8", "--steps=1", "--seconds=0.2",
+         "--cells", "1", "2"])  # fmt: skip
+    if run("autoattack.py", options, [], ["--scale=0.01", "--samples=5", "--batches=2"], False):
+        print("autoattack.py: left out; it needs scikit-learn or MNIST, and pyautoattack")
 
 
 def steps(options: argparse.Namespace, batch: int) -> None:
@@ -48,13 +47,6 @@ def steps(options: argparse.Namespace, batch: int) -> None:
     print(step.profiled(settings), flush=True)
 
 
-def layouts(options: argparse.Namespace, precision: str) -> None:
-    """Which of two layouts of the features is faster: networks.layouts.training_layout chooses."""
-    settings = sizes(options, 128, f"--precision={precision}", "--compile=on")
-    print(step.heading(settings), flush=True)
-    step.print_layouts(settings)
-
-
 def sizes(options: argparse.Namespace, batch: int, *more: str) -> argparse.Namespace:
     """CIFAR-10's, or trivial ones."""
     given = ["--size=32", "--channels=3", "--width=1", f"--batch={batch}", "--epsilon=0.03137"]
@@ -64,25 +56,15 @@ def sizes(options: argparse.Namespace, batch: int, *more: str) -> argparse.Names
     return step.arguments().parse_args([f"--device={options.device}", *given])
 
 
-def packing(options: argparse.Namespace) -> None:
-    sizes = ["--width=0.25", "--size=28", "--precision=bf16"]
-    if options.quick:
-        sizes = ["--width=0.125", "--size=8", "--batch=8", "--steps=1", "--seconds=0.2"]
-        sizes += ["--cells", "1", "2"]
-    run("packing.py", [f"--device={options.device}", *sizes])
-
-
-def attack(options: argparse.Namespace) -> None:
-    sizes = ["--scale=0.01", "--samples=5", "--batches=2"] if options.quick else []
-    run("autoattack.py", [f"--device={options.device}", *sizes], may_fail=True)
-
-
-def run(script: str, arguments: list[str], may_fail: bool = False) -> None:
-    done = subprocess.run([sys.executable, str(HERE / script), *arguments])
-    if done.returncode and not may_fail:
-        sys.exit(done.returncode)
-    if done.returncode:
-        print(f"{script}: left out; it needs scikit-learn or MNIST, and pyautoattack to compare")
+def run(
+    script: str, options: argparse.Namespace, usual: list[str], quick: list[str], must: bool = True
+) -> int:
+    """Run another benchmark in a process of its own; its status, 0 if it `must` succeed."""
+    path = str(harness.ROOT / "benchmarks" / script)
+    sizes = quick if options.quick else usual
+    return subprocess.run(
+        [sys.executable, path, f"--device={options.device}", *sizes], check=must
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -12,16 +12,13 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from tradeoff.networks.arithmetic import switch  # noqa: E402
+from tradeoff.networks.arithmetic import switch
 
 switch("portable")
 
+import harness  # noqa: E402
 import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
@@ -31,7 +28,6 @@ from tradeoff.datasets.prepared import Prepared, Subset  # noqa: E402
 from tradeoff.networks.device import pick_device  # noqa: E402
 from tradeoff.networks.layouts import place  # noqa: E402
 from tradeoff.networks.models import Blueprint, build_network  # noqa: E402
-from tradeoff.networks.randomness import generator  # noqa: E402
 from tradeoff.networks.threat import Threat  # noqa: E402
 from tradeoff.training.loop import fit  # noqa: E402
 from tradeoff.training.plan import Plan  # noqa: E402
@@ -61,17 +57,12 @@ def digest(values: Iterable[object]) -> str:
     return total.hexdigest()[:12]
 
 
-def made_up(*draw: int, count: int) -> Subset:
-    """Grey images of noise, of ten classes."""
-    pixels = torch.randint(256, (count, 1, 8, 8), generator=generator("operators", *draw))
-    return Subset(pixels.to(torch.uint8), torch.arange(count) % 10, white=255)
-
-
 def main(key: str = "trades-resnet18-digits-0") -> None:
-    cell = Study.load(ROOT / "params.yaml").cell(key)
+    cell = Study.load(harness.ROOT / "params.yaml").cell(key)
     device = pick_device(1, "portable")
     settings = cell.train.model_copy(update={"epochs": 1, "batch_size": 16})
-    splits = [made_up(number, count=16) for number in range(3)]
+    pixels, labels = harness.made_up(48, 1, 8)
+    splits = map(Subset, pixels.split(16), labels.split(16), [255] * 3)
     data = Prepared(cell.dataset.name, *splits, classes=tuple("0123456789"), mean=[0.3], std=[0.35])
     blueprint = Blueprint.of(cell.architecture, cell.settings.width, data)
     model = place(build_network(blueprint, data.mean, data.std, 0), device)

@@ -10,45 +10,34 @@ import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import bare  # noqa: F401
 import step
 import torch
 
 TARGET = 1.5
 
 
-def arguments() -> argparse.ArgumentParser:
+def main() -> None:
     parser = step.arguments()
     parser.description = __doc__.splitlines()[0]
     parser.add_argument("--cells", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--worker", type=float, help="take steps until so many seconds are over")
-    return parser
-
-
-def main() -> None:
-    options = arguments().parse_args()
-    if options.worker is not None:
+    parser.add_argument("--worker", action="store_true", help="be one of the cells")
+    options = parser.parse_args()
+    if options.worker:
         work(options)
         return
     print(step.heading(options))
-    rates = {count: throughput(options, count) for count in options.cells}
+    rates = {count: throughput(count) for count in options.cells}
+    alone = rates[options.cells[0]]
     for count, rate in rates.items():
-        print(
-            f"{count} at once: {rate:.1f} steps/s, {rate / rates[options.cells[0]]:.2f} times one"
-        )
-    best = max(rates.values()) / rates[options.cells[0]]
-    print(f"best packing: {best:.2f}, target {TARGET}")
+        print(f"{count} at once: {rate:.1f} steps/s, {rate / alone:.2f} times one")
+    print(f"best packing: {max(rates.values()) / alone:.2f}, target {TARGET}")
 
 
-def throughput(options: argparse.Namespace, count: int) -> float:
+def throughput(count: int) -> float:
     """Steps a second of `count` processes together."""
-    names = ("device", "threads", "size", "channels", "width", "batch", "steps", "precision")
-    command = [sys.executable, str(Path(__file__)), "--worker", str(options.seconds)]
-    for name in names:
-        command += [f"--{name}", str(getattr(options, name))]
+    command = [sys.executable, *sys.argv, "--worker"]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
@@ -64,15 +53,15 @@ def throughput(options: argparse.Namespace, count: int) -> float:
 
 
 def work(options: argparse.Namespace) -> None:
+    """Take steps from the word "go" on, and print how many a second."""
     torch.set_num_threads(options.threads)
-    model, pixels, labels = step.prepare(options)
-    run = step.our_steps(model, pixels, labels, options)[0]["trades"]
+    run = step.our_steps(*step.prepare(options), options)[0]["trades"]
     device = torch.device(options.device)
     step.seconds(run, device)
     print("ready", flush=True)
     sys.stdin.readline()
     began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < options.worker:
+    while time.perf_counter() - began < options.seconds:
         step.seconds(run, device)
         done += 1
     print(done / (time.perf_counter() - began))

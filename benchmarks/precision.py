@@ -11,13 +11,13 @@ done in float32 on operands rounded to bf16 and their results are rounded, as a 
 do it; everything else is torch's autocast in either case.
 """
 
-import argparse
 import importlib
-import statistics
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
+import harness
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,11 +72,9 @@ def measure(cell: Cell, data: Prepared, precision: str, device: torch.device) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--defenses", nargs="+", default=["at", "trades", "dtrades"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--architecture", default="resnet18")
-    given = parser.parse_args()
+    given = harness.parser(
+        __doc__, defenses=["at", "trades", "dtrades"], seeds=[0, 1, 2], architecture="resnet18"
+    ).parse_args()
     study = Study.load()
     dataset = study.dataset("digits")
     device = pick_device(dataset.threads)
@@ -86,16 +84,14 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for defense in given.defenses:
         cells = [study.cell(f"{defense}-{given.architecture}-digits-{s}") for s in given.seeds]
-        found = {p: [measure(cell, data, p, device) for cell in cells] for p in PRECISIONS}
-        for at, metric in enumerate(("NA", "RA")):
-            plain, short = ([row[at] for row in found[precision]] for precision in PRECISIONS)
-            gaps = [b - a for a, b in zip(plain, short, strict=True)]
-            spread = statistics.stdev(gaps) if len(gaps) > 1 else float("nan")
-            print(
-                f"| {defense} | {metric} | {statistics.mean(plain):.3f} | "
-                f"{statistics.mean(short):.3f} | {statistics.mean(gaps):+.3f}, {spread:.3f} |",
-                flush=True,
-            )
+        measured = [[measure(cell, data, precision, device) for cell in cells]
+                    for precision in PRECISIONS]  # fmt: skip
+        for index, metric in enumerate(("NA", "RA")):
+            exact, rounded = ([numbers[index] for numbers in rows] for rows in measured)
+            gaps = [b - a for a, b in zip(exact, rounded, strict=True)]
+            spread = stdev(gaps) if len(gaps) > 1 else float("nan")
+            print(f"| {defense} | {metric} | {mean(exact):.3f} | {mean(rounded):.3f} | "
+                  f"{mean(gaps):+.3f}, {spread:.3f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

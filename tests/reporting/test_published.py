@@ -103,6 +103,6 @@ def test_the_file_names_modules_that_there_are_and_a_wrong_key_is_told(templates
     (tmp_path / FILE).write_text("- {method: AT, robust: 1.2}")
     with pytest.raises(BadParams, match=r"published.yaml: results.0.robust"):
         load_published(tmp_path)
-    (tmp_path / FILE).write_bytes("- {source: Mądry}".encode("latin-2"))
+    (tmp_path / FILE).write_bytes("- {source: Mądry}".encode("latin2"))
     with pytest.raises(BadParams, match=r"published.yaml, line 1: is not in UTF-8"):
         load_published(tmp_path)
