@@ -152,7 +152,7 @@ def test_a_dropped_cell_leaves_the_note(tmp_path, english):
     table = rows(("mart-resnet18-digits-0", "train@mart-resnet18-digits-0", "gone"))
     table.to_csv(tmp_path / "plots" / "summary" / "digits" / "missing.csv", index=False)
     note = coverage.missing(View(study, read_results(study, "digits", tmp_path), english))
-    assert note.reasons == [f"attack@{LOST}-bounded: {ERROR}"]
+    assert note["reasons"] == [f"attack@{LOST}-bounded: {ERROR}"]
 
 
 def notes_of(table, study):

@@ -24,7 +24,15 @@ from tradeoff.reporting.accuracy import (
     overfitting_table,
 )
 from tradeoff.reporting.coverage import coverage
-from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, estimate_of, formatted, rank
+from tradeoff.reporting.estimates import (
+    PERCENT,
+    Estimate,
+    Scale,
+    estimate_of,
+    localized,
+    rank,
+    rounded,
+)
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import BadResults, read_results
 from tradeoff.reporting.sentences import leaders
@@ -280,10 +288,10 @@ def test_what_is_not_known_is_not_judged(tmp_path, english):
 def test_estimates():
     assert estimate_of([0.5, float("nan")]) == Estimate(0.5, None, 1)
     assert estimate_of([float("nan")]) is None
-    assert formatted(-0.0001, PERCENT, ",") == "0,0"
-    assert formatted(-0.0123, PERCENT, ",") == "\N{MINUS SIGN}1,2"
-    assert formatted(13 / 8, Scale(1, 2), ".") == "1.63"
-    assert formatted(-13 / 8, Scale(1, 2), ".") == "\N{MINUS SIGN}1.63"
+    assert localized(rounded(-0.0001, PERCENT), ",") == "0,0"
+    assert localized(rounded(-0.0123, PERCENT), ",") == "\N{MINUS SIGN}1,2"
+    assert localized(rounded(13 / 8, Scale(1, 2)), ".") == "1.63"
+    assert localized(rounded(-13 / 8, Scale(1, 2)), ".") == "\N{MINUS SIGN}1.63"
 
 
 def test_the_page_shows_the_table(complete, complete_report, english):

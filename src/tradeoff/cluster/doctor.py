@@ -62,20 +62,20 @@ def python(root: Path) -> Iterator[Finding]:
         f"{version}, {sys.executable}",
         "" if sys.version_info >= (3, 11) else "make setup PYTHON=python3.11 (or newer)",
     )
-    other = []
+    unpinned = []
     for pin in _pins(root):
         try:
-            found = importlib.metadata.version(pin.name)
+            installed = importlib.metadata.version(pin.name)
         except importlib.metadata.PackageNotFoundError:
             continue  # not needed here
-        if not pin.specifier.contains(found.partition("+")[0], prereleases=True):
-            other.append(f"{pin.name} {found} (pinned {pin.specifier})")
-    if other:
-        more = f" and {len(other) - 5} more" if len(other) > 5 else ""
+        if not pin.specifier.contains(installed.partition("+")[0], prereleases=True):
+            unpinned.append(f"{pin.name} {installed} (pinned {pin.specifier})")
+    if unpinned:
+        more = f" and {len(unpinned) - 5} more" if len(unpinned) > 5 else ""
         yield Finding(
             "packages",
             None,
-            ", ".join(other[:5]) + more,
+            ", ".join(unpinned[:5]) + more,
             "results may differ in the last digits; pip install -r requirements.lock has the pins",
         )
     else:
@@ -246,14 +246,14 @@ def cache(root: Path) -> Iterator[Finding]:
         if name.startswith(("prepare@", "train", "attack@", "certify@"))
         for value in lockfile.sums(block).values()
     }
-    there = [v for v in sums if (folder / "files" / "md5" / v[:2] / v[2:]).exists()]
-    if len(there) == len(sums):
+    cached = [v for v in sums if (folder / "files" / "md5" / v[:2] / v[2:]).exists()]
+    if len(cached) == len(sums):
         yield Finding("DVC cache", True, f"{folder}, {len(sums)} outputs of dvc.lock are in it")
     else:
         yield Finding(
             "DVC cache",
             None,
-            f"{folder}, {len(sums) - len(there)} of {len(sums)} outputs of dvc.lock are not in it",
+            f"{folder}, {len(sums) - len(cached)} of {len(sums)} outputs of dvc.lock are not in it",
             "`dvc pull` if you have a remote, else `tradeoff reproduce` computes them again",
         )
 

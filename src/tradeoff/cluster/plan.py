@@ -59,18 +59,18 @@ def stage_targets(study: Study, names: Iterable[str]) -> tuple[str, ...]:
     """
     cells = {cell.key: cell_stages(study, cell) for cell in study.trained_cells()}
     datasets = study.axes.datasets
-    known = {f"{stage}@{dataset}" for stage in DATASET_STAGES for dataset in datasets}
-    known |= {stage for stages in cells.values() for stage in stages}
+    valid = {f"{stage}@{dataset}" for stage in DATASET_STAGES for dataset in datasets}
+    valid |= {stage for stages in cells.values() for stage in stages}
     targets: list[str] = []
     for name in names:
         if name in datasets:
             targets.append(f"report@{name}")
         elif name in cells:
             targets += cells[name]
-        elif name in known:
+        elif name in valid:
             targets.append(name)
         else:
-            near = difflib.get_close_matches(name, [*datasets, *cells, *known], 1)
+            near = difflib.get_close_matches(name, [*datasets, *cells, *valid], 1)
             raise BadParams(
                 f"{name!r} is no target; a target is a data set ({', '.join(datasets)}), a cell "
                 "such as " + f"{next(iter(cells))}, or a stage such as report@{datasets[0]}"

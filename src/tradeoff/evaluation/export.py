@@ -60,12 +60,12 @@ def export(key: str, folder: Path) -> list[Path]:
     entry = next(attack for attack in suite.attacks if attack.module == "autoattack")
     knobs = Knobs(**entry.knobs.model_dump())
     keys = sample_keys(torch.arange(len(labels), device=device), "autoattack")
-    found = autoattack(
+    attacked = autoattack(
         model, images, labels, knobs, Threat(threat.norm, threat.epsilon), keys,
         batch_size=suite.batch_size,
     )  # fmt: skip
     with atomic_write(adversarial) as partial, partial.open("wb") as file:
-        np.savez(file, images=found.images.cpu().numpy(), labels=labels.cpu().numpy())
+        np.savez(file, images=attacked.images.cpu().numpy(), labels=labels.cpu().numpy())
     numbers = _numbers(cell)
     claim.write_text(json.dumps(_claim(cell, numbers), indent=2) + "\n", "utf-8")
     card.write_text(_card(cell, numbers, images.shape[1:], reason), "utf-8")

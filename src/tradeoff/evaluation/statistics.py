@@ -82,8 +82,8 @@ def holm(p_values: Array) -> Array:
     does not count.
     """
     values = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.argsort(values[known])]
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested])]
     adjusted = np.full(len(values), np.nan)
     remaining = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(remaining * values[order]), 1)

@@ -40,9 +40,9 @@ def main_table(view: View) -> Table:
     ]
     caption = view(
         "tables.main",
-        images=image_counts(view, "images"),
-        natural=image_counts(view, "images_bounded"),
-        norms=evidence.norm_images(view),
+        images=view.labels.counts(view.results.cells["images"]),
+        natural=view.labels.counts(view.results.cells["images_bounded"]),
+        norms=view.labels.counts(view.results.norms["images"]),
         seeds=view.labels.seeds(len(view.seeds)),
         norm=view.labels.name("norms", norm),
     )
@@ -171,10 +171,3 @@ def cost_table(view: View) -> Table | None:
     measures = [Measure(view("cost.columns.passes"), counts, scale=PASSES)]
     return defense_table(view, "cost", view("tables.cost"), [("", measures)],
                          seed_remarks(view, "histories"))  # fmt: skip
-
-
-def image_counts(view: View, column: str) -> str:
-    """On how many images RA ("images") or NA ("images_bounded") counts: a number, or those of
-    several cells."""
-    counts = sorted({int(count) for count in view.results.cells[column].dropna()})
-    return view.labels.enumerate([str(count) for count in counts]) or "0"

@@ -42,8 +42,8 @@ def adapting(view: View) -> list[str]:
 def unseen(view: View) -> str:
     """Which differences in RA between the proposal and others such seeds and images detect."""
     table, seeds = view.results.detectable, view.labels.seeds(len(view.seeds))
-    known = table[(table["metric"] == "RA") & table["detectable"].notna()]
-    pairs = known[known[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
+    tested = table[(table["metric"] == "RA") & table["detectable"].notna()]
+    pairs = tested[tested[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
     if pairs.empty:
         return view("limits.seeds", seeds=seeds)
     return view("limits.seeds_detectable", seeds=seeds, proposal=view.proposal_name,
@@ -83,12 +83,12 @@ def _conclusion(view: View) -> str:
 
 def _compared(view: View) -> list[tuple[str, str, pd.Series]]:
     """Network, control and row of differences in RA, of each control that is a tested row."""
-    found = [
+    comparisons = [
         (architecture, control, view.results.difference(architecture, control, "RA"))
         for architecture in view.architectures
         for control in view.controls_of_proposal
     ]
-    return [(place, control, row) for place, control, row in found
+    return [(place, control, row) for place, control, row in comparisons
             if row is not None and not isnan(row["detectable"])]  # fmt: skip
 
 

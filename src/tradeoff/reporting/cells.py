@@ -1,7 +1,5 @@
 """Every model of a data set for a page: its numbers, its training curve, its flags."""
 
-from dataclasses import dataclass
-
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -19,64 +17,36 @@ NUMBERS = ("NA", "RA", "RD", "ASR", "RA_worst_class", "ECE")  # of a cell
 WIDTH, HEIGHT = 220, 80  # of a training curve
 
 
-@dataclass(frozen=True)
-class Detail:
-    """A cell. `numbers` and `flags` are empty if it is not evaluated, `reasons` if it is."""
-
-    key: str
-    seed: int
-    evaluated: bool
-    reasons: list[str]
-    numbers: list[tuple[str, str]]
-    epoch: str
-    flags: str
-    curve: Markup
-
-
-@dataclass(frozen=True)
-class CellGroup:
-    """The cells of a defense on an architecture; `id` is what the numbers of tables lead to."""
-
-    id: str
-    title: str
-    knobs: str
-    cells: list[Detail]
+def cell_groups(view: View) -> list[dict[str, object]]:
+    """All cells, by architecture and defense; `id` is what the numbers of tables lead to."""
+    return [
+        {
+            "id": cells_id(view, place),
+            "title": f"{view.network(place[0])}, {view.name(place[1])}",
+            "knobs": defense_knobs(place[1], view.study.knobs[place[1]].model_dump(), view.labels)
+            or view("none"),
+            "cells": [_cell(view, cell) for cell in view.cells(place)],
+        }
+        for place in view.places()
+    ]
 
 
-def cell_groups(view: View) -> list[CellGroup]:
-    """All cells, by architecture and defense."""
-    groups = []
-    for architecture, defense in view.places():
-        knobs = view.study.knobs[defense].model_dump()
-        groups.append(
-            CellGroup(
-                cells_id(view, (architecture, defense)),
-                f"{view.network(architecture)}, {view.name(defense)}",
-                defense_knobs(defense, knobs, view.labels) or view("none"),
-                [_detail(view, cell) for cell in view.cells((architecture, defense))],
-            )
-        )
-    return groups
-
-
-def _detail(view: View, cell: Cell) -> Detail:
+def _cell(view: View, cell: Cell) -> dict[str, object]:
+    """A cell; without numbers if it is not evaluated, without reasons if it is."""
     rows = _rows(view.results.cells, cell)
     history = view.results.histories.get(cell.key)
     epochs = [] if history is None else selected_epochs(history)
-    numbers = [
-        (view(f"metrics.{metric}"), view.labels.percent(float(rows.iloc[0][metric])))
-        for metric in NUMBERS if len(rows)
-    ]  # fmt: skip
-    return Detail(
-        cell.key,
-        cell.seed,
-        bool(len(rows)),
-        [] if len(rows) else reasons(view, cell),
-        numbers,
-        ", ".join(map(str, epochs)),
-        _flags(view, cell),
-        Markup("") if history is None else _curve(view, cell, history),
-    )
+    return {
+        "key": cell.key,
+        "seed": cell.seed,
+        "evaluated": bool(len(rows)),
+        "reasons": [] if len(rows) else reasons(view, cell),
+        "numbers": [(view(f"metrics.{metric}"), view.labels.percent(float(rows.iloc[0][metric])))
+                    for metric in NUMBERS if len(rows)],
+        "epoch": ", ".join(map(str, epochs)),
+        "flags": _flags(view, cell),
+        "curve": Markup("") if history is None else _curve(view, cell, history),
+    }  # fmt: skip
 
 
 def _rows(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 from tradeoff.core.study import Study
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
-from tradeoff.reporting.latex import TeX, escape, label, render_latex, standalone
+from tradeoff.reporting.latex import TeX, escape, label, render_latex
 from tradeoff.reporting.pictures import Picture
 from tradeoff.reporting.pictures.picture import drawing
 from tradeoff.reporting.published import load_published
@@ -71,8 +71,10 @@ def build_chapter(
     }
     chapter = f"chapter.{language}.tex"
     files[chapter] = render_latex("chapter.tex.j2", templates, values).encode()
-    wrapper = standalone(chapter, LANGUAGES[language][1], bibliography(files[chapter], references))
-    files[f"standalone.{language}.tex"] = wrapper.encode()
+    document = {"chapter": TeX(chapter), "babel": TeX(LANGUAGES[language][1]),
+                "bibliography": bibliography(files[chapter], references)}  # fmt: skip
+    standalone = render_latex("standalone.tex.j2", templates, document)
+    files[f"standalone.{language}.tex"] = standalone.encode()
     return files
 
 
@@ -126,7 +128,6 @@ def _introduction(study: Study, views: Mapping[str, View], labels: Labels) -> di
     names = [labels.name("datasets", name) for name in views]
     missing = [labels.name("datasets", name) for name in study.axes.datasets
                if name not in views]  # fmt: skip
-    statistics = study.statistics
     return {
         "intro": labels(
             "chapter.intro",
@@ -135,9 +136,7 @@ def _introduction(study: Study, views: Mapping[str, View], labels: Labels) -> di
         ),
         "statistics": labels(
             "chapter.statistics",
-            level=labels.number(100 * statistics.level),
-            alpha=labels.number(100 * statistics.alpha),
-            power=labels.number(100 * statistics.power),
+            **labels.levels(study.statistics),
             proposal=labels.name("defenses", study.axes.proposal or labels("words.proposal")),
         ),
         "absent": labels("limits.datasets", missing=labels.enumerate(missing)) if missing else "",

@@ -2,7 +2,6 @@
 than the study has."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from tradeoff.core.study import Cell
@@ -13,21 +12,14 @@ Kind = Literal["cells", "norms", "curve", "transfer", "histories"]
 """Which table a mean is computed from; of transfer its seeds are those of the targets."""
 
 
-@dataclass(frozen=True)
-class Missing:
-    """The note on top: how many cells are missing, then a text for each reason."""
-
-    head: str
-    reasons: list[str]
-
-
-def missing(view: View) -> Missing | None:
-    """The note on the cells that are not evaluated; None if all are."""
+def missing(view: View) -> dict[str, object] | None:
+    """The note on the cells that are not evaluated: as `head` how many, then the `reasons`; None if
+    all are."""
     absent = view.results.missing_cells
     if not absent:
         return None
     head = view("missing.head", missing=len(absent), all=len(view.results.expected))
-    return Missing(head, [text for cell in absent for text in reasons(view, cell)])
+    return {"head": head, "reasons": [text for cell in absent for text in reasons(view, cell)]}
 
 
 def reasons(view: View, cell: Cell) -> list[str]:
@@ -95,27 +87,27 @@ def known_seeds(view: View, kind: Kind, place: Place) -> list[int]:
     """The seeds that a mean rests on, in the study's order."""
     results = view.results
     if kind == "histories":
-        known = set(results.histories)
+        keys = set(results.histories)
     elif kind == "transfer":
-        known = set(results.transfer["target"])
+        keys = set(results.transfer["target"])
     else:
         absent = [*results.missing_cells, *results.lacking(getattr(results, kind))]
-        known = {cell.key for cell in results.expected} - {cell.key for cell in absent}
-    return [cell.seed for cell in view.cells(place) if cell.key in known]
+        keys = {cell.key for cell in results.expected} - {cell.key for cell in absent}
+    return [cell.seed for cell in view.cells(place) if cell.key in keys]
 
 
 def seed_remarks(view: View, kind: Kind = "cells") -> Remarks:
     """For each place that lacks seeds: on how many its means rest."""
     remarks = {}
     for architecture, defense in view.places():
-        known = known_seeds(view, kind, (architecture, defense))
-        absent = [str(seed) for seed in view.seeds if seed not in known]
+        seeds = known_seeds(view, kind, (architecture, defense))
+        absent = [str(seed) for seed in view.seeds if seed not in seeds]
         if absent:
             none = "notes.no_seed" if kind == "cells" else "notes.nothing"
             text = view(
-                "notes.seeds" if known else none,
+                "notes.seeds" if seeds else none,
                 defense=view.name(defense), architecture=view.network(architecture),
-                there=len(known), all=view.labels.seeds(len(view.seeds)),
+                there=len(seeds), all=view.labels.seeds(len(view.seeds)),
                 missing=view.labels.enumerate(absent),
             )  # fmt: skip
             remarks[architecture, defense] = [text]
@@ -127,9 +119,9 @@ def seed_sentence(view: View, kind: Kind, defenses: Iterable[str] | None = None)
     chosen = view.defenses if defenses is None else list(defenses)
     parts = []
     for architecture, defense in view.places():
-        known = len(known_seeds(view, kind, (architecture, defense)))
-        if defense in chosen and known < len(view.seeds):
-            parts.append(view("notes.fewer_part", there=known, all=len(view.seeds),
+        count = len(known_seeds(view, kind, (architecture, defense)))
+        if defense in chosen and count < len(view.seeds):
+            parts.append(view("notes.fewer_part", there=count, all=len(view.seeds),
                               architecture=view.network(architecture),
                               defense=view.name(defense)))  # fmt: skip
     return view("notes.fewer", parts="; ".join(parts)) if parts else ""

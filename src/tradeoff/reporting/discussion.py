@@ -9,7 +9,6 @@ import pandas as pd
 from tradeoff.reporting.answer import unseen
 from tradeoff.reporting.coverage import seed_sentence
 from tradeoff.reporting.estimates import WEIGHT
-from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.pictures.weights import (
     class_columns,
     term_name,
@@ -28,10 +27,10 @@ def fairness(view: View) -> list[str]:
     proposal's, and which class is worst most often."""
     text = []
     for architecture in view.architectures:
-        known = by_mean(view, architecture, "RA_worst_class")
-        if not known:
+        ranked = by_mean(view, architecture, "RA_worst_class")
+        if not ranked:
             continue
-        estimates, (lead, best) = dict(known), known[0]
+        estimates, (lead, best) = dict(ranked), ranked[0]
         sentences = [view("fairness.leads", architecture=view.network(architecture),
                           leader=view.name(lead), value=view.with_seed_count(best))]  # fmt: skip
         if view.proposal in estimates and lead != view.proposal:
@@ -173,7 +172,7 @@ def _threat(view: View) -> str:
     if not others:
         return view("limits.threat_alone", **values)
     return view("limits.threat", **values, others=view.labels.enumerate(others),
-                images=norm_images(view))  # fmt: skip
+                images=view.labels.counts(view.results.norms["images"]))  # fmt: skip
 
 
 def _widths(view: View) -> str:

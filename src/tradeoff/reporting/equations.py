@@ -57,5 +57,5 @@ def _item(tokens: list[tuple[str, str | None]], place: int, italic: bool) -> tup
         return _item(tokens, place + 1, False)
     if command is not None:
         return str(escape(SIGNS.get(command, f"{command} "))), place + 1
-    shown = str(escape(PLAIN.get(text, text)))
-    return (f"<i>{shown}</i>" if italic and text.isalpha() else shown), place + 1
+    character = str(escape(PLAIN.get(text, text)))
+    return (f"<i>{character}</i>" if italic and text.isalpha() else character), place + 1

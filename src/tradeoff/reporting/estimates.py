@@ -31,15 +31,12 @@ WEIGHT = Scale(1, 2)  # lambda
 
 def estimate_of(values: Iterable[float], left_out: float = 0.0) -> Estimate | None:
     """Mean and standard deviation of the values that are not NaN; None without any."""
-    known = [float(value) for value in values if value == value]
-    if not known:
+    numbers = [float(value) for value in values if value == value]
+    if not numbers:
         return None
-    return Estimate(fmean(known), stdev(known) if len(known) > 1 else None, len(known), left_out)
-
-
-def formatted(value: float, scale: Scale, mark: str) -> str:
-    """A value on its scale, with the language's decimal mark and a true minus sign."""
-    return localized(_rounded(value, scale), mark)
+    return Estimate(
+        fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, len(numbers), left_out
+    )
 
 
 def localized(number: object, mark: str) -> str:
@@ -63,17 +60,17 @@ def rank(
     or the test did not find it. There is no contest of fewer than two, where all tie, or where a
     mean leaves images out: it is of other images than the others.
     """
-    known = {place: value for place, value in enumerate(estimates) if value is not None}
+    by_place = {place: value for place, value in enumerate(estimates) if value is not None}
     ranks = [0] * len(estimates)
-    if any(value.left_out for value in known.values()):
+    if any(value.left_out for value in by_place.values()):
         return ranks
     sign = 1 if higher_is_better else -1
-    rest = list(known)
+    rest = list(by_place)
     for rank_of in (1, 2):
         if not rest:
             break
-        lead = max(rest, key=lambda place: sign * known[place].mean)
-        ties = [place for place in rest if _tie(known, lead, place, resolved, scale)]
+        lead = max(rest, key=lambda place: sign * by_place[place].mean)
+        ties = [place for place in rest if _tie(by_place, lead, place, resolved, scale)]
         if len(ties) == len(rest):
             break
         for place in ties:
@@ -83,13 +80,13 @@ def rank(
 
 
 def _tie(
-    known: Mapping[int, Estimate], lead: int, other: int, resolved: Resolved, scale: Scale
+    by_place: Mapping[int, Estimate], lead: int, other: int, resolved: Resolved, scale: Scale
 ) -> bool:
-    equal = _rounded(known[lead].mean, scale) == _rounded(known[other].mean, scale)
+    equal = rounded(by_place[lead].mean, scale) == rounded(by_place[other].mean, scale)
     return equal or not resolved(lead, other)
 
 
-def _rounded(value: float, scale: Scale) -> Decimal:
+def rounded(value: float, scale: Scale) -> Decimal:
     """A half is rounded away from 0, as a reader does who divides 13 by 8."""
     digits = Decimal(1).scaleb(-scale.decimals)
     exact = Decimal(scale.factor * value)

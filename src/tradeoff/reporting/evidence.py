@@ -51,7 +51,7 @@ def norm_table(view: View) -> Table | None:
         if norm in set(view.results.norms["norm"]):
             median = Measure(view("metrics.APN_fooled_median"), medians, spread=False, scale=scale)
             groups.append((view.labels.name("norms", norm), [average_norm(view, norm), median]))
-    caption = view("tables.norms", images=norm_images(view))
+    caption = view("tables.norms", images=view.labels.counts(view.results.norms["images"]))
     remarks = seed_remarks(view, "norms")
     return defense_table(view, "norms", caption, groups, remarks) if groups else None
 
@@ -70,10 +70,8 @@ def certified_table(view: View) -> Table | None:
     if "gap" in table:
         beside.append(Measure(view("metrics.gap"), means(by_model["gap"].dropna().astype(float))))
     groups = [(view("metrics.certified"), measures), ("", beside)]
-    images = view.labels.enumerate([str(count) for count in sorted(set(table["images"]))])
-    everything = defense_table(
-        view, "certified", view("tables.certified", images=images), groups, {}
-    )
+    caption = view("tables.certified", images=view.labels.counts(table["images"]))
+    everything = defense_table(view, "certified", caption, groups, {})
     return _only(everything, view, set(table["defense"]))
 
 
@@ -203,12 +201,6 @@ def _printed(view: View, estimate: Estimate | None) -> Number:
     return Number(view.labels.percent(estimate.mean), sd)
 
 
-def norm_images(view: View) -> str:
-    """The numbers of images with minimum norms, in words."""
-    counts = sorted({int(count) for count in view.results.norms["images"]})
-    return view.labels.enumerate([str(count) for count in counts]) or "0"
-
-
 def difference_table(view: View) -> Table | None:
     """The proposal less each other defense in NA and RA, resolved differences in bold; None if
     nothing is compared."""
@@ -231,15 +223,12 @@ def difference_table(view: View) -> Table | None:
                 notes.append(Note(letter, text))
             rows.append(Row(view.name(other), tuple(numbers), letter))
         blocks.append(Block(view.network(architecture), tuple(rows)))
-    statistics, number = view.study.statistics, view.labels.number
-    level = number(100 * statistics.level)
+    levels = view.labels.levels(view.study.statistics)
     columns = tuple(
-        Column(view(f"tables.difference_columns.{key}", level=level), spread=False)
+        Column(view(f"tables.difference_columns.{key}", **levels), spread=False)
         for key in ("difference", "interval", "detectable")
     )
-    caption = view("tables.differences", proposal=view.proposal_name, level=level,
-                   power=number(100 * statistics.power),
-                   alpha=number(100 * statistics.alpha))  # fmt: skip
+    caption = view("tables.differences", proposal=view.proposal_name, **levels)
     groups = tuple(Group(view(f"metrics.{metric}"), columns) for metric in HEADLINE)
     corner = view("words.less", proposal=view.proposal_name)
     return Table("differences", caption, corner, groups, tuple(blocks), tuple(notes))
@@ -283,19 +272,13 @@ def transfer_table(view: View) -> Table | None:
     ]  # fmt: skip
     if not measures:
         return None
-    counts = sorted({int(count) for count in table["images"]})
     caption = view("tables.transfer", control=view.control_name,
-                   images=view.labels.enumerate([str(count) for count in counts]))  # fmt: skip
+                   images=view.labels.counts(table["images"]))  # fmt: skip
     asked = table[table["role"] == EXTRACTION]
     if len(asked):
-        queries = sorted({int(count) for count in asked["queries"]})
-        low, high = (view.labels.percent(of) for of in asked["agreement"].agg(["min", "max"]))
-        caption += " " + view(
-            "tables.extraction",
-            low=low,
-            high=high,
-            queries=view.labels.enumerate([str(count) for count in queries]),
-        )
+        low, high = map(view.labels.percent, asked["agreement"].agg(["min", "max"]))
+        caption += " " + view("tables.extraction", low=low, high=high,
+                              queries=view.labels.counts(asked["queries"]))  # fmt: skip
     return defense_table(view, "transfer", caption, [("", measures)],
                          seed_remarks(view, "transfer"))  # fmt: skip
 

@@ -1,42 +1,16 @@
 """The first page of the reports: which data sets are there, in every language on one page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.answer import answer
-from tradeoff.reporting.coverage import Missing, missing
+from tradeoff.reporting.coverage import missing
 from tradeoff.reporting.html import render_html
-from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
+from tradeoff.reporting.labels import LANGUAGES, load_labels
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.sentences import by_mean, named
 from tradeoff.reporting.view import View
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A data set: what the study answers there, how many of its cells there are, who leads in RA on
-    each architecture, and what is missing."""
-
-    dataset: str
-    name: str
-    evaluated: int
-    all: int
-    answer: list[str]
-    leaders: list[str]
-    missing: Missing | None
-
-
-@dataclass(frozen=True)
-class Part:
-    """The page in one language."""
-
-    language: str
-    language_name: str
-    t: Labels
-    entries: list[Entry]
-    missing: list[str]
 
 
 def build_index(
@@ -50,22 +24,28 @@ def build_index(
     parts = []
     for language in languages:
         labels = load_labels(language, templates)
-        entries = [_entry(View(study, results, labels)) for results in evaluated.values()]
         absent = [labels.name("datasets", name) for name in study.axes.datasets
                   if name not in evaluated]  # fmt: skip
-        parts.append(Part(language, LANGUAGES[language][0], labels, entries, absent))
+        parts.append({
+            "language": language, "language_name": LANGUAGES[language][0], "t": labels,
+            "entries": [_entry(View(study, results, labels)) for results in evaluated.values()],
+            "missing": absent,
+        })  # fmt: skip
     return render_html("index.html.j2", templates, {"parts": parts}).encode()
 
 
-def _entry(view: View) -> Entry:
-    leaders = [
-        f"{view.network(architecture)}: {named(view, *known[0])}"
-        for architecture in view.architectures
-        if (known := by_mean(view, architecture, "RA"))
-    ]
-    results = view.results
-    dataset, count = results.dataset.name, len(results.expected)
-    evaluated = count - len(results.missing_cells)
-    return Entry(dataset, view.labels.name("datasets", dataset), evaluated, count,
-                 answer(view), leaders,
-                 missing(view))  # fmt: skip
+def _entry(view: View) -> dict[str, object]:
+    """A data set: what the study answers there, how many of its cells there are, who leads in RA on
+    each architecture, and what is missing."""
+    results, dataset = view.results, view.results.dataset.name
+    return {
+        "dataset": dataset,
+        "name": view.labels.name("datasets", dataset),
+        "evaluated": len(results.expected) - len(results.missing_cells),
+        "all": len(results.expected),
+        "answer": answer(view),
+        "leaders": [f"{view.network(architecture)}: {named(view, *ranked[0])}"
+                    for architecture in view.architectures
+                    if (ranked := by_mean(view, architecture, "RA"))],
+        "missing": missing(view),
+    }  # fmt: skip

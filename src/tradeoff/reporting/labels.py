@@ -1,12 +1,14 @@
 """The words of a report: one file per language, and names for what params.yaml names."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tradeoff.core.schema import read_yaml
-from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, formatted, localized
+from tradeoff.core.settings import StatisticsSettings
+from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, localized, rounded
 from tradeoff.reporting.tellings import words
 
 # A language's name for itself, and how babel loads it. Spanish: "Tabla", not "Cuadro", and no
@@ -81,7 +83,8 @@ class Labels:
         return self.formatted(value, PERCENT)
 
     def formatted(self, value: float, scale: Scale) -> str:
-        return formatted(value, scale, self.mark)
+        """A value on its scale, with the language's decimal mark and a true minus sign."""
+        return localized(rounded(value, scale), self.mark)
 
     def points(self, value: float) -> str:
         """A difference of rates in percentage points, with its sign: "+1.2"."""
@@ -98,9 +101,18 @@ class Labels:
             return self.enumerate([self.number(item) for item in value]) or self("none")
         return self("none") if value is None else str(value)
 
+    def counts(self, values: Iterable[float]) -> str:
+        """ "100 and 360": the distinct counts among values, those that are known."""
+        distinct = sorted({int(value) for value in values if value == value})
+        return self.enumerate([str(count) for count in distinct]) or "0"
+
     def seeds(self, count: int) -> str:
         """ "1 seed" or "3 seeds"."""
         return self("words.one_seed") if count == 1 else self("words.many_seeds", count=count)
+
+    def levels(self, statistics: StatisticsSettings) -> dict[str, str]:
+        """The level of intervals and the alpha and power of tests, in percent."""
+        return {name: self.number(100 * value) for name, value in statistics.model_dump().items()}
 
     def estimate(self, value: Estimate) -> str:
         """ "85.3 ± 0.4 %", for sentences."""

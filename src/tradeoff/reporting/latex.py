@@ -174,39 +174,7 @@ def render_latex(template: str, folder: Path, values: Mapping[str, object]) -> s
 def with_subscripts(text: str) -> TeX:
     """A text in which a letter with a letter below it, such as n_c, is a formula."""
     parts, end = [], 0
-    for found in SUBSCRIPT.finditer(text):
-        parts += [escape(text[end : found.start()]), rf"\({found[1]}_{found[2]}\)"]
-        end = found.end()
+    for match in SUBSCRIPT.finditer(text):
+        parts += [escape(text[end : match.start()]), rf"\({match[1]}_{match[2]}\)"]
+        end = match.end()
     return TeX("".join([*parts, escape(text[end:])]))
-
-
-def standalone(chapter: str, babel: str, bibliography: TeX) -> str:
-    """A document around a chapter that pdflatex compiles as it is, with what the chapter cites."""
-    return rf"""\documentclass[11pt,a4paper]{{report}}
-\usepackage[T1]{{fontenc}}
-\usepackage[utf8]{{inputenc}}
-\usepackage{{textcomp}}
-\IfFileExists{{lmodern.sty}}{{\usepackage{{lmodern}}}}{{}}
-\usepackage[{babel}]{{babel}}
-\usepackage[margin=25mm]{{geometry}}
-\usepackage{{amsmath}}
-\usepackage{{booktabs}}
-\usepackage{{graphicx}}
-% Floats stay near their text.
-\IfFileExists{{placeins.sty}}{{\usepackage{{placeins}}}}{{}}
-\setcounter{{topnumber}}{{4}}
-\setcounter{{bottomnumber}}{{4}}
-\setcounter{{totalnumber}}{{8}}
-\renewcommand{{\topfraction}}{{0.9}}
-\renewcommand{{\bottomfraction}}{{0.9}}
-\renewcommand{{\textfraction}}{{0.05}}
-\renewcommand{{\floatpagefraction}}{{0.8}}
-\makeatletter
-\setlength{{\@fptop}}{{0pt}}
-\makeatother
-\raggedbottom
-\begin{{document}}
-\input{{{chapter}}}
-{bibliography}
-\end{{document}}
-"""

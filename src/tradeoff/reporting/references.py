@@ -55,7 +55,7 @@ def load_references(folder: Path) -> list[Reference]:
             it appeared or what it is about.
     """
     tellings = load_tellings().items()
-    found = []
+    references = []
     for key, fields in _entries(folder / FILE):
         place = next((fields[name] for name in PLACES if fields.get(name)), "")
         of = {f"defenses.{name}" for name, telling in tellings if telling.source == key}
@@ -70,8 +70,8 @@ def load_references(folder: Path) -> list[Reference]:
         pages = fields.get("pages", "").replace("--", "–")  # noqa: RUF001
         place += f", {pages}" if pages else ""
         text = f"{authors}. {fields['title']}. {place}, {fields['year']}."
-        found.append(Reference(key, text, frozenset(of)))
-    return found
+        references.append(Reference(key, text, frozenset(of)))
+    return references
 
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -243,7 +243,7 @@ def read_evaluated(study: Study, root: Path = Path()) -> dict[str, Results]:
 def _of_the_study(table: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
     """The rows whose cell, defense and architecture the study asks for."""
     keys = {cell.key for cell in expected}
-    known: dict[str, set[Any]] = {
+    wanted: dict[str, set[Any]] = {
         "cell": keys,
         "source": keys | _made_sources(table),
         "target": keys,
@@ -252,7 +252,7 @@ def _of_the_study(table: pd.DataFrame, expected: list[Cell]) -> pd.DataFrame:
         "other": {cell.defense for cell in expected},
         "seed": {cell.seed for cell in expected},
     }
-    masks = [table[column].isin(values) for column, values in known.items() if column in table]
+    masks = [table[column].isin(values) for column, values in wanted.items() if column in table]
     return table[np.logical_and.reduce(masks)].reset_index(drop=True) if masks else table
 
 

@@ -20,16 +20,16 @@ def leaders(view: View) -> list[str]:
 
 def rule(view: View) -> str:
     """When a difference counts as resolved."""
-    return view("sentences.rule", alpha=view.labels.number(100 * view.study.statistics.alpha),
-                proposal=view.proposal_name)  # fmt: skip
+    levels = view.labels.levels(view.study.statistics)
+    return view("sentences.rule", proposal=view.proposal_name, **levels)
 
 
 def by_mean(view: View, architecture: str, metric: str) -> list[tuple[str, Estimate]]:
     """The defenses with their means, the highest first; of equal ones in the study's order."""
     estimates = view.means(metric)
-    known = [(name, estimates[architecture, name]) for name in view.defenses
+    pairs = [(name, estimates[architecture, name]) for name in view.defenses
              if (architecture, name) in estimates]  # fmt: skip
-    return sorted(known, key=lambda item: -item[1].mean)
+    return sorted(pairs, key=lambda item: -item[1].mean)
 
 
 def named(view: View, defense: str, estimate: Estimate) -> str:
@@ -39,12 +39,12 @@ def named(view: View, defense: str, estimate: Estimate) -> str:
 
 
 def _leader(view: View, architecture: str, metric: str) -> str:
-    known = by_mean(view, architecture, metric)
+    ranked = by_mean(view, architecture, metric)
     where = {"architecture": view.network(architecture), "metric": view(f"metric_names.{metric}")}
-    if not known:
+    if not ranked:
         return view("sentences.nobody", **where)
-    (lead, _), rivals = known[0], known[1:]
-    where["leader"] = named(view, *known[0])
+    (lead, _), rivals = ranked[0], ranked[1:]
+    where["leader"] = named(view, *ranked[0])
     if not rivals:
         return view("sentences.alone", **where)
     text = [view("sentences.leads", **where, second=named(view, *rivals[0]))]
@@ -107,9 +107,8 @@ def attack_images(view: View) -> str:
     rows = table[(table["version"] == "best") & (table["class"] == "all")]
     names: dict[str, list[str]] = {}
     for attack, counts in rows.groupby("attack", sort=False)["images"]:
-        distinct = sorted({int(count) for count in counts})
-        images = view.labels.enumerate([str(count) for count in distinct])
-        names.setdefault(images, []).append(view.labels.name("attacks", str(attack)))
+        name = view.labels.name("attacks", str(attack))
+        names.setdefault(view.labels.counts(counts), []).append(name)
     if len(names) == 1:
         return view("attack_images.same", images=next(iter(names)))
     parts = [view("attack_images.part", images=images, attacks=view.labels.enumerate(attacks))

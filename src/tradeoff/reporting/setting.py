@@ -42,21 +42,8 @@ class Item:
     text: str
 
 
-@dataclass(frozen=True)
-class Defense:
-    """A defense as pages and chapter describe it; `equation` is formulas in LaTeX."""
-
-    id: str
-    name: str
-    equation: list[str]
-    html: Markup
-    symbols: str
-    knobs: str
-
-
 def describe_setting(view: View) -> list[Item]:
     """Data, threat, networks, training, attacks and seeds."""
-    results, number = view.results, view.labels.number
     items = [
         Item(view("setting.images"), _images(view)),
         Item(view("setting.threat"), _threat(view)),
@@ -64,30 +51,32 @@ def describe_setting(view: View) -> list[Item]:
         Item(view("setting.training"), _training(view)),
         Item(view("setting.seeds"), view.labels.enumerate([str(seed) for seed in view.seeds])),
     ]  # fmt: skip
-    items += [_suite(view, suite) for suite in results.dataset.suites.values()]
-    transfer, statistics = view.study.transfer.model_dump(), view.study.statistics
+    items += [_suite(view, suite) for suite in view.results.dataset.suites.values()]
+    transfer = view.study.transfer.model_dump()
     del transfer["batch_size"]  # decides no result
     images = _of_the_test(view, transfer.pop("images"))
     text = view("setting.transfer_images", images=images, knobs=knob_text(transfer, view.labels))
     # In words: alpha may also be a knob.
-    levels = view("setting.statistics_text", level=number(100 * statistics.level),
-                  alpha=number(100 * statistics.alpha),
-                  power=number(100 * statistics.power))  # fmt: skip
+    levels = view("setting.statistics_text", **view.labels.levels(view.study.statistics))
     return [*items, Item(view("headings.transfer"), text), Item(view("setting.statistics"), levels)]
 
 
-def describe_defenses(study: Study, labels: Labels) -> list[Defense]:
-    """Each defense with its knobs and what its telling says of it."""
-    described = []
-    for name in study.axes.defenses:
-        telling = load_tellings().get(name) or Telling(title=name)
-        formulas = Markup(", ").join(map(to_html, telling.equation))
-        described.append(
-            Defense(name, labels.name("defenses", name), telling.equation, formulas,
-                    telling.symbols.get(labels.language, ""),
-                    defense_knobs(name, study.knobs[name].model_dump(), labels) or labels("none"))
-        )  # fmt: skip
-    return described
+def describe_defenses(study: Study, labels: Labels) -> list[dict[str, object]]:
+    """Each defense with its knobs and what its telling says of it: `equation` is formulas in LaTeX,
+    `html` the same for a page."""
+    tellings = load_tellings()
+    return [
+        {
+            "id": name,
+            "name": labels.name("defenses", name),
+            "equation": telling.equation,
+            "html": Markup(", ").join(map(to_html, telling.equation)),
+            "symbols": telling.symbols.get(labels.language, ""),
+            "knobs": defense_knobs(name, study.knobs[name].model_dump(), labels) or labels("none"),
+        }
+        for name in study.axes.defenses
+        for telling in [tellings.get(name, Telling(title=name))]
+    ]
 
 
 def defense_knobs(name: str, knobs: dict[str, Any], labels: Labels) -> str:
@@ -98,10 +87,10 @@ def defense_knobs(name: str, knobs: dict[str, Any], labels: Labels) -> str:
 def software(view: View) -> list[str]:
     """With which PyTorch, arithmetic and GPUs the cells were computed, and whether repeatably."""
     table = view.results.provenance
-    known = [name for name in ("torch", "arithmetic", "device", "deterministic") if name in table]
+    columns = [name for name in ("torch", "arithmetic", "device", "deterministic") if name in table]
     text = []
-    for values, rows in table.dropna(subset=known, how="all").groupby(known, dropna=False):
-        row = dict(zip(known, map(str, values), strict=True))
+    for values, rows in table.dropna(subset=columns, how="all").groupby(columns, dropna=False):
+        row = dict(zip(columns, map(str, values), strict=True))
         words = [view("software.torch", version=row.get("torch", view("software.not_told")))]
         if row.get("arithmetic") in ("portable", "native"):
             words.append(view(f"software.{row['arithmetic']}"))
@@ -110,7 +99,7 @@ def software(view: View) -> list[str]:
         text.append(view("software.on", what=", ".join(words), results=len(rows)))
         if row.get("deterministic") in ("yes", "no"):
             text[-1] += " " + view(f"software.{row['deterministic']}")
-    return text if known and text else [view("software.unknown")]
+    return text if columns and text else [view("software.unknown")]
 
 
 def trained_with(view: View, column: str) -> list[str]:
@@ -134,10 +123,9 @@ def _images(view: View) -> str:
         text.append(view("setting.published_test"))
     else:
         text.append(view("setting.test", images=split.test))
-    counts = sorted({int(count) for count in results.cells["images"].dropna()})
-    if counts:
-        images = view.labels.enumerate([str(count) for count in counts])
-        text.append(view("setting.evaluated", images=images))
+    counts = results.cells["images"].dropna()
+    if len(counts):
+        text.append(view("setting.evaluated", images=view.labels.counts(counts)))
     train = results.size("images", "train")
     if train is not None:
         text.insert(0, view("setting.train", images=train))
@@ -257,8 +245,8 @@ def knob_text(values: dict[str, Any], labels: Labels, words: str = "") -> str:
         if isinstance(value, dict):
             parts.append(f"{name} ({knob_text(value, labels, words)})")
         elif isinstance(value, str):
-            shown = labels.texts.get(f"{words}.{value}") or labels.name("values", value)
-            parts.append(f"{name} = {shown}")
+            word = labels.texts.get(f"{words}.{value}") or labels.name("values", value)
+            parts.append(f"{name} = {word}")
         else:
             parts.append(f"{name} = {labels.number(value)}")
     # Not a comma: in Spanish it is the decimal mark.

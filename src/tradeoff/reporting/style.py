@@ -81,14 +81,14 @@ def looks(families: Mapping[str, str], control: str | None) -> dict[str, Look]:
     """
     colours: dict[str, int] = {}
     members = dict.fromkeys(range(len(COLOURS)), 0)
-    found = {}
+    look_of = {}
     for defense, family in families.items():
         if defense == control:
-            found[defense] = CONTROL
+            look_of[defense] = CONTROL
             continue
         colour = colours.setdefault(family, len(colours) % len(COLOURS))
         member = members[colour]
         members[colour] += 1
-        found[defense] = Look(COLOURS[colour], MARKERS[(colour + member) % len(MARKERS)],
+        look_of[defense] = Look(COLOURS[colour], MARKERS[(colour + member) % len(MARKERS)],
                               LINES[member % len(LINES)])  # fmt: skip
-    return found
+    return look_of

@@ -167,12 +167,12 @@ def ranked_column(view: View, architecture: str, measure: Measure) -> tuple[list
         _number(view, measure, estimate, ranks[index], cells_id(view, (architecture, defense)))
         for index, (estimate, defense) in enumerate(zip(estimates, defenses, strict=True))
     ]
-    known = {name: value for name, value in zip(defenses, estimates, strict=True) if value}
-    if better is None or len(known) < 2:
+    evaluated = {name: value for name, value in zip(defenses, estimates, strict=True) if value}
+    if better is None or len(evaluated) < 2:
         return numbers, ""
-    lead = max(known, key=lambda name: (1 if better else -1) * known[name].mean)
+    lead = max(evaluated, key=lambda name: (1 if better else -1) * evaluated[name].mean)
     limits = [results.detectable_difference(architecture, metric, lead, other)
-              for other in known if other != lead]  # fmt: skip
+              for other in evaluated if other != lead]  # fmt: skip
     texts = [view.labels.formatted(limit, measure.scale) for limit in sorted(filter(None, limits))]
     return numbers, "–".join(dict.fromkeys([texts[0], texts[-1]])) if texts else ""  # noqa: RUF001
 
@@ -189,10 +189,10 @@ def _number(
     if estimate is None:
         return Number()
     labels, share = view.labels, estimate.left_out
-    known = measure.spread and estimate.sd is not None
+    has_sd = measure.spread and estimate.sd is not None
     return Number(
         labels.formatted(estimate.mean, measure.scale),
-        labels.formatted(estimate.sd or 0.0, measure.scale) if known else "",
+        labels.formatted(estimate.sd or 0.0, measure.scale) if has_sd else "",
         best=rank_of == 1,
         second=rank_of == 2,
         target=target,

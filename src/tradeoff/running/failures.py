@@ -88,9 +88,9 @@ def memory_hint(stage: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    found = re.search(r"os error (\d+)", text)  # as Rust's libraries, safetensors one, put it
-    if found:
-        return int(found[1])
+    match = re.search(r"os error (\d+)", text)  # as Rust's libraries, safetensors one, put it
+    if match:
+        return int(match[1])
     if "No space left on device" in text or "PytorchStreamWriter failed" in text:
         return errno.ENOSPC
     return None

@@ -31,10 +31,10 @@ def draw(view: View) -> Figure:
         panel.set_title(view.network(architecture))
         panel.set_xlabel(view("cost.axis"))
         places = [(architecture, name) for name in view.defenses]
-        known = [place for place in places if place in counts and place in robust]
-        for place in known:
+        measured = [place for place in places if place in counts and place in robust]
+        for place in measured:
             mean_marker(panel, view.looks[place[1]], counts[place], robust[place])
-        if not known:
+        if not measured:
             say_nothing(view, panel)
     number_axes(view, panels[0])
     panels[0].set_xlim(left=0)

@@ -5,8 +5,6 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.accuracy import image_counts
-from tradeoff.reporting.evidence import norm_images
 from tradeoff.reporting.pictures.picture import (
     Picture,
     legend,
@@ -23,7 +21,8 @@ def pictures(view: View) -> list[Picture]:
     if view.results.curve.empty:
         return []
     whole = picture(view, "curve", partial(draw, view), description(view), means_of="curve",
-                    images=image_counts(view, "images"), norms=norm_images(view))  # fmt: skip
+                    images=view.labels.counts(view.results.cells["images"]),
+                    norms=view.labels.counts(view.results.norms["images"]))  # fmt: skip
     if not view.results.certified.empty:
         whole = replace(whole, caption=f"{whole.caption} {view('figures.curve.proved')}")
     return [whole]
@@ -37,18 +36,18 @@ def draw(view: View) -> Figure:
     figure, panels = panel_grid(len(view.architectures), 2.6)
     threat, robust = view.results.dataset.threat, view.means("RA")
     curves = view.results.robustness_curves()
-    known, proved = set(curves), view.results.certified_curves()
+    measured, proved = set(curves), view.results.certified_curves()
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
         norm = view.labels.name("norms", threat.norm)
         panel.set_xlabel(view("figures.axes.epsilon", norm=norm))
         panel.set_ylim(0, 100)
         panel.axvline(threat.epsilon, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
-        if not any((architecture, defense) in known for defense in view.defenses):
+        if not any((architecture, defense) in measured for defense in view.defenses):
             say_nothing(view, panel)
         for index, (defense, look) in enumerate(view.looks.items()):
             place = (architecture, defense)
-            if place in known:
+            if place in measured:
                 line = 100 * curves[place].dropna()
                 panel.plot(line.index, line, color=look.colour, linewidth=1.2,
                            linestyle=look.dashes, marker=look.marker, markersize=4,

@@ -28,19 +28,19 @@ def pictures(view: View) -> list[Picture]:
     if table.empty or view.results.sheet is None:
         return []
     factor = view.labels.number(round(float(table["amplification"].iloc[0]), 1))
-    found = []
+    figures = []
     for architecture in view.architectures:
-        shown = set(table[table["architecture"] == architecture]["defense"])
-        names = [name for name in view.defenses if name in shown]
+        evaluated = set(table[table["architecture"] == architecture]["defense"])
+        names = [name for name in view.defenses if name in evaluated]
         for start in range(0, len(names), MOST_DEFENSES):
             some, name = names[start : start + MOST_DEFENSES], view.network(architecture)
             part = f"{architecture}-{start // MOST_DEFENSES + 1}" if start else architecture
-            found.append(
+            figures.append(
                 picture(view, "examples", partial(draw, view, architecture, some),
                         description(view, architecture, some), part=part, name=name,
                         factor=factor)
             )  # fmt: skip
-    return found
+    return figures
 
 
 def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
@@ -73,12 +73,12 @@ def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
                    weight="bold")  # fmt: skip
         for offset, text in enumerate(("δ", "x + δ")):
             panel.text(left + 0.5 + offset * (1 + GAP), -0.15, text, ha="center", fontsize=7)
-        for row, shown in enumerate(table[table["defense"] == defense].to_dict("records")):
+        for row, example in enumerate(table[table["defense"] == defense].to_dict("records")):
             for offset, prefix in enumerate(("clean_", "")):
-                text = view("examples.says", prediction=shown[f"{prefix}prediction"],
-                            confidence=f"{100 * shown[f'{prefix}confidence']:.0f}")  # fmt: skip
-                wrong = shown[f"{prefix}prediction"] != shown["label"]
-                _tile(panel, tiles[shown["row"] + offset, row], column + offset, row, text, wrong)
+                text = view("examples.says", prediction=example[f"{prefix}prediction"],
+                            confidence=f"{100 * example[f'{prefix}confidence']:.0f}")  # fmt: skip
+                wrong = example[f"{prefix}prediction"] != example["label"]
+                _tile(panel, tiles[example["row"] + offset, row], column + offset, row, text, wrong)
     panel.set_xlim(-0.05, across)
     panel.set_ylim(down + 0.05, -0.75 - above)
     panel.set_aspect("equal")

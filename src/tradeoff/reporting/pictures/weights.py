@@ -28,15 +28,15 @@ SHADES = (0.9, 0.4, 0.2)
 def pictures(view: View) -> list[Picture]:
     quantiles = any("lambda_q10" in history for history in view.results.histories.values())
     band = view("figures.lambda.band_quantiles" if quantiles else "figures.lambda.band_sd")
-    found = []
+    figures = []
     for name in weighted_defenses(view):
         terms = [term_name(view, name, term) for term in terms_of(view, name)]
         text = view("figures.lambda.terms", terms=view.labels.enumerate(terms)) if terms else ""
-        found.append(
+        figures.append(
             picture(view, "lambda", partial(draw, view, name), description(view, name), part=name,
                     name=view.name(name), means_of="histories", band=band, terms=text)
         )  # fmt: skip
-    return found
+    return figures
 
 
 def weighted_defenses(view: View) -> list[str]:
