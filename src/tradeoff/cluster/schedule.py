@@ -238,6 +238,6 @@ def logs_folder(root: Path) -> Path:
 
 
 def last_line(log: Path) -> str:
-    """What a log ends with."""
+    """The last line of a log that is not empty."""
     lines = log.read_text("utf-8", "replace").split("\n") if log.exists() else []
     return next((line for line in reversed(lines) if line.strip()), "no word of why")

@@ -45,7 +45,7 @@ def read_state(root: Path, stage: str) -> State | None:
 
 
 def script_name(stage: str) -> str:
-    """What a stage's script calls it: all kinds of training have one script."""
+    """The name that a stage's script gives it: all kinds of training have one script."""
     return re.sub(r"^train_\w+@", "train@", stage)
 
 

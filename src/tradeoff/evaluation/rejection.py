@@ -33,7 +33,7 @@ def threshold(confidence: Array, correct: Array, kept: float) -> float:
 
 
 def worst_attempts(rival: Array) -> Array:
-    """Of each image the attempt that is surest of a wrong class: (attempts, n) -> (n,) int64."""
+    """The attempt on each image that is surest of a wrong class: (attempts, n) -> (n,) int64."""
     return np.asarray(rival.argmax(0))
 
 

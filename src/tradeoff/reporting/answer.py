@@ -40,7 +40,7 @@ def adapting(view: View) -> list[str]:
 
 
 def unseen(view: View) -> str:
-    """Which differences in RA between the proposal and others such seeds and images detect."""
+    """The smallest differences in RA from the proposal that so many seeds and images detect."""
     table, seeds = view.results.detectable, view.labels.seeds(len(view.seeds))
     tested = table[(table["metric"] == "RA") & table["detectable"].notna()]
     pairs = tested[tested[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]

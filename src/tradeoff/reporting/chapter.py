@@ -23,7 +23,7 @@ from tradeoff.reporting.references import (
 )
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
-from tradeoff.reporting.table import Block, Column, Group, Number, Row, Table
+from tradeoff.reporting.table import Block, Number, Row, Table, ungrouped
 from tradeoff.reporting.vector import to_pdf
 from tradeoff.reporting.view import View
 
@@ -164,6 +164,5 @@ def size_table(study: Study, views: Mapping[str, View], labels: Labels) -> Table
         *(labels(f"chapter.{key}") for key in keys),
         *(labels.name("architectures", name) for name in study.axes.architectures),
     ]
-    columns = tuple(Column(header, spread=False) for header in headers)
-    return Table("sizes", labels("tables.sizes"), labels("words.dataset"), (Group("", columns),),
-                 (Block("", tuple(rows)),), ())  # fmt: skip
+    return Table("sizes", labels("tables.sizes"), labels("words.dataset"), ungrouped(headers),
+                 (Block("", tuple(rows)),))  # fmt: skip

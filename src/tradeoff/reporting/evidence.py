@@ -21,6 +21,7 @@ from tradeoff.reporting.table import (
     Table,
     defense_table,
     nth_letter,
+    ungrouped,
     wide_or_tall,
 )
 from tradeoff.reporting.tellings import load_tellings
@@ -86,8 +87,8 @@ def _only(table: Table, view: View, defenses: set[str]) -> Table:
 
 
 def asking_table(view: View) -> Table | None:
-    """Of each classifier that is more than its network: RA under PGD that ignores the defense and
-    that knows it, whose the published break is, and what it costs to ask; None without any."""
+    """Classifiers that are more than a network: RA under PGD that ignores the defense and under PGD
+    that knows it, who published its break, and what a prediction costs; None without any."""
     asking = view.results.asking.set_index(MODEL)
     if asking.empty:
         return None
@@ -182,7 +183,7 @@ def detection_by_attack_table(view: View) -> Table | None:
         name = view.name(place[1])
         header = f"{name}, {view.network(place[0])}" if several else name
         blocks.append(Block(header, tuple(found)))
-    groups = (Group("", tuple(Column(view(f"metrics.{name}"), spread=True) for name in columns)),)
+    groups = ungrouped((view(f"metrics.{name}") for name in columns), spread=True)
     return Table("detection_by_attack", view("tables.detection_by_attack"), view("words.attack"),
                  groups, tuple(blocks), ())  # fmt: skip
 
@@ -297,8 +298,8 @@ def masking_table(view: View) -> Table | None:
             )
             rows.append(Row(flag_name(view, flag, _threshold(view, flag, threshold)), numbers))
         blocks.append(Block(view.network(architecture), tuple(rows)))
-    groups = (Group("", tuple(Column(view.name(name), spread=False) for name in view.defenses)),)
-    table = Table("masking", view("tables.masking"), view("words.flag"), groups, tuple(blocks), ())
+    groups = ungrouped(map(view.name, view.defenses))
+    table = Table("masking", view("tables.masking"), view("words.flag"), groups, tuple(blocks))
     return wide_or_tall(table, view("words.defense"))
 
 

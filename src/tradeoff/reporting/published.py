@@ -10,7 +10,7 @@ from pydantic import Field
 from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section, read_yaml, validate
 from tradeoff.reporting.estimates import Estimate, Scale
 from tradeoff.reporting.setting import radius, standard_autoattack
-from tradeoff.reporting.table import Block, Column, Group, Number, Row, Table
+from tradeoff.reporting.table import Block, Number, Row, Table, ungrouped
 from tradeoff.reporting.view import View
 
 FILE = "published.yaml"
@@ -75,13 +75,11 @@ def published_table(view: View, entries: Sequence[Published]) -> Table | None:
         chosen = [first[defense] for defense in view.defenses if defense in first]
     if not chosen:
         return None
-    columns = tuple(
-        Column(view(f"published.{key}"), spread=False)
-        for key in ("clean", "robust", "under", "ours_clean", "ours", "gap", "source")
-    )
+    columns = ("clean", "robust", "under", "ours_clean", "ours", "gap", "source")
     rows = tuple(_row(view, entry) for entry in chosen)
     return Table("published", view("tables.published"), view("words.defense"),
-                 (Group("", columns),), (Block("", rows),), ())  # fmt: skip
+                 ungrouped(view(f"published.{key}") for key in columns),
+                 (Block("", rows),))  # fmt: skip
 
 
 def standard_errors(ours: Estimate, images: int, entry: Published) -> float:

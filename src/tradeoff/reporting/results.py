@@ -94,12 +94,12 @@ class Results:
 
     @property
     def further_attacks(self) -> list[str]:
-        """Those that only classifiers are attacked by that defend themselves when asked."""
+        """The attacks made only on classifiers that defend themselves at inference."""
         return [name for name in FURTHER_ATTACKS if name in self._attack_names]
 
     @property
     def attacks_beyond(self) -> list[str]:
-        """Those of suite beyond, which RA does not count."""
+        """The attacks of suite beyond, which RA does not count."""
         return [name for name in self._attack_names if name in self._suite_attacks(beyond=True)]
 
     @property
@@ -137,7 +137,7 @@ class Results:
         return _by_epsilon(self.curve, "RA")
 
     def certified_curves(self) -> pd.DataFrame:
-        """The same of certified accuracy, of those that have certificates."""
+        """Certified accuracy by epsilon (down) of each (architecture, defense) that has any."""
         return _by_epsilon(self.certified, "certified_accuracy")
 
     def transfer_matrix(self) -> pd.DataFrame:
@@ -182,8 +182,7 @@ class Results:
 
 
 def worst(accuracies: pd.Series) -> pd.Series:
-    """Which of the classes no other is below, bool, by class as `accuracies`: several where they
-    are equal but for rounding, never one without an accuracy (NaN)."""
+    """Whether a class has the least accuracy, up to rounding; never one without accuracy (NaN)."""
     return pd.Series(np.isclose(accuracies, accuracies.min()), accuracies.index)
 
 

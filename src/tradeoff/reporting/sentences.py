@@ -154,7 +154,7 @@ def collapses(view: View) -> list[str]:
 
 
 def _collapse(view: View, where: dict[str, object], history: pd.DataFrame, place: int) -> str:
-    """What became of the accuracies in the epoch at a place of a history."""
+    """The accuracies before and after the epoch in which training collapsed, row `place`."""
     columns = {"robust": "validation_robust_accuracy", "one_step": "validation_one_step_accuracy"}
     values = {
         f"{name}_{when}": view.labels.percent(float(history[column].iloc[place - lag]))

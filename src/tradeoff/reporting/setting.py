@@ -183,7 +183,7 @@ def grouped(count: int) -> str:
 
 
 def _of_the_test(view: View, asked: int) -> int:
-    """How many images are taken, where no more are asked for than there are."""
+    """The number of test images used: those asked for, or all if these are fewer."""
     count = view.results.size("images", "test")
     return asked if count is None else min(asked, count)
 

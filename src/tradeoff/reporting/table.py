@@ -1,6 +1,6 @@
 """What a table is, with every number already printed; HTML and LaTeX only lay it out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -46,6 +46,11 @@ class Group:
     columns: tuple[Column, ...]
 
 
+def ungrouped(headers: Iterable[str], spread: bool = False) -> tuple[Group, ...]:
+    """Columns without a common header."""
+    return (Group("", tuple(Column(header, spread) for header in headers)),)
+
+
 @dataclass(frozen=True)
 class Row:
     """A row; `note` has the letters of its notes below the table; a `minor` one is about the
@@ -78,7 +83,7 @@ class Table(Captioned):
     corner: str
     groups: tuple[Group, ...]
     blocks: tuple[Block, ...]
-    notes: tuple[Note, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -214,8 +219,7 @@ def wide_or_tall(table: Table, corner: str) -> Table:
         ))
         for block in table.blocks
     ]  # fmt: skip
-    columns = tuple(Column(row.header, spread=True) for row in table.blocks[0].rows)
-    groups = (Group("", columns),)
+    groups = ungrouped((row.header for row in table.blocks[0].rows), spread=True)
     return Table(table.key, table.caption, corner, groups, tuple(blocks), table.notes)
 
 

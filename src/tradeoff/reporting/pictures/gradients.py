@@ -39,7 +39,7 @@ def pictures(view: View) -> list[Picture]:
 
 
 def rows(view: View, architecture: str) -> dict[str, int]:
-    """In which row of the sheet the gradients of each defense are."""
+    """The row of the sheet that has the gradients of a defense, by defense."""
     table = view.results.gradients
     table = table[(table["architecture"] == architecture) & (table["row"] > 0)]
     places = dict(zip(table["defense"], table["row"].astype(int), strict=True))

@@ -29,7 +29,7 @@ def pictures(view: View) -> list[Picture]:
 
 
 def curves(view: View) -> dict[Place, pd.DataFrame]:
-    """Of each detector the share detected, attacks down and false alarms across: means over seeds.
+    """The share that each detector finds, attacks down and false alarms across: means over seeds.
 
     An attack that fooled nothing has no curve, and a whole suite is no attack.
     """
@@ -80,7 +80,7 @@ def draw(view: View) -> Figure:
 
 
 def description(view: View) -> str:
-    """What is detected at 5 % false alarms of PGD that evades, or else of the first attack."""
+    """The share detected at 5 % false alarms under PGD that evades, or else the first attack."""
     values = {}
     for place, shares in curves(view).items():
         at_five = {str(attack): float(share) for attack, share in shares[5.0].items()}
