@@ -92,7 +92,10 @@ def test_autoattack(version: str) -> None:
     assert "same verdict" in printed
 
 
-def test_rounded_products_are_those_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("short", [torch.bfloat16, torch.float16])
+def test_rounded_products_are_those_of_short_floats(
+    short: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One product at a time: in a deep network the last bits of both part."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     rounded = importlib.import_module("precision").RoundedProducts
@@ -104,9 +107,9 @@ def test_rounded_products_are_those_of_bf16(monkeypatch: pytest.MonkeyPatch) -> 
         plain = product(given, weight)
         results = []
         for mode in (rounded, nullcontext):
-            with mode(), torch.autocast("cpu", torch.bfloat16):
+            with mode(), torch.autocast("cpu", short):
                 found = product(given, weight)
-            assert found.dtype == torch.bfloat16
+            assert found.dtype == short
             gradient = torch.autograd.grad(found.float().square().sum(), weight)[0]
             results.append((found.float(), gradient))
             assert not torch.equal(found.float(), plain)
