@@ -1,74 +1,140 @@
-"""Every architecture trains, is attacked and reported, on random images of each data set's shape.
+"""Every architecture on every data set: trained, attacked and reported, on noise of its shape.
 
-Each architecture on one data set; TRADEOFF_SLOW=1 takes all of them on all.
+The stages run in this process, which has torch imported, on as few images, channels, steps and
+passes as there can be. How a data set's own files are read, `tests/datasets` tests.
 """
 
-import os
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ruamel.yaml import YAML
 
-from tests.test_stages import ROOT, run, toy
+from tests.test_stages import ROOT
 from tradeoff.core.plugins import constant, module_names
+from tradeoff.core.study import Study
+from tradeoff.datasets.prepared import save_prepared, split
+from tradeoff.datasets.published import PublishedData
+from tradeoff.networks.device import arithmetic_is_portable, set_arithmetic
+from tradeoff.running.estimate import Estimate
 
 ARCHITECTURES = module_names("archs", "build")
-ELSEWHERE = {"har": ["mlp"], "tiny_imagenet": ["resnet18"]}
-SAMPLE = ELSEWHERE | {"mnist": [name for name in ARCHITECTURES if [name] not in ELSEWHERE.values()]}
-SHAPES = ("har", "mnist", "cifar100", "tiny_imagenet")  # those that there are
-TRIED = dict.fromkeys(SHAPES, ARCHITECTURES) if os.environ.get("TRADEOFF_SLOW") else SAMPLE
-TRAIN, VALIDATION, TEST = 20, 10, 4
+# Those whose modules do not say it.
+SIZES = {
+    "digits": {"image": (1, 8, 8), "classes": 10},
+    "digit_pairs": {"image": (1, 8, 16), "classes": 100},
+}
+OWN = ("folder", "npz")  # of any size
 
 
-def write_images(folder: Path, dataset: str) -> None:
-    """data/own/DATASET.npz: noise of the data set's shape, the classes in turn."""
-    size = constant("datasets", dataset, "SIZE")
-    channels, height, width = size["image"]
+def size_of(dataset: str) -> Any:
+    return SIZES.get(dataset) or constant("datasets", dataset, "SIZE")
+
+
+def alike() -> list[list[str]]:
+    """All data sets; those of one shape and number of classes, so of the same noise, together."""
+    found: dict[Any, list[str]] = {}
+    for name in module_names("datasets", "read"):
+        if name not in OWN:
+            size = size_of(name)
+            found.setdefault((size["image"], size["classes"]), []).append(name)
+    return list(found.values())
+
+
+STEP = {"steps": 1, "relative_step_size": 0.5}
+
+
+def noise(dataset: str) -> PublishedData:
+    """Six images of four of the data set's classes, and two to test."""
+    size = size_of(dataset)
     random = np.random.default_rng(0)
-    arrays: dict[str, Any] = {"classes": [f"class {number}" for number in range(size["classes"])]}
-    for part, count in (("", TRAIN + VALIDATION), ("test_", TEST)):
-        shape = (count, height, width, channels)
-        arrays[f"{part}images"] = random.integers(0, 256, shape, dtype=np.uint8)
-        arrays[f"{part}labels"] = np.arange(count) % size["classes"]
-    (folder / "data" / "own").mkdir(parents=True)
-    np.savez(folder / "data" / "own" / f"{dataset}.npz", **arrays)
+    images = torch.from_numpy(random.integers(0, 256, (8, *size["image"]), dtype=np.uint8))
+    labels, names = torch.arange(8) % 4, tuple(map(str, range(size["classes"])))
+    return PublishedData(images[2:], labels[2:], images[:2], labels[:2], 255, names)
 
 
-@pytest.mark.parametrize(("dataset", "architectures"), TRIED.items())
-def test_architectures_go_through_all_stages(
-    dataset: str, architectures: list[str], tmp_path: Path
-) -> None:
-    toy(tmp_path, dataset, "standard", architectures[0])
-    write_images(tmp_path, dataset)
-    yaml = YAML()
-    params: Any = yaml.load((tmp_path / "params.yaml").read_text())
-    params["study"].update(architectures=architectures, proposal=None)
+def write_params(folder: Path, dataset: str) -> None:
+    """One cell of each architecture, and the least of all that is asked."""
+    yaml = YAML(typ="safe")
+    params: Any = yaml.load((ROOT / "params.yaml").read_text())
+    params["study"].update(
+        defenses=["standard"], architectures=ARCHITECTURES, datasets=[dataset], seeds=[0],
+        proposal=None, controls_of_proposal=[],
+    )  # fmt: skip
+    for names in params["study"]["trained"].values():
+        names[:] = [name for name in names if name == "standard"]
+    pgd = {"attack": "pgd", "loss": "cross_entropy", "restarts": 1} | STEP
+    fewest = {"apgd_steps": 1, "fab_steps": 1, "targets": 1, "square_queries": 1}
+    attacks = {
+        "bounded": {"fgsm": {}, "pgd": pgd},
+        "autoattack": {"autoattack": params["suites"]["autoattack"]["attacks"]["autoattack"]},
+        "minimal": {"fmn_linf": params["suites"]["minimal"]["attacks"]["fmn_linf"] | {"steps": 1}},
+    }
+    attacks["autoattack"]["autoattack"] |= fewest
+    for suite, named in attacks.items():
+        params["suites"][suite].update(attacks=named, gradient_checks=None, versions=["best"])
+    params["suites"]["bounded"]["versions"] = ["best", "last"]
+    params["examples"].update(images=1, measured=1, steps=1)
     params["report"]["languages"] = ["en"]
-    params["transfer"]["images"] = params["examples"]["images"] = 1
-    own = params["datasets"][dataset]
-    own["source"] = {"kind": "npz"}
-    own["split"] = {"validation": VALIDATION, "test": None, "limit": None}
-    own["models"] = {name: {"width": 0.0625, "pretrained": None} for name in architectures}
-    own["train"].update(epochs=1, batch_size=10)
-    for suite in own["suites"].values():
-        suite["images"] = TEST
-    params["datasets"] = {dataset: own}
-    with (tmp_path / "params.yaml").open("w") as file:
+    params["datasets"] = {
+        dataset: {
+            "source": dataset,
+            "split": {"validation": 2, "test": None, "limit": None},
+            "models": {name: {"width": 1 / 64, "pretrained": None} for name in ARCHITECTURES},
+            "threat": {"norm": "linf", "epsilon": 0.1},
+            "threads": 1,
+            "train": {"epochs": 1, "batch_size": 4, "attack": STEP, "selection": STEP},
+            "suites": {suite: {} for suite in attacks},
+            "certificates": {},
+        }
+    }
+    with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
-    commands = [["stages/prepare.py", dataset]]
-    for name in architectures:
-        cell = f"standard-{name}-{dataset}-0"
-        commands += [["stages/train.py", cell]]
-        commands += [["stages/attack.py", cell, s] for s in ("bounded", "autoattack", "minimal")]
-    last = ("transfer", "examples", "summarize", "report")
-    commands += [[f"stages/{script}.py", dataset] for script in last]
 
-    run(tmp_path, commands, ROOT / "nowhere", "cpu")
 
-    cells = pd.read_csv(tmp_path / "plots" / "summary" / dataset / "cells.csv")
-    assert sorted(cells["architecture"]) == sorted(architectures)
+@pytest.mark.parametrize("dataset", [names[0] for names in alike()], ids=map("+".join, alike()))
+def test_every_architecture_trains_is_attacked_and_reported(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "stages"))
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setenv("TRADEOFF_DEVICE", "cpu")
+    monkeypatch.setenv("TRADEOFF_CHECKPOINTS", "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report_templates").symlink_to(ROOT / "report_templates")
+    write_params(tmp_path, dataset)
+    study = Study.load()
+    monkeypatch.setattr(Study, "load", lambda: study)  # each stage would read it anew
+    chosen = study.dataset(dataset)
+    chosen.prepared.parent.mkdir()
+    save_prepared(split(dataset, noise(dataset), 2, None, None), chosen.prepared)
+    names = ("train", "attack", "examples", "summarize", "report")
+    stages = {name: importlib.import_module(name) for name in names}
+    no_estimate = Estimate(0.0, 0.0)  # it takes several times as long as one step
+    monkeypatch.setattr(stages["train"], "estimate", lambda *_: no_estimate)
+    before = arithmetic_is_portable()
+    try:
+        failed = []
+        for cell in study.cells():
+            try:
+                stages["train"].main(cell.key)
+                for suite in chosen.suites:
+                    stages["attack"].main(cell.key, suite)
+            except Exception as error:
+                failed.append(f"{cell.key}: {type(error).__name__}: {error}")
+        assert not failed, "\n".join(failed)
+        for name in ("examples", "summarize", "report"):
+            stages[name].main(dataset)
+    finally:
+        set_arithmetic("portable" if before else "native")
+
+    cells = pd.read_csv(chosen.table("cells"))
+    assert sorted(cells["architecture"]) == sorted(ARCHITECTURES)
     assert cells["RA"].between(0, 1).all() and (cells["RA"] <= cells["NA"]).all()
-    assert (tmp_path / "reports" / dataset / "report.en.html").exists()
+    page = (tmp_path / "reports" / dataset / "report.en.html").read_text()
+    assert all(name in page for name in ARCHITECTURES)
