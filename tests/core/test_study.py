@@ -283,6 +283,12 @@ WRONG: list[tuple[Any, ...]] = [
         "greater than 0",
         "train.weight_perturbation.gamma",
     ),
+    (
+        "datasets.digits.train",
+        {"weight_perturbation": {"gamma": 0.005, "begins": 0}, "precision": "fp16"},
+        "with weight_perturbation",
+        "datasets.digits.train.precision",
+    ),
     ("train.label_smoothing", 1, "less than 1"),
     ("train.attack.steps", 0, "greater than 0"),
     ("train.attack", 7, "section with keys steps, relative_step_size"),

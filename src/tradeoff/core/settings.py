@@ -211,6 +211,19 @@ class TrainSettings(Section):
             )
         return value
 
+    @field_validator("precision")
+    @classmethod
+    def _moves_weights_by_numbers(cls, value: str, info: ValidationInfo) -> str:
+        """Of fp16 the first gradients may overflow, which is how torch finds its scale: the step
+        is skipped, but weights that such a gradient has moved stay NaN."""
+        if value == "fp16" and info.data.get("weight_perturbation") is not None:
+            raise PydanticCustomError(
+                "fp16",
+                "should be float32, tf32 or bf16 with weight_perturbation: a gradient that "
+                "overflows, as the first ones of fp16 may, would move weights to NaN",
+            )
+        return value
+
 
 class FineTuning(Section):
     """How a defense goes on from its base's weights: the key `fine_tuning` of its section.
