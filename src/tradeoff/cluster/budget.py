@@ -1,8 +1,8 @@
 """`tradeoff plan`: which cells fit into some hours of a graphics card, and what they would resolve.
 
 Work is counted: a network's forward pass in operations, by torch, and a defense's training step in
-forward passes, by a real step of a narrow network. What a card does in a second is its maker's peak
-times a share of it, or a rate that was measured.
+forward passes, by a real step, mostly of a narrow network. What a card does in a second is its
+maker's peak times a share of it, or a rate that was measured.
 """
 
 import importlib
@@ -10,21 +10,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from scipy.special import stdtrit
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from tradeoff.core.plugins import constant
 from tradeoff.core.schema import BadParams
-from tradeoff.core.settings import StatisticsSettings, TrainSettings
+from tradeoff.core.settings import StatisticsSettings
 from tradeoff.core.study import Attack, Cell, Dataset, Study
 from tradeoff.datasets.prepared import Prepared, Subset, load_prepared
 from tradeoff.datasets.published import DataMissing
+from tradeoff.networks.ascent import Replay
 from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.models import Assembly, Blueprint, build_network, new_networks
-from tradeoff.networks.passes import PassCounter
 from tradeoff.networks.randomness import generator
 from tradeoff.networks.threat import Threat
 from tradeoff.running.words import duration
@@ -53,7 +54,7 @@ WIDTHS, EPOCHS = (1.0, 0.5, 0.25, 0.125), (1.0, 0.5, 0.25)  # shares of what par
 # from seed to seed. Assumed; `differences.csv` of a data set has what its own results resolve.
 DISAGREE, SEED_SPREAD = 0.2, 0.01
 
-BATCH = 4  # images of the step that is counted
+BATCH, NARROW = 2, 0.125  # images of a step that is counted, and the width of its network
 REPEATED = ("steps", "inner_steps", "restarts", "binary_search_steps", "targets", "candidates")
 
 
@@ -95,6 +96,20 @@ class Work:
         """Time of a cell whose network takes `forward` operations for an image."""
         of_training = self.training / card.rates[precision]
         return forward * (of_training + self.evaluation / card.rates["float32"])
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is multiplied and added in convolutions and products, inside of it."""
+
+    total = 0
+
+    def __torch_dispatch__(
+        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if (count := flop_registry.get(function._overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 @dataclass(frozen=True)
@@ -198,7 +213,7 @@ def choose(
     for width in WIDTHS:
         forward = forward_operations(cells[0], size, width)
         for epochs in EPOCHS:
-            works = [work(cell, size, epochs) for cell in cells]
+            works = [work(cell, size, epochs, width) for cell in cells]
             once = sum(one.seconds(forward, card, card.fastest) for one in works)
             fitting = min(seeds, floor(seconds / once))
             if fitting:
@@ -206,7 +221,7 @@ def choose(
     return max(choices, key=lambda choice: choice[0])[1] if choices else None
 
 
-def work(cell: Cell, size: Size, epochs: float = 1.0) -> Work:
+def work(cell: Cell, size: Size, epochs: float = 1.0, width: float = 1.0) -> Work:
     """What a cell has to do: training with its validation, and all suites on all their images,
     as if no image were fooled before an attack ends."""
     dataset, settings = cell.dataset, cell.train
@@ -218,8 +233,8 @@ def work(cell: Cell, size: Size, epochs: float = 1.0) -> Work:
         * sum(attack_passes(attack, size.classes) for attack in suite.attacks)
         for suite in dataset.suites.values()
     )
-    trained, networks = count * size.train * step_passes(cell), cell.network_count
-    return Work(networks * trained, networks * (count * validated + attacked))
+    trained, networks = count * size.train * step_passes(cell, size, width), cell.network_count
+    return Work(trained, networks * (count * validated + attacked))
 
 
 def shortened(epochs: int, share: float) -> int:
@@ -245,59 +260,91 @@ def forward_operations(cell: Cell, size: Size, width: float = 1.0) -> float:
     scaled = width * cell.settings.width
     blueprint = Blueprint(cell.architecture, cell.dataset.name, size.image, size.classes, scaled)
     channels = size.image[0]
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build_network(blueprint, [0.5] * channels, [0.25] * channels).eval()(
-            torch.zeros(1, *size.image)
-        )
-    return float(counter.get_total_flops())
+    with torch.device("meta"), torch.no_grad():
+        network = build_network(blueprint, [0.5] * channels, [0.25] * channels).eval()
+        with Operations() as counted:
+            network(torch.zeros(1, *size.image))
+    return float(counted.total)
 
 
-def step_passes(cell: Cell) -> float:
-    """What one training step takes for an image, in forward passes; 0 if nothing is trained.
+def step_passes(cell: Cell, size: Size, width: float = 1.0) -> float:
+    """What one training step takes for an image, in forward passes of one network of the cell; 0
+    if nothing is trained.
 
-    The step is a real one, of a narrow network of the cell's architecture on random images. A
-    backward pass costs as much as a forward pass, and twice as much where weights have gradients.
-    Bounds, which go through the layers themselves, are not among what is counted; and where fooled
-    images end an attack, as in FAT, it is the least.
+    Operations of a real step are counted, whatever they are of: networks and bases, both ways,
+    bounds, a density model. The attack takes one step and then two, from which more follow.
     """
     if not hasattr(importlib.import_module(f"tradeoff.defenses.{cell.defense}"), "training_loss"):
         return 0.0
-    settings = cell.train.model_copy(update={"precision": "float32", "micro_batch": None})
-    key = (cell.defense, cell.architecture, settings.attack.steps)
+    form = _Form(NARROW, (3, 8, 8))
+    if _has_costs_of_its_own(cell):
+        form = _Form(width * cell.settings.width, size.image)
+    moved = cell.train.weight_perturbation is not None
+    key = (cell.defense, cell.architecture, repr(cell.knobs), moved, form)
     if key not in _STEPS:
-        _STEPS[key] = _count_step(cell, settings)
-    return _STEPS[key]
+        _STEPS[key] = (_count_step(cell, form, 1), _count_step(cell, form, 2))
+    first, both = _STEPS[key]
+    return first + (cell.train.attack.steps - 1) * (both - first)
 
 
-_STEPS: dict[tuple[str, str, int], float] = {}
+class _Form(NamedTuple):
+    """The network of a step that is counted: its width, and the shape of its images."""
+
+    width: float
+    image: tuple[int, int, int]
 
 
-def _count_step(cell: Cell, settings: TrainSettings) -> float:
-    data = _random_images(10)
+_STEPS: dict[tuple[object, ...], tuple[float, float]] = {}
+
+
+def _has_costs_of_its_own(cell: Cell) -> bool:
+    """Whether a step computes what does not shrink as a network does: bounds, a density model."""
+    bounds = constant("defenses", cell.defense, "TRAINS_ON_BOUNDS", False)
+    return bool(bounds) or cell.classifier == "purified"
+
+
+def _count_step(cell: Cell, form: _Form, steps: int) -> float:
+    """Operations of a step, in those of a forward pass.
+
+    Labels are the network's own answers and, but for bounds, epsilon is next to nothing: no image
+    is fooled, and no attack ends before its last step.
+    """
+    attack = cell.train.attack.model_copy(update={"steps": steps})
+    changes = {"precision": "float32", "micro_batch": None, "attack": attack}
+    settings, threat = cell.train.model_copy(update=changes), cell.dataset.threat
+    tiny = threat.epsilon if _has_costs_of_its_own(cell) else 1e-6
+    data = _random_images(form.image)
     assembly = Assembly.of(cell, data)
-    narrow = tuple(replace(network, width=0.125) for network in assembly.networks)
-    assembly = replace(assembly, networks=narrow)
+    networks = tuple(replace(network, width=form.width) for network in assembly.networks)
+    assembly = replace(assembly, networks=networks)
     model = assembly.build(new_networks(assembly, data)).train()
-    calm = build_network(narrow[0], data.mean, data.std).eval().requires_grad_(False)
+    calm = build_network(networks[0], data.mean, data.std).eval().requires_grad_(False)
     defense = importlib.import_module(f"tradeoff.defenses.{cell.defense}")
-    threat = Threat(cell.dataset.threat.norm, cell.dataset.threat.epsilon)
-    run = Run.begin(model, Plan(defense, cell.knobs, settings, threat, cell.seed), data)
-    twin, fitted, frozen = EvalTwin(run.model), PassCounter(), PassCounter()
-    watched = {role: frozen.count(calm) for role in cell.bases}
-    networks = Networks(fitted.count(run.model), frozen.count(twin.module), twin, watched)
+    plan = Plan(defense, cell.knobs, settings, Threat(threat.norm, tiny), cell.seed)
+    run = Run.begin(model, plan, data)
+    twin, images = EvalTwin(run.model), data.train.images
+    bases = dict.fromkeys(cell.bases, calm)
     record = EpochRecord(len(data.classes), torch.device("cpu"))
-    images, labels = data.train.images, data.train.labels
-    accumulate_gradient(run, networks, images, labels, generator("plan"), record)
-    passes = fitted.forward + 2 * fitted.backward + frozen.forward + frozen.backward
-    return passes / BATCH
+    with Operations() as forward, torch.no_grad():
+        calm(images)
+    labels = twin.module(images).argmax(1).detach()
+    # Weights that are moved up the loss get their gradient from a second pass over the examples.
+    replay = None if settings.weight_perturbation is None else Replay()
+    with Operations() as step:
+        for repeats in (False,) if replay is None else (False, True):
+            if replay is not None:
+                replay.repeats = repeats
+            draws, called = generator("plan"), Networks(run.model, twin.module, twin, bases)
+            accumulate_gradient(run, called, images, labels, draws, record, replay)
+    return step.total / forward.total
 
 
-def _random_images(classes: int) -> Prepared:
-    """Colour images of 8x8 pixels, one batch in each split."""
-    pixels = torch.randint(256, (BATCH, 3, 8, 8), generator=generator("plan"), dtype=torch.uint8)
+def _random_images(image: tuple[int, int, int]) -> Prepared:
+    """One batch in each split."""
+    pixels = torch.randint(256, (BATCH, *image), generator=generator("plan"), dtype=torch.uint8)
     part = Subset(pixels, torch.arange(BATCH), 255)
-    names = tuple(map(str, range(classes)))
-    return Prepared("plan", part, part, part, names, [0.5] * 3, [0.25] * 3)
+    mean = [0.5] * image[0]
+    return Prepared("plan", part, part, part, tuple(map(str, range(10))), mean, mean)
 
 
 def size_of(dataset: Dataset) -> Size:
