@@ -70,7 +70,8 @@ def test_where_to_put_tiny_imagenet_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataMissing) as caught:
         tiny_imagenet.read(tmp_path)
     message = str(caught.value)
-    for part in ("no route", "TRADEOFF_DATA", str(tmp_path), *tiny_imagenet.FILES[0]):
+    address = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    for part in ("no route", "TRADEOFF_DATA", str(tmp_path), address, *tiny_imagenet.FILES[0]):
         assert part in message
 
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
@@ -317,14 +318,22 @@ def test_damaged_files_in_the_named_folder_are_refused_by_name(
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_without_network_the_message_lists_files_and_variable(name: str, tmp_path: Path) -> None:
+def test_without_network_the_message_lists_files_variable_and_addresses(
+    name: str, tmp_path: Path
+) -> None:
     module = importlib.import_module(f"tradeoff.datasets.{name}")
     with pytest.raises(DataMissing) as caught:
         module.read(tmp_path)
     message = str(caught.value)
     assert "no route to host" in message and "TRADEOFF_DATA" in message
+    assert str(tmp_path) in message
     for file, md5 in module.FILES:
         assert file in message and md5 in message
+    if name.startswith("cifar"):
+        archive = f"{name.replace('cifar', 'cifar-')}-python.tar.gz"
+        assert f"https://www.cs.toronto.edu/~kriz/{archive}" in message
+    else:
+        assert all(re.search(rf"http\S+/{Path(file).name}", message) for file, _ in module.FILES)
 
 
 @pytest.mark.parametrize("name", WRITERS)

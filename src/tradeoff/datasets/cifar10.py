@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import download_and_extract_archive
 
+from tradeoff.datasets.download import from_where
 from tradeoff.datasets.local import find, unreachable
 from tradeoff.datasets.published import PublishedData
 
@@ -55,7 +56,8 @@ def _download(published: type[CIFAR10], files: Sequence[tuple[str, str]], folder
             published.url, str(folder), filename=published.filename, md5=published.tgz_md5
         )
     except (URLError, OSError, RuntimeError) as error:  # unreachable, cut off, wrong MD5
-        raise unreachable(files, folder, error) from error
+        missing = unreachable(files, folder, error)
+        raise from_where([published.url], missing, ", in an archive to unpack") from error
     return folder
 
 

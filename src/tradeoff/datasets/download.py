@@ -7,6 +7,7 @@ from urllib.error import URLError
 from torchvision.datasets.utils import download_url
 
 from tradeoff.datasets.local import unreachable
+from tradeoff.datasets.published import DataMissing
 
 
 def fetch(files: Sequence[tuple[str, str]], mirrors: Sequence[str], folder: Path) -> Path:
@@ -26,5 +27,12 @@ def fetch(files: Sequence[tuple[str, str]], mirrors: Sequence[str], folder: Path
                 failure = error
         else:
             assert failure is not None
-            raise unreachable(files, folder, failure) from failure
+            addresses = [f"{mirrors[-1]}{Path(name).name}" for name, _ in files]
+            raise from_where(addresses, unreachable(files, folder, failure)) from failure
     return folder
+
+
+def from_where(addresses: Sequence[str], error: DataMissing, how: str = "") -> DataMissing:
+    """The same message, with the addresses of what is to be fetched elsewhere."""
+    listing = "\n".join(f"  {address}" for address in addresses)
+    return DataMissing(f"{error}\nThey are published at{how}:\n{listing}")
