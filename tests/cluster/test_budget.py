@@ -1,6 +1,7 @@
 """`tradeoff plan`: what is counted, and what follows from it in closed form."""
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from scipy.stats import norm, t
 
 from tradeoff.cluster.budget import (
     DISAGREE,
+    IMAGE,
     SEED_SPREAD,
     Card,
     Choice,
@@ -133,10 +135,22 @@ def test_a_step_of_each_defense_is_that_of_its_formula(
         return
     by_step, beside, fitted = PASSES[name]
     # Two passes back for one forward, but for the first layer, which needs none by the images.
-    layers = [3 * 8 * 8 * 64, 64 * 32, 32 * 10]  # of the network that is counted
+    layers = [prod(IMAGE) * 64, 64 * 32, 32 * 10]  # of the network that is counted
     each = 3 - layers[0] / sum(layers)
     expected = by_step * cell.train.attack.steps + beside + fitted * each
     assert step_passes(cell, FEATURES) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vgg16"])
+def test_convolutions_are_counted_alike_in_both_twins(
+    architecture: str, cells: dict[str, Cell]
+) -> None:
+    """Three convolutional passes of AT but for the first layer's, and two for each step."""
+    dataset = replace(
+        cells["at"].dataset, models={architecture: ModelSettings(width=1.0, pretrained=None)}
+    )
+    cell = replace(cells["at"], architecture=architecture, dataset=dataset)
+    assert step_passes(cell, FEATURES) == pytest.approx(2 * 10 + 3, abs=0.1)
 
 
 def test_bounds_cost_what_they_multiply(study: Study, cells: dict[str, Cell]) -> None:

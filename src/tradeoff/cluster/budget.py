@@ -54,7 +54,9 @@ WIDTHS, EPOCHS = (1.0, 0.5, 0.25, 0.125), (1.0, 0.5, 0.25)  # shares of what par
 # from seed to seed. Assumed; `differences.csv` of a data set has what its own results resolve.
 DISAGREE, SEED_SPREAD = 0.2, 0.01
 
-BATCH, NARROW = 2, 0.125  # images of a step that is counted, and the width of its network
+# Of a step that is counted: how many images of which shape, and the width of the network. Its last
+# maps should not be smaller than 3x3: those a CPU multiplies otherwise (`networks.cpu_kernels`).
+BATCH, IMAGE, NARROW = 2, (3, 48, 48), 0.125
 REPEATED = ("steps", "inner_steps", "restarts", "binary_search_steps", "targets", "candidates")
 
 
@@ -276,7 +278,7 @@ def step_passes(cell: Cell, size: Size, width: float = 1.0) -> float:
     """
     if not hasattr(importlib.import_module(f"tradeoff.defenses.{cell.defense}"), "training_loss"):
         return 0.0
-    form = _Form(NARROW, (3, 8, 8))
+    form = _Form(NARROW, IMAGE)
     if _has_costs_of_its_own(cell):
         form = _Form(width * cell.settings.width, size.image)
     moved = cell.train.weight_perturbation is not None
