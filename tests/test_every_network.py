@@ -28,6 +28,7 @@ ARCHITECTURES = module_names("archs", "build")
 SIZES = {
     "digits": {"image": (1, 8, 8), "classes": 10},
     "digit_pairs": {"image": (1, 8, 16), "classes": 100},
+    "eights": {"image": (1, 8, 8), "classes": 2},
 }
 OWN = ("folder", "npz")  # of any size
 
@@ -50,11 +51,12 @@ STEP = {"steps": 1, "relative_step_size": 0.5}
 
 
 def noise(dataset: str) -> PublishedData:
-    """Six images of four of the data set's classes, and two to test."""
+    """Six images of at most four of the data set's classes, and two to test."""
     size = size_of(dataset)
     random = np.random.default_rng(0)
     images = torch.from_numpy(random.integers(0, 256, (8, *size["image"]), dtype=np.uint8))
-    labels, names = torch.arange(8) % 4, tuple(map(str, range(size["classes"])))
+    labels = torch.arange(8) % min(4, size["classes"])
+    names = tuple(map(str, range(size["classes"])))
     return PublishedData(images[2:], labels[2:], images[:2], labels[:2], 255, names)
 
 
