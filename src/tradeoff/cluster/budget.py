@@ -57,6 +57,7 @@ DISAGREE, SEED_SPREAD = 0.2, 0.01
 # Of a step that is counted: how many images of which shape, and the width of the network. Its last
 # maps should not be smaller than 3x3: those a CPU multiplies otherwise (`networks.cpu_kernels`).
 BATCH, IMAGE, NARROW = 2, (3, 48, 48), 0.125
+FEW = 2  # steps of its attack: as many as FAT's tau grows to
 REPEATED = ("steps", "inner_steps", "restarts", "binary_search_steps", "targets", "candidates")
 
 
@@ -274,19 +275,20 @@ def step_passes(cell: Cell, size: Size, width: float = 1.0) -> float:
     if nothing is trained.
 
     Operations of a real step are counted, whatever they are of: networks and bases, both ways,
-    bounds, a density model. The attack takes one step and then two, from which more follow.
+    bounds, a density model. The attack takes a few steps and then one more, from which all follow.
     """
     if not hasattr(importlib.import_module(f"tradeoff.defenses.{cell.defense}"), "training_loss"):
         return 0.0
     form = _Form(NARROW, IMAGE)
     if _has_costs_of_its_own(cell):
         form = _Form(width * cell.settings.width, size.image)
-    moved = cell.train.weight_perturbation is not None
-    key = (cell.defense, cell.architecture, repr(cell.knobs), moved, form)
+    moved, steps = cell.train.weight_perturbation is not None, cell.train.attack.steps
+    few = min(steps, FEW)
+    key = (cell.defense, cell.architecture, repr(cell.knobs), moved, few, form)
     if key not in _STEPS:
-        _STEPS[key] = (_count_step(cell, form, 1), _count_step(cell, form, 2))
-    first, both = _STEPS[key]
-    return first + (cell.train.attack.steps - 1) * (both - first)
+        _STEPS[key] = (_count_step(cell, form, few), _count_step(cell, form, few + 1))
+    counted, more = _STEPS[key]
+    return counted + (steps - few) * (more - counted)
 
 
 class _Form(NamedTuple):
