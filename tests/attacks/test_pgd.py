@@ -255,6 +255,19 @@ def test_misclassified_samples_take_one_query() -> None:
     assert (adversarial.queries == 1).sum() >= 28
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_restarts_end_where_the_first_fooled_every_image(norm: BallNorm) -> None:
+    class RightAtTheCentreAlone(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            distance = (images - 0.5).flatten(1).abs().sum(1)
+            return torch.stack([0.01 - distance, distance - 0.01], dim=1)
+
+    images, labels = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.long)
+    model, keys = RightAtTheCentreAlone().eval(), torch.arange(3)
+    found = pgd(model, images, labels, Threat(norm, 0.5), steps=2, restarts=3, keys=keys)
+    assert (model(found.images).argmax(1) == 1).all()
+
+
 def test_the_margin_loss_is_about_as_strong() -> None:
     _, by_margin = attack(300, loss="margin", steps=20)
     _, by_entropy = attack(300, steps=20)

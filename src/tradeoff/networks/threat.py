@@ -110,7 +110,7 @@ def random_start(images: Tensor, noise: Tensor, radius: Tensor, threat: Threat) 
     """
     if threat.norm == "linf":
         return (images + threat.radius * noise).clamp(0, 1)
-    scale = threat.radius * per_sample(radius ** (1 / images[0].numel()), noise)
+    scale = threat.radius * per_sample(radius ** (1 / images.shape[1:].numel()), noise)
     return project(images + scale * steepest(noise, "l2"), images, threat)
 
 
