@@ -12,9 +12,7 @@ and test images make two points of RA visible. What is found is in reports/adapt
 import sys
 from typing import Any
 
-from beside import ROOT, reproduce
-
-sys.path.insert(0, str(ROOT / "src"))
+from beside import reproduce
 
 from tradeoff.core import foundations
 

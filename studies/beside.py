@@ -1,14 +1,18 @@
 """Studies beside the table: the study's own flow with other rows, in a folder of its own.
 
 The folder is checkpoints/NAME, which git does not see; it shares DVC's cache with the study, so
-that no cell is computed twice. What is found is kept in reports/NAME: the pages, and the dvc.lock
-that says of which code and params they are.
+that no cell is computed twice; interrupted, it goes on there. What is found is kept in
+reports/NAME: the pages, the dvc.lock that says of which code and params each stage is, and a hash
+of all of it, by which one tells whether the pages are stale.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,16 @@ from typing import Any
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from tradeoff.core import code  # noqa: E402
+from tradeoff.core.study import Study  # noqa: E402
+
 LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
+Change = Callable[[Any], None]
 
 
-def reproduce(name: str, dataset: str, change: Callable[[Any], None]) -> int:
+def reproduce(name: str, dataset: str, change: Change) -> int:
     """Compute what is not there yet; the status of `tradeoff reproduce`.
 
     Args:
@@ -27,10 +37,7 @@ def reproduce(name: str, dataset: str, change: Callable[[Any], None]) -> int:
     """
     folder, kept = ROOT / "checkpoints" / name, ROOT / "reports" / name
     _lay_out(folder, kept)
-    params = YAML().load((ROOT / "params.yaml").read_text("utf-8"))
-    change(params)
-    with (folder / "params.yaml").open("w") as file:
-        YAML().dump(params, file)
+    write_params(folder, change)
     command = [sys.executable, "-m", "tradeoff", "reproduce", dataset]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
@@ -38,8 +45,37 @@ def reproduce(name: str, dataset: str, change: Callable[[Any], None]) -> int:
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder / "reports" / dataset, kept)
         shutil.copy(folder / "dvc.lock", kept)
+        if status == 0:
+            (kept / "made_from.json").write_text(json.dumps(made_from(change)) + "\n")
         print(f"{name}: {kept.relative_to(ROOT)}/report.en.html")
     return status
+
+
+def write_params(folder: Path, change: Change) -> Path:
+    """Write the study's params.yaml with the rows of another one to a folder."""
+    params = YAML().load((ROOT / "params.yaml").read_text("utf-8"))
+    change(params)
+    with (folder / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+    return folder / "params.yaml"
+
+
+def made_from(change: Change) -> dict[str, Any]:
+    """The seeds, and a hash of what decides the pages: params, code and templates."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_params(Path(folder), change)
+        listed, params = code.texts(ROOT, Study.load(file)), YAML(typ="safe").load(file)
+    parts = [json.dumps(params, sort_keys=True)]
+    parts += [text for use, text in sorted(listed.items()) if use.name not in ("chapter", "index")]
+    parts += [path.read_text("utf-8") for path in sorted(ROOT.glob("report_templates/*"))]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return {"seeds": list(params["study"]["seeds"]), "sha256": digest}
+
+
+def kept_from(name: str) -> dict[str, Any]:
+    """What `made_from` said of the pages that are kept; {} if nothing is told."""
+    told = ROOT / "reports" / name / "made_from.json"
+    return dict(json.loads(told.read_text())) if told.exists() else {}
 
 
 def _lay_out(folder: Path, kept: Path) -> None:

@@ -14,9 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beside import ROOT, reproduce
-
-sys.path.insert(0, str(ROOT / "src"))
+from beside import reproduce
 
 from tradeoff.core import foundations
 

@@ -1,15 +1,15 @@
 """The survey of all defenses: its rows, and how it is told that its pages are stale."""
 
-import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
+import beside
 import survey
 
 from tradeoff.core import foundations
@@ -18,9 +18,7 @@ from tradeoff.core.study import Study
 
 
 def test_it_has_every_defense_but_those_that_bounds_train(tmp_path: Path) -> None:
-    with (tmp_path / "params.yaml").open("w") as file:
-        YAML().dump(survey.params([0, 1]), file)
-    study = Study.load(tmp_path / "params.yaml")
+    study = Study.load(beside.write_params(tmp_path, partial(survey.change, seeds=[0, 1])))
     bases = {"tempered", "tempered_10", "labeller"}  # which are no rows
     rows = {name for name in module_names("defenses", "Knobs") if not on_bounds(name, study)}
     assert rows - bases == {*study.axes.defenses}
@@ -38,19 +36,19 @@ def on_bounds(name: str, study: Study) -> bool:
 
 
 def test_pages_of_other_params_or_of_none_that_are_told_are_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(survey, "KEPT", tmp_path)
+    monkeypatch.setattr(survey, "kept_from", lambda name: {})
     assert survey.main(["--check"]) == 1
-    (tmp_path / "made_from.json").write_text(json.dumps(survey.made_from([0])))
+    kept = survey.made_from(partial(survey.change, seeds=[0]))
+    monkeypatch.setattr(survey, "kept_from", lambda name: kept)
     assert survey.main(["--check"]) == 0
-    params = survey.params
+    rows = survey.change
 
-    def other(seeds: list[int]) -> Any:
-        changed = params(seeds)
-        changed["fgsm"]["weight"] = 0.25
-        return changed
+    def other(params: Any, seeds: list[int]) -> None:
+        rows(params, seeds)
+        params["fgsm"]["weight"] = 0.25
 
-    monkeypatch.setattr(survey, "params", other)
+    monkeypatch.setattr(survey, "change", other)
     assert survey.main(["--check"]) == 1
     assert survey.main(["all"]) == 2, "what is no seed is refused before any work"
