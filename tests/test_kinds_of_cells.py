@@ -76,6 +76,7 @@ def test_all_code_that_a_stage_loads_is_listed_for_it(study: Path) -> None:
         path.relative_to("code").as_posix(): {line.split()[0] for line in text.splitlines()}
         for path, text in files.items()
     }
+    elsewhere = ("src/tradeoff/core/", "src/tradeoff/running/", "src/tradeoff/classifiers/")
     seen = set()
     for report in (study / "loaded").iterdir():
         stage, _, name = report.name.partition("-")
@@ -83,18 +84,14 @@ def test_all_code_that_a_stage_loads_is_listed_for_it(study: Path) -> None:
         use = {"prepare": parts[0], "train": parts[0], "certify": parts[0], "attack": parts[-1]}
         own = listed[f"{stage}/{use[stage]}" if stage in use else stage]
         own = own | (listed["archs/resnet18"] if len(parts) > 2 else set())
+        opened = {Path(line).resolve() for line in report.read_text().splitlines()}
         loaded = {
-            Path(file).resolve().relative_to(ROOT)
-            for file in report.read_text().splitlines()
-            if Path(file).resolve().is_relative_to(ROOT) and ".venv" not in file
+            file.relative_to(ROOT).as_posix()
+            for file in opened
+            if {ROOT / "src", ROOT / "stages"} & {*file.parents} and file.stat().st_size
         }
-        missing = {
-            path.as_posix()
-            for path in loaded
-            if path.as_posix() not in own and (ROOT / path).stat().st_size
-        }
-        free = ("src/tradeoff/core/", "src/tradeoff/running/", "src/tradeoff/classifiers/")
-        assert {path for path in missing if not path.startswith(free)} <= {"stages/_environment.py"}
+        missing = {path for path in loaded - own if not path.startswith(elsewhere)}
+        assert missing <= {"stages/_environment.py"}, report.name
         assert len(loaded) > 5
         seen.add(stage)
     assert seen == {path.stem for path in ROOT.glob("stages/[!_]*.py")} - {"list_code"}
