@@ -20,9 +20,8 @@ A defense is a module of `tradeoff.defenses`. Only `Knobs` is required:
 `training_loss` makes its adversarial examples with `step.frozen`, an eval-mode twin, so that they
 neither use nor touch the batch's BatchNorm statistics, and its objective with `model`, in train
 mode, where a cross-entropy with the labels takes `step.targets(labels)`. What it does is composed
-of pure functions of tensors, which tests feed with known numbers. A defense may import
-`defenses.at` and `defenses.trades`, on which every training stage depends; others only where
-dvc.yaml's block of its bases lists them.
+of pure functions of tensors, which tests feed with known numbers. A defense may import any other:
+its text in the folder code lists what it reaches.
 """
 
 from collections.abc import Mapping
