@@ -12,9 +12,7 @@ and test images make two points of RA visible. What is found is in reports/adapt
 import sys
 from typing import Any
 
-from beside import reproduce
-
-from tradeoff.core import foundations
+from beside import list_trained, reproduce
 
 DEFENSES = ("trades_matched", "dtrades", "dtrades_shuffled", "dtrades_batch_mean")
 # Seeds, and test images that are attacked: of digits all.
@@ -33,8 +31,7 @@ def rows(params: Any, dataset: str) -> None:
     """Give the study's params the rows of this question, in place."""
     seeds, images = SIZE[dataset]
     study, suites = params["study"], params["datasets"][dataset]["suites"]
-    for listed in study["trained"]:
-        study["trained"][listed] = [d for d in DEFENSES if foundations.list_of(d) == listed]
+    list_trained(study, DEFENSES)
     study.update(
         defenses=list(DEFENSES), architectures=["resnet18"], datasets=[dataset],
         seeds=list(range(seeds)), baseline="trades_matched", control=None,

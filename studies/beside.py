@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tradeoff.core import code  # noqa: E402
+from tradeoff.core import code, foundations  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
 
 LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
@@ -58,6 +58,12 @@ def write_params(folder: Path, change: Change) -> Path:
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(params, file)
     return folder / "params.yaml"
+
+
+def list_trained(study: Any, defenses: Collection[str]) -> None:
+    """Give section `study` of the params the lists of what is trained, in place."""
+    for name in study["trained"]:
+        study["trained"][name] = [d for d in defenses if foundations.list_of(d) == name]
 
 
 def made_from(change: Change) -> dict[str, Any]:

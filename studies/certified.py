@@ -14,9 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from beside import reproduce
-
-from tradeoff.core import foundations
+from beside import list_trained, reproduce
 
 HOUR = {"epochs": 10, "batch_size": 100, "learning_rate": 0.003, "schedule": "onecycle"}
 NIGHT = {"epochs": 60, "batch_size": 50, "learning_rate": 0.001, "schedule": "constant"}
@@ -67,8 +65,7 @@ def on_mnist(params: Any, defense: str, recipe: dict[str, Any]) -> None:
 def rows(params: Any, defenses: Sequence[str], trained: Sequence[str]) -> None:
     """The network, and the rows of the tables; all of them are certified."""
     study = params["study"]
-    for listed in study["trained"]:
-        study["trained"][listed] = [d for d in trained if foundations.list_of(d) == listed]
+    list_trained(study, trained)
     study.update(
         defenses=list(defenses), architectures=["wongsmall"], seeds=[0], certified=list(defenses),
         proposal=None, controls_of_proposal=[],

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from beside import kept_from, made_from, reproduce
+from beside import kept_from, list_trained, made_from, reproduce
 
 from tradeoff.core import foundations
 from tradeoff.core.plugins import constant
@@ -62,8 +62,7 @@ def change(params: Any, seeds: list[int]) -> None:
     for name in trained:  # grows: what a base stands on is trained too
         bases = [study["bases"][role] for role in foundations.roles(name)]
         trained += [base for base in bases if base not in trained]
-    for listed in study["trained"]:
-        study["trained"][listed] = [d for d in trained if foundations.list_of(d) == listed]
+    list_trained(study, trained)
     certified = [name for name in DEFENSES if provable(name)]
     study.update(
         defenses=list(DEFENSES), architectures=[ARCHITECTURE], datasets=["digits"],
