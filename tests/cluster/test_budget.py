@@ -205,6 +205,17 @@ def test_a_cell_takes_its_training_validation_and_attacks(cells: dict[str, Cell]
     assert Work(8e9, 1e9).seconds(3.0, card, "float32") == 3 * (8 + 1)
 
 
+def test_an_attack_on_the_first_images_takes_no_more_than_these(cells: dict[str, Cell]) -> None:
+    cell = cells["trades"]
+    suites = cell.dataset.suites
+    first, *others = suites["autoattack"].attacks
+    few = replace(suites["autoattack"], attacks=(replace(first, images=1), *others))
+    fewer = replace(cell, dataset=replace(cell.dataset, suites=suites | {"autoattack": few}))
+    images = min(suites["autoattack"].images or FEATURES.test, FEATURES.test)
+    spared = work(cell, FEATURES).evaluation - work(fewer, FEATURES).evaluation
+    assert spared == (images - 1) * attack_passes(first, FEATURES.classes)
+
+
 def test_the_largest_training_that_fits_is_chosen(cells: dict[str, Cell]) -> None:
     card = make_card("T4")
     one, both = [cells["at"]], [cells["at"], cells["trades"]]

@@ -135,6 +135,21 @@ def test_an_ensemble_attacks_only_what_is_still_robust() -> None:
         robust = robust & ~ledger["fooled"][0, part]
 
 
+def test_flags_are_of_the_images_that_all_attacks_were_tried_on() -> None:
+    images, labels = data()
+    attacks = suite().attacks
+    limited = (*attacks[:2], dataclasses.replace(attacks[2], images=10))
+    found = evaluate(
+        foreign(), images, labels, THREAT, dataclasses.replace(suite(), attacks=limited)
+    )
+    assert found.ledger.about["attacks"]["autoattack"]["images"] == 10
+    fewer = dataclasses.replace(suite(), attacks=attacks[:3])
+    alone = evaluate(foreign(), images[:10], labels[:10], THREAT, fewer)
+    names = ("square_alone", "single_step_stronger")
+    numbers = [[one.metrics["flags"][name]["number"] for name in names] for one in (found, alone)]
+    assert numbers[0] == numbers[1]
+
+
 def test_the_batch_size_changes_nothing() -> None:
     whole, _ = evaluate(foreign(), *data(), THREAT, suite(24))
     pieces, _ = evaluate(foreign(), *data(), THREAT, suite(5))

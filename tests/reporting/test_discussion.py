@@ -327,6 +327,16 @@ def test_the_level_of_the_tests_is_not_called_like_a_knob(complete, english):
     assert text == "Confidence level 95 %, significance level 5 %, power 80 %."
 
 
+def test_an_attack_on_the_first_images_says_on_how_many(complete, english):
+    study, found = complete
+    attack = Attack("fgsm", "fgsm", knobs_class("attacks", "fgsm")(), images=100)
+    suite = Suite("bounded", 500, 64, ["best"], None, (attack,))
+    few = replace(found, dataset=replace(found.dataset, suites={"bounded": suite}))
+    items = describe_setting(View(study, few, english))
+    (text,) = (i.text for i in items if i.term == english("setting.suite", name="bounded"))
+    assert text.endswith("FGSM (images = 100; step / ε = 1).")
+
+
 def test_no_more_images_are_told_than_there_are(complete, english):
     study, found = complete
     few = replace(found, sizes=found.sizes.replace({"count": {360: 250}}))

@@ -231,10 +231,11 @@ def work(cell: Cell, size: Size, epochs: float = 1.0, width: float = 1.0) -> Wor
     count = shortened(settings.epochs, epochs)
     validated = size.validation * (2 * settings.selection.steps + 1.5)
     attacked = sum(
-        min(suite.images or size.test, size.test)
+        min(attack.images or size.test, suite.images or size.test, size.test)
         * len(suite.versions)
-        * sum(attack_passes(attack, size.classes) for attack in suite.attacks)
+        * attack_passes(attack, size.classes)
         for suite in dataset.suites.values()
+        for attack in suite.attacks
     )
     trained, networks = count * size.train * step_passes(cell, size, width), cell.network_count
     return Work(trained, networks * (count * validated + attacked))

@@ -57,6 +57,12 @@ class Attack:
     knobs: Section
     images: int | None = None
 
+    @property
+    def budget(self) -> dict[str, Any]:
+        """Its knobs, and on how many images if not on all of the suite's."""
+        images = {} if self.images is None else {"images": self.images}
+        return images | self.knobs.model_dump()
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -66,6 +72,11 @@ class Suite:
     versions: list[str]
     gradient_checks: AscentSettings | None
     attacks: tuple[Attack, ...]
+
+    @property
+    def budgets(self) -> dict[str, dict[str, Any]]:
+        """What ledgers record of its attacks, by name."""
+        return {attack.name: {"attack": attack.module} | attack.budget for attack in self.attacks}
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,7 @@ class Dataset:
 
     def evaluation(self, suite: str) -> dict[str, Any]:
         """Threat and attacks of a suite, as its ledgers record them."""
-        attacks = {}
-        for attack in self.suite(suite).attacks:
-            images = {} if attack.images is None else {"images": attack.images}
-            attacks[attack.name] = {"attack": attack.module} | images | attack.knobs.model_dump()
-        return {"threat": self.threat.model_dump(), "attacks": attacks}
+        return {"threat": self.threat.model_dump(), "attacks": self.suite(suite).budgets}
 
     @property
     def own(self) -> Path:

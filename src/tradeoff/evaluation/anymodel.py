@@ -111,9 +111,7 @@ def evaluate(
             "suite": chosen.name,
             "classes": classes,
             "threat": {"norm": threat.norm, "epsilon": threat.epsilon},
-            "attacks": {
-                a.name: {"attack": a.module} | a.knobs.model_dump() for a in chosen.attacks
-            },
+            "attacks": chosen.budgets,
             "chosen": None if places is None else places.tolist(),
             "remarks": remarks,
         }
@@ -232,7 +230,9 @@ def _modules(ledger: Ledger) -> dict[str, str]:
 
 
 def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """The masking flags whose numbers these attacks give, by name."""
+    """The masking flags whose numbers these attacks give, by name: of the images that all of them
+    were to be tried on."""
+    ledger = ledger.first(min(map(ledger.tried, ledger.attacks)))
     fooled = dict(zip(ledger.attacks, ledger["fooled"][0], strict=True))
     correct, nobody = correct_images(ledger, "best"), np.zeros(len(ledger["labels"]), dtype=bool)
 

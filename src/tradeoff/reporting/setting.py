@@ -224,7 +224,7 @@ def _suite(view: View, suite: Suite) -> Item:
     )  # fmt: skip
     attacks = []
     for attack in suite.attacks:
-        knobs = knob_text(attack.knobs.model_dump(), view.labels)
+        knobs = knob_text(attack.budget, view.labels)
         name = view.labels.name("attacks", attack.name)
         attacks.append(f"{name} ({knobs})" if knobs else name)
     return Item(view("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
