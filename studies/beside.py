@@ -79,7 +79,7 @@ def made_from(change: Change) -> dict[str, Any]:
 
 
 def kept_from(name: str) -> dict[str, Any]:
-    """What `made_from` said of the pages that are kept; {} if nothing is told."""
+    """What `made_from` returned when the kept pages were made; {} if that was not recorded."""
     told = ROOT / "reports" / name / "made_from.json"
     return dict(json.loads(told.read_text())) if told.exists() else {}
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.core.test_study import changed, complaint, load
 from tradeoff.core import foundations, plugins
+from tradeoff.core.schema import BadParams
 
 BASES = {"natural": "standard", "robust": "at", "noisy": "gaussian"}
 
@@ -195,3 +196,13 @@ def test_what_a_variant_defines_itself_it_does_not_take_over() -> None:
     """As in Python, whichever stands first in the file."""
     assert foundations.list_of("distillation_1") == "on_natural"
     assert foundations.list_of("distillation_10") == "on_teacher_10"
+
+
+def test_a_file_that_cannot_be_parsed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
+    (tmp_path / "defenses").mkdir()
+    (tmp_path / "defenses" / "half_written.py").write_text("ONE = 1\ndef training_loss(:\n")
+    with pytest.raises(BadParams, match=r"half_written\.py:2: invalid syntax"):
+        plugins.defines("defenses", "half_written", "Knobs")

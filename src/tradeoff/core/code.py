@@ -73,7 +73,11 @@ def texts(root: Path, study: Study) -> dict[Path, str]:
 
 
 def write(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
-    """Make the folder `code` hold these files and no others; those that were changed."""
+    """Write the files of the folder `code` and delete all others in it.
+
+    Returns:
+        The files that were written or deleted; one that says the same already stays as it is.
+    """
     there = {path.relative_to(root) for path in (root / FOLDER).rglob("*") if path.is_file()}
     for path in there - {*wanted}:
         (root / path).unlink()
@@ -89,10 +93,11 @@ def _read(path: Path) -> str | None:
 
 
 def _uses(study: Study) -> dict[str, tuple[str, Named]]:
-    """Every use of code: the module where it starts, and those that params.yaml names.
+    """For each file of the folder `code` the module where it starts, and the modules that
+    params.yaml names.
 
-    A network's and a classifier's code are no matter of who loads a model: an architecture is a
-    use of its own, and a hash of the classifier's code is in the model.
+    A stage that loads a model lists neither its network's code nor its classifier's: an
+    architecture has a file of its own, and the model holds a hash of its classifier's code.
     """
     axes, loading = study.axes, {"archs": (), "classifiers": ()}
     uses: dict[str, tuple[str, Named]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tradeoff.core import schema
-from tradeoff.core.schema import Section
+from tradeoff.core.schema import BadParams, Section
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -78,4 +78,7 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
 
 @cache
 def _statements(path: Path) -> list[ast.stmt]:
-    return ast.parse(path.read_text("utf-8")).body
+    try:
+        return ast.parse(path.read_text("utf-8")).body
+    except SyntaxError as error:
+        raise BadParams(f"{path}:{error.lineno}: {error.msg}") from None

@@ -38,7 +38,7 @@ class Shown:
     attacked: Tensor
 
     def first(self, few: slice) -> "Shown":
-        """Those of some of the images."""
+        """The same examples, of a slice of the images."""
         return Shown(self.adversarial[few], self.clean[few], self.attacked[few])
 
 

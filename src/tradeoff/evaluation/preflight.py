@@ -268,7 +268,10 @@ def examine(
 def share_of_zero_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, batch_size: int
 ) -> float:
-    """`zero_gradients` of all images, before any attack: the first that meets all of them.
+    """The share of images at which the loss has a zero gradient.
+
+    No call before it is on all images, so a model that fails on some is refused here, before any
+    attack.
 
     Raises:
         Unusable: the model fails on a batch of that size, or gives an image NaN.
