@@ -58,8 +58,8 @@ def certify(
     curvature = lipschitz(model.network, threat.norm, images.shape[1:])
     predictions, radii = [], []
     for batch in images.double().split(batch_size):
-        _, lengths = model.parts(batch)
-        biased = model(batch)
+        scores, lengths = model.parts(batch)
+        biased = model.decided(batch, scores, lengths)
         base = base_radius(biased[:, 0], lengths[:, 0], curvature, model.alpha, knobs.tight)
         data = data_radius(batch, model.memory, model.memory_labels, threat.norm)
         predictions.append(biased.argmax(1).cpu())

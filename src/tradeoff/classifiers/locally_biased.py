@@ -67,9 +67,11 @@ class LocallyBiased(nn.Module):
         self.dual.fill_(1.0 if threat.norm == "linf" else 2.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        scores, lengths = self.parts(images)
-        chosen = F.one_hot(self.nearest(images), scores.shape[1])
-        return self.biased(scores, lengths, chosen)
+        return self.decided(images, *self.parts(images))
+
+    def decided(self, images: Tensor, scores: Tensor, lengths: Tensor) -> Tensor:
+        """The biased scores of images, (N, classes), from their `parts`."""
+        return self.biased(scores, lengths, F.one_hot(self.nearest(images), scores.shape[1]))
 
     def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The scores against the rest, and the dual norms of their gradients, (N, classes) each."""
@@ -120,9 +122,7 @@ class _Surrogate(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         scores, lengths = self.model.parts(images)
-        exact = self.model.biased(
-            scores, lengths, F.one_hot(self.model.nearest(images), scores.shape[1])
-        )
+        exact = self.model.decided(images, scores, lengths)
         climbed = self.model.biased(scores, lengths, self.shares(images, scores.shape[1]))
         scale = exact.detach().abs().amax(1, keepdim=True).clamp_min(1)
         return with_gradient_of(climbed / scale, exact / scale)
