@@ -1,12 +1,14 @@
-"""Does adapting the weight help? D-TRADES against its controls, with enough seeds to tell.
+"""Does adapting the weight help? D-TRADES against its controls, with more seeds than the table has.
 
-    python studies/adapting.py digits      12 seeds on two cores: half an hour
-    python studies/adapting.py mnist_5k    4 seeds on two cores: a night
+    python studies/adapting.py digits      12 seeds
+    python studies/adapting.py mnist_5k    4 seeds: for a night
 
 The table has three seeds of each defense, which resolve ten points. Here are only the rows that the
 question needs: D-TRADES; the same with the weights of a batch shuffled among its images, or their
-mean for all of them; and TRADES with D-TRADES's mean weight. Differences are paired, so more seeds
-and test images make two points of RA visible. What is found is in reports/adapting-DATASET.
+mean for all of them; and `trades_matched`, TRADES with a weight that on digits is D-TRADES's mean
+(for mnist_5k put the mean there into params.yaml, which its histories tell). Differences are
+paired; that so many seeds and images resolve two points of RA is an estimate, and the report says
+what they do resolve. What is found is in reports/adapting-DATASET.
 """
 
 import sys
