@@ -337,6 +337,29 @@ def test_an_attack_on_the_first_images_says_on_how_many(complete, english):
     assert text.endswith("FGSM (images = 100; step / ε = 1).")
 
 
+def test_an_attack_on_the_first_images_is_a_limit_of_ra(complete, english):
+    study, found = complete
+    attacks = tuple(Attack(name, name, knobs_class("attacks", name)(), images=images)
+                    for name, images in (("fgsm", None), ("autoattack", 100)))  # fmt: skip
+    suites = {"autoattack": Suite("autoattack", 500, 64, ["best"], None, attacks)}
+    few = replace(found, dataset=replace(found.dataset, suites=suites))
+    said = discussion.limits(View(study, few, english))
+    told = "AutoAttack attacked the first 100 images alone. On the others RA may be too high."
+    assert f"Not all of RA rests on all attacks: {told}" in said
+    assert "attacked the first" not in " ".join(discussion.limits(View(study, found, english)))
+
+
+def test_what_few_classes_leave_of_autoattack_is_a_limit(complete, english):
+    study, found = complete
+    assert "Fewer than four classes" not in " ".join(discussion.limits(View(study, found, english)))
+    without = found.attacks[~found.attacks["attack"].isin(["apgd-t", "fab-t"])]
+    said = discussion.limits(View(study, replace(found, attacks=without), english))
+    (text,) = [sentence for sentence in said if sentence.startswith("Fewer than four classes")]
+    assert text == (
+        "Fewer than four classes leave APGD-T undefined, so AutoAttack here is APGD-CE and Square."
+    )
+
+
 def test_no_more_images_are_told_than_there_are(complete, english):
     study, found = complete
     few = replace(found, sizes=found.sizes.replace({"count": {360: 250}}))

@@ -108,8 +108,8 @@ def limits(view: View) -> list[str]:
     """What the results cannot show, from the numbers and settings that limit them."""
     limit = view.results.dataset.split.limit
     text = [
-        _seeds(view), _images(view), _epochs(view), _attacks(view), _few_classes(view),
-        _threat(view), _widths(view), _flags(view), _missing(view),
+        _seeds(view), _images(view), _epochs(view), _attacks(view), _first_images(view),
+        _few_classes(view), _threat(view), _widths(view), _flags(view), _missing(view),
         view("setting.limit", limit=limit) if limit else "",
     ]  # fmt: skip
     return [sentence for sentence in text if sentence]
@@ -152,6 +152,17 @@ def _epochs(view: View) -> str:
 
 def _attacks(view: View) -> str:
     return "" if standard_autoattack(view) else view("limits.autoattack")
+
+
+def _first_images(view: View) -> str:
+    """Which attacks of RA tried the first images only: the others may be robust to less."""
+    suites, name = view.results.dataset.suites, view.labels.name
+    parts = [
+        view("limits.first", attack=name("attacks", attack.name), images=attack.images)
+        for suite in suites if suite in ("bounded", "autoattack")
+        for attack in suites[suite].attacks if attack.images is not None
+    ]  # fmt: skip
+    return view("limits.first_images", parts=view.labels.enumerate(parts)) if parts else ""
 
 
 def _few_classes(view: View) -> str:
