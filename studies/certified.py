@@ -16,7 +16,7 @@ from typing import Any
 
 from beside import list_trained, reproduce
 
-HOUR = {"epochs": 10, "batch_size": 100, "learning_rate": 0.003, "schedule": "onecycle"}
+HOUR = {"epochs": 40, "batch_size": 100, "learning_rate": 0.003, "schedule": "onecycle"}
 NIGHT = {"epochs": 60, "batch_size": 50, "learning_rate": 0.001, "schedule": "constant"}
 
 
