@@ -33,7 +33,7 @@ def main() -> None:
         ["--width=0.125", "--size=8", "--batch=8", "--steps=1", "--seconds=0.2",
          "--cells", "1", "2"])  # fmt: skip
     if run("autoattack.py", options, [], ["--scale=0.01", "--samples=5", "--batches=2"], False):
-        print("autoattack.py: left out; it needs scikit-learn or MNIST, and pyautoattack")
+        print("autoattack.py: left out; it needs the package's requirements and pyautoattack")
 
 
 def steps(options: argparse.Namespace, batch: int) -> None:

@@ -27,6 +27,7 @@ from harness import seconds
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from tradeoff.archs import resnet18
 from tradeoff.defenses import at, dtrades, faal, fast, fat, fgsm, mart, trades
@@ -276,19 +277,10 @@ def draws(device: torch.device) -> torch.Generator:
 
 def forward_operations(model: nn.Module, pixels: Tensor) -> float:
     """Floating-point operations of one forward pass of the batch: convolutions and products."""
-    counts: list[float] = []
-
-    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-        assert isinstance(layer.weight, Tensor)
-        counts.append(2.0 * output.numel() * layer.weight[0].numel())
-
     model = copy.deepcopy(model).eval()
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(count)
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
         model(pixels[:1].to(next(model.parameters()).dtype) / 255)
-    return sum(counts) * len(pixels)
+    return float(counted.get_total_flops()) * len(pixels)
 
 
 def matrix_rate(device: torch.device, size: int = 8192) -> float:

@@ -82,13 +82,14 @@ def test_operators_are_hashed_alike_twice() -> None:
     assert {"native_batch_norm", "max_pool2d_with_indices"} <= {line.split()[0] for line in first}
 
 
-@pytest.mark.parametrize("version", ["standard", "plus"])
-def test_autoattack(version: str) -> None:
+@pytest.mark.parametrize("option", ["--version=standard", "--version=plus", "--evaluate"])
+def test_autoattack(option: str) -> None:
     printed = run(
         "autoattack.py", "--scale=0.01", "--samples=4", "--batches=2", "--threads=1",
-        "--device=cpu", f"--version={version}",
+        "--device=cpu", option,
     )  # fmt: skip
     assert "pyautoattack" in printed
+    assert ("evaluate" if option == "--evaluate" else "ours") in printed
     assert "same verdict" in printed
 
 
