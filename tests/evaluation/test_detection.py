@@ -12,13 +12,13 @@ from tradeoff.attacks.suites.asking import rejection_threshold
 from tradeoff.attacks.suites.ledger import Ledger
 from tradeoff.core.study import Study
 from tradeoff.evaluation.detection import (
+    area_under_curve,
     asking_table,
     detection_table,
     robust_errors,
     share,
     with_rejection,
 )
-from tradeoff.evaluation.rejection import area_under_curve
 from tradeoff.evaluation.summary import CellLedgers
 
 

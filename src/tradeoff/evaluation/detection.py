@@ -1,10 +1,13 @@
-"""How well a classifier that can refuse tells attacked images, from the scores in its ledgers.
+"""How well a classifier that can refuse tells attacked images, from the scores in its ledgers, and
+what it is worth that it rejects them (Stutz et al. 2020, section 4.1).
 
 An image is rejected, or flagged, if its score is above the model's threshold, which 5 % of the
 validation images exceed. The attacked images are those that fooled the model: an example that is
-classified correctly does no harm, whether it is flagged or not.
+classified correctly does no harm, whether it is flagged or not. Of several attacks each image's
+worst attempt counts, the one that is surest of a wrong class, not the first that fools.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +15,58 @@ import pandas as pd
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
 from tradeoff.core.tables import TABLES
-from tradeoff.evaluation import rejection
 from tradeoff.evaluation.metrics import correct_images
-from tradeoff.evaluation.rejection import area_under_curve
 from tradeoff.evaluation.summary import CellLedgers
 
 ALARMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # rates at which the ROC is kept
+
+
+def least_confidence(confidence: Array, correct: Array, kept: float) -> float:
+    """The confidence from which on images are accepted.
+
+    Args:
+        confidence: of held-out clean images, the largest probability, (n,).
+        correct: which of them are classified correctly, (n,) bool.
+        kept: the least share of the correct ones to accept, such as 0.99; two decimals count.
+
+    Raises:
+        ValueError: the share is outside (0, 1], or no image is correct.
+    """
+    if not 0 < kept <= 1:
+        raise ValueError(f"the share of images to keep is {kept}; it must be above 0, at most 1")
+    if not correct.any():
+        raise ValueError("none of the held-out images is classified correctly: no threshold")
+    ranked = np.sort(confidence[correct])
+    return float(ranked[math.floor(len(ranked) * round(1 - kept, 2))])
+
+
+def robust_error(
+    wrong: Array, confidence: Array, fooled: Array, attacked: Array, least: float
+) -> float:
+    """The share, of images that are accepted clean or attacked, that are accepted and wrong.
+
+    Args:
+        wrong, confidence: of the clean images, (n,): misclassified, and how sure.
+        fooled, attacked: of the same images under attack: misclassified, and how sure.
+        least: the threshold; 0 rejects nothing.
+    """
+    kept, kept_attacked = confidence >= least, attacked >= least
+    errors = (wrong & kept) | (fooled & kept_attacked)
+    return share_among(errors, kept | kept_attacked)
+
+
+def share_among(of: Array, among: Array) -> float:
+    """The share of some among others (n,) bool; 0 where there are none, as nothing is wrong."""
+    return float((of & among).sum() / among.sum()) if among.any() else 0.0
+
+
+def area_under_curve(positive: Array, negative: Array) -> float:
+    """The probability that a positive's score is above a negative's; ties count half."""
+    scores = np.concatenate([positive, negative])
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place][: len(positive)]
+    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
 
 
 def with_rejection(
@@ -53,9 +102,9 @@ def robust_errors(
         right, clean: of the images as they are, (n,): classified correctly, and scores.
         fooled, attacked: the same of their worst attempts, fooled where one fools.
     """
-    keeping = rejection.threshold(-clean, right, 0.99) if right.any() else -np.inf
+    keeping = least_confidence(-clean, right, 0.99) if right.any() else -np.inf
     return {
-        name: rejection.robust_error(~right, -clean, fooled, -attacked, least)
+        name: robust_error(~right, -clean, fooled, -attacked, least)
         for name, least in {"RErr_all": -np.inf, "RErr": -threshold, "RErr_99": keeping}.items()
     }
 
