@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from tradeoff.attacks.suites.ledger import Ledger
-from tradeoff.evaluation.calibration import (
-    clean_calibration_error,
-    expected_calibration_error,
-    reliability,
-)
+from tradeoff.evaluation.calibration import clean_calibration_error, expected_calibration_error
 
 
 def test_by_hand():
@@ -24,16 +20,10 @@ def test_by_hand():
 
 
 def test_a_bin_holds_its_upper_end():
-    diagram = reliability(np.array([0.0, 0.5, 0.75, 1.0]), np.array([0, 1, 1, 1]), bins=4)
-    np.testing.assert_allclose(diagram.share, [0.25, 0.25, 0.25, 0.25])
-    np.testing.assert_allclose(diagram.confidence, [0, 0.5, 0.75, 1])
-    np.testing.assert_allclose(diagram.accuracy, [0, 1, 1, 1])
-
-
-def test_an_empty_bin_is_not_a_number():
-    diagram = reliability(np.array([0.9]), np.array([True]), bins=2)
-    assert diagram.share[0] == 0
-    assert math.isnan(diagram.accuracy[0]) and math.isnan(diagram.confidence[0])
+    confidence, right = np.array([0.0, 0.5, 0.75, 1.0]), np.array([0, 1, 1, 1])
+    # The gaps of four bins of one image each: 0, 0.5, 0.25, 0.
+    assert expected_calibration_error(confidence, right, bins=4) == pytest.approx(0.75 / 4)
+    assert expected_calibration_error(np.array([0.5, 0.51]), np.array([1, 0]), bins=2) > 0.5
 
 
 def test_sure_and_wrong_is_the_worst():

@@ -1,7 +1,5 @@
 """Calibration: does a model's confidence on clean images equal its accuracy?"""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array, Ledger
@@ -10,24 +8,12 @@ from tradeoff.evaluation.metrics import correct_images
 BINS = 15  # as in Guo et al. 2017
 
 
-class Reliability(NamedTuple):
-    """The reliability diagram, bins by rising confidence; NaN in a bin without images.
+def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
+    """ECE in [0, 1] (Guo et al. 2017, equation 3): the mean gap between confidence and accuracy in
+    bins ((m - 1) / bins, m / bins], weighted by how many images each has.
 
-    All arrays are (bins,).
-
-    Attributes:
-        share: of the images that fall into the bin, in [0, 1].
-        confidence: mean confidence in the bin, in [0, 1].
-        accuracy: share of the bin's images that are classified correctly, in [0, 1].
-    """
-
-    share: Array
-    confidence: Array
-    accuracy: Array
-
-
-def reliability(confidence: Array, correct: Array, bins: int = BINS) -> Reliability:
-    """Confidence against accuracy in bins ((m - 1) / bins, m / bins] (Guo et al. 2017, section 2).
+    Sampling alone makes it positive: by about sqrt(2 bins p (1 - p) / (pi n)) for a calibrated
+    model whose n images spread over the bins, each with accuracy p.
 
     Args:
         confidence: (n,) in [0, 1], the probability that the model gives to its prediction.
@@ -47,26 +33,8 @@ def reliability(confidence: Array, correct: Array, bins: int = BINS) -> Reliabil
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError("a confidence is NaN or outside [0, 1]")
     index = np.ceil(confidence * bins).astype(np.int64).clip(1) - 1
-    counts = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        return Reliability(
-            counts / len(confidence),
-            np.bincount(index, weights=confidence, minlength=bins) / counts,
-            np.bincount(index, weights=correct, minlength=bins) / counts,
-        )
-
-
-def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
-    """ECE in [0, 1] (Guo et al. 2017, equation 3): the mean gap, weighted by the bins' shares.
-
-    Sampling alone makes it positive: by about sqrt(2 bins p (1 - p) / (pi n)) for a calibrated
-    model whose n images spread over the bins, each with accuracy p.
-
-    Raises:
-        ValueError: as `reliability`.
-    """
-    diagram = reliability(confidence, correct, bins)
-    return float(np.nansum(diagram.share * abs(diagram.accuracy - diagram.confidence)))
+    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    return float(abs(gaps).sum() / len(confidence))
 
 
 def clean_calibration_error(ledger: Ledger, version: str, bins: int = BINS) -> float:
