@@ -92,7 +92,7 @@ def evaluate(
     _check_options(chosen, threat, copies)
     check_data(images, labels)
     check_model(model, images)
-    kept = Checkpoints(_usable_folder(checkpoints))
+    kept = Checkpoints(None if checkpoints is None else usable_folder(checkpoints))
     started = time.perf_counter()
     places = None
     if chosen.images is not None and chosen.images < len(labels):
@@ -148,10 +148,8 @@ def _check_options(suite: object, threat: object, copies: object) -> None:
         raise Unusable(f"copies are {copies!r}; a number of calls that vote is needed, such as 32")
 
 
-def _usable_folder(checkpoints: object) -> Path | None:
-    """The folder, made, if one is given; refused before any attack where nothing can be kept."""
-    if checkpoints is None:
-        return None
+def usable_folder(checkpoints: object) -> Path:
+    """The folder, made; refused before any attack where nothing can be kept."""
     try:
         folder = Path(checkpoints)  # type: ignore[arg-type]
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +191,7 @@ def measure(ledger: Ledger, numbers: dict[str, float]) -> dict[str, Any]:
         None if np.isnan(share) else float(share)
         for share in by_class(robust, ledger["labels"], about["classes"])
     ]
-    known = [share for share in shares if share is not None]
+    worst = min(share for share in shares if share is not None)
     metrics: dict[str, Any] = dict(suite_metrics(within))
     try:
         metrics["norms"] = norm_metrics(ledger, "best")
@@ -203,7 +201,7 @@ def measure(ledger: Ledger, numbers: dict[str, float]) -> dict[str, Any]:
     return metrics | {
         "flags": _flags(within, numbers),
         "per_class": shares,
-        "worst_class": {"class": shares.index(min(known)), "RA": min(known)},
+        "worst_class": {"class": shares.index(worst), "RA": worst},
         "passes": {
             "forward": int(ledger["queries"].sum()),
             "backward": round(float(ledger["gradients"].sum())),

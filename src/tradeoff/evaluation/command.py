@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from tradeoff.core.files import checkpoints_folder
 from tradeoff.core.schema import BadParams
 from tradeoff.core.study import FILE, Cell, Dataset, Study, Suite
 from tradeoff.datasets.prepared import load_prepared
-from tradeoff.evaluation.anymodel import Evaluation, evaluate, suite_named
+from tradeoff.evaluation.anymodel import Evaluation, evaluate, suite_named, usable_folder
 from tradeoff.evaluation.preflight import Unusable
 from tradeoff.evaluation.sources import load_images, load_source
 from tradeoff.networks.device import NoSuchDevice, pick_device
@@ -41,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(_plain(result.metrics), indent=2))
     else:
-        print("\n".join(told(result)))
+        print("\n".join(result_lines(result)))
     if given.out:
         save_ledger(result.ledger, given.out)
     if given.report:
@@ -62,15 +61,12 @@ def _plain(value: Any) -> Any:
 
 def _checkpoints() -> Path | None:
     """Where unfinished work is kept; None, told, where nothing can be written."""
-    folder = checkpoints_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    print(f"{folder} cannot be written to: what is interrupted begins anew", file=sys.stderr)
-    return None
+        return usable_folder(checkpoints_folder())
+    except Unusable:
+        folder = checkpoints_folder()
+        print(f"{folder} cannot be written to: what is interrupted begins anew", file=sys.stderr)
+        return None
 
 
 def _check_outputs(given: argparse.Namespace) -> None:
@@ -109,18 +105,11 @@ def _evaluate(given: argparse.Namespace) -> tuple[Evaluation, Tensor]:
     suite: Suite = suite_named(given.suite)
     if dataset and given.suite in dataset.suites:
         suite = dataset.suite(given.suite)
+    threat = _threat(given.norm, given.epsilon, dataset)
     progress = Progress(f"evaluate {given.suite}", Path(given.model).name, (1, 1))
     checkpoints = _checkpoints()
-    result = evaluate(
-        model,
-        images,
-        labels,
-        _threat(given.norm, given.epsilon, dataset),
-        suite,
-        copies=given.copies,
-        checkpoints=checkpoints,
-        report=progress.attacking,
-    )
+    result = evaluate(model, images, labels, threat, suite, copies=given.copies,
+                      checkpoints=checkpoints, report=progress.attacking)  # fmt: skip
     if checkpoints is not None:
         with suppress(OSError):  # another evaluation's are in it
             checkpoints.rmdir()
@@ -173,14 +162,12 @@ def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None)
     return Threat(norm, known.epsilon)
 
 
-def told(result: Evaluation) -> list[str]:
+def result_lines(result: Evaluation) -> list[str]:
     """The result in lines: what was attacked, the remarks, and every number."""
     ledger, metrics = result
     lines = [_attacked(ledger), *(f"Note: {remark}." for remark in metrics["remarks"])]
-    for name, value in metrics.items():
-        if name in ("remarks", "flags"):
-            continue
-        lines.append(f"{name}: {_number(value)}")
+    lines += [f"{name}: {_number(value)}" for name, value in metrics.items()
+              if name not in ("remarks", "flags")]  # fmt: skip
     for name, flag in metrics["flags"].items():
         raised = f"raised: {flag['suggests']}" if flag["raised"] else "not raised"
         lines.append(f"masking, {name}: {_number(flag['number'])}, {raised}")

@@ -8,7 +8,7 @@ gradients mislead it.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,12 @@ from tradeoff.attacks.outcome import batched_logits, check_inputs, is_fooled
 from tradeoff.attacks.pgd import keyed_start
 from tradeoff.attacks.suites.ledger import Array
 from tradeoff.core.files import atomic_write
+from tradeoff.core.study import Cell
 from tradeoff.core.tables import EXTRACTION
 from tradeoff.networks.ascent import InnerAttack, ascend
 from tradeoff.networks.threat import Threat
 
 Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
-
-
-class Identity(Protocol):
-    """What distinguishes two models of a data set; a `study.Cell` has it."""
-
-    @property
-    def defense(self) -> str: ...
-    @property
-    def architecture(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class Transferred(NamedTuple):
@@ -50,7 +40,7 @@ class Transferred(NamedTuple):
     fooled: dict[tuple[str, str], Array]
 
 
-def role(sources: Sequence[Identity], target: Identity, control: str | None) -> Role:
+def role(sources: Sequence[Cell], target: Cell, control: str | None) -> Role:
     """What an attacker with these surrogates knows of the target.
 
     gray_box: same architecture and defense, other seed. natural_source: a naturally trained
