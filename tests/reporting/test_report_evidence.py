@@ -263,7 +263,6 @@ def test_images_per_attack_are_told_where_they_differ(complete, tmp_path, englis
 
 
 def test_labels_and_names_are_those_of_the_evaluation(english):
-    assert evidence.LOW_IS_SUSPICIOUS == checks.LOW_IS_SUSPICIOUS
     assert list(THRESHOLDS) == list(checks.SENTENCES)
     for flag, sentence in checks.SENTENCES.items():
         assert english(f"flags.{flag}.suggests") == sentence

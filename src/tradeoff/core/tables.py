@@ -6,6 +6,7 @@ from typing import NamedTuple
 ENSEMBLE, EXTRACTION = "ensemble", "extraction"
 HEADLINE = ("NA", "RA")  # the metrics in which the proposal is compared with the others
 FURTHER_ATTACKS = ("pgd_unaware", "pgd_evading")  # of classifiers that are more than a network
+LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other masking flags are raised by large numbers
 CELL = ("defense", "architecture", "seed")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tradeoff.attacks.suites.ledger import Array
+from tradeoff.core.tables import LOW_IS_SUSPICIOUS
 
 # What each flag suggests when it is raised; the reports translate a flag's sentence by its name.
 SENTENCES = {
@@ -43,7 +44,6 @@ SENTENCES = {
         "the loss surface misleads iterative attacks."
     ),
 }
-LOW_IS_SUSPICIOUS = {"gradient_cosine"}
 
 
 class Flag(NamedTuple):

@@ -1,11 +1,10 @@
 """The tables behind a claim: norms, differences, transfer, and signs of masked gradients."""
 
-from dataclasses import replace
 from math import isnan
 
 import pandas as pd
 
-from tradeoff.core.tables import EXTRACTION, HEADLINE
+from tradeoff.core.tables import EXTRACTION, HEADLINE, LOW_IS_SUSPICIOUS
 from tradeoff.reporting.coverage import seed_remarks
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale
 from tradeoff.reporting.results import MODEL, ROLES
@@ -32,7 +31,6 @@ COUNTS = Scale(1, 0)
 NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
 # FOSC is in nats and a cosine has no unit; all other flags' numbers are rates.
 FLAG_SCALES = {"fosc": Scale(1, 2), "gradient_cosine": Scale(1, 2)}
-LOW_IS_SUSPICIOUS = {"gradient_cosine"}  # all other flags are raised by large numbers
 
 
 def average_norm(view: View, norm: str, named: bool = False) -> Measure:
@@ -62,7 +60,7 @@ def certified_table(view: View) -> Table | None:
     table = view.results.certified
     if table.empty:
         return None
-    by_model = table.set_index(["architecture", "defense", "seed"])
+    by_model = table.set_index(MODEL)
     measures = [
         Measure(f"ε = {view.labels.number(epsilon)}", means(rows["certified_accuracy"]))
         for epsilon, rows in by_model.groupby("epsilon")
@@ -72,18 +70,7 @@ def certified_table(view: View) -> Table | None:
         beside.append(Measure(view("metrics.gap"), means(by_model["gap"].dropna().astype(float))))
     groups = [(view("metrics.certified"), measures), ("", beside)]
     caption = view("tables.certified", images=view.labels.counts(table["images"]))
-    everything = defense_table(view, "certified", caption, groups, {})
-    return _only(everything, view, set(table["defense"]))
-
-
-def _only(table: Table, view: View, defenses: set[str]) -> Table:
-    """The rows of some defenses."""
-    names = {view.name(defense) for defense in defenses}
-    blocks = tuple(
-        replace(block, rows=tuple(row for row in block.rows if row.header in names))
-        for block in table.blocks
-    )
-    return replace(table, blocks=blocks)
+    return defense_table(view, "certified", caption, groups, {}, only=set(table["defense"]))
 
 
 def asking_table(view: View) -> Table | None:
@@ -92,24 +79,18 @@ def asking_table(view: View) -> Table | None:
     asking = view.results.asking.set_index(MODEL)
     if asking.empty:
         return None
-    accuracy = view.results.accuracy
+    attacks = {"unaware": "pgd_unaware", "aware": "pgd"}
+    under_pgd = [Measure(view(f"metrics.{name}"), means(view.results.accuracy(attack)))
+                 for name, attack in attacks.items()]  # fmt: skip
+    costs = [
+        Measure(view(f"metrics.{name}"), means(asking[name]), spread=False, scale=COUNTS)
+        for name in ("forward_passes", "calibration_images")
+    ]
     groups = [
         ("", [Measure(view("metrics.NA"), view.means("NA"))]),
-        (
-            view("metrics.RA_pgd"),
-            [
-                Measure(view("metrics.unaware"), means(accuracy("pgd_unaware"))),
-                Measure(view("metrics.aware"), means(accuracy("pgd"))),
-            ],
-        ),
+        (view("metrics.RA_pgd"), under_pgd),
         ("", [Measure(view("metrics.RA"), view.means("RA"))]),
-        (
-            view("metrics.asking"),
-            [
-                Measure(view(f"metrics.{name}"), means(asking[name]), spread=False, scale=COUNTS)
-                for name in ("forward_passes", "calibration_images")
-            ],
-        ),
+        (view("metrics.asking"), costs),
     ]
     tellings = load_tellings()
     broken = {
@@ -117,8 +98,8 @@ def asking_table(view: View) -> Table | None:
         for place in means(asking["forward_passes"])
         if place[1] in tellings and tellings[place[1]].broken
     }
-    table = defense_table(view, "asking", view("tables.asking"), groups, broken)
-    return _only(table, view, set(view.results.asking["defense"]))
+    return defense_table(view, "asking", view("tables.asking"), groups, broken,
+                         only=set(view.results.asking["defense"]))  # fmt: skip
 
 
 def detection_table(view: View) -> Table | None:
@@ -127,36 +108,21 @@ def detection_table(view: View) -> Table | None:
     table = view.results.detection
     if table.empty:
         return None
-    rows = table.set_index([*MODEL, "attack"])
 
-    def of(attack: str, column: str) -> dict[Place, Estimate]:
-        return means(rows[rows.index.get_level_values("attack") == attack][column].astype(float))
+    def measures(attack: str, *columns: str) -> list[Measure]:
+        rows = table[table["attack"] == attack].set_index(MODEL)
+        return [Measure(view(f"metrics.{name}"), means(rows[name].astype(float)))
+                for name in columns]  # fmt: skip
 
-    groups = [
-        (
-            "",
-            [Measure(view(f"metrics.{name}"), of("pgd", name)) for name in ("NA_rejecting",)],
-        ),
-        *(
-            (
-                view.labels.name("attacks", attack),
-                [
-                    Measure(view(f"metrics.{name}"), of(attack, name))
-                    for name in ("detected", "area", "RA_rejecting")
-                ],
-            )
-            for attack in ("pgd", "pgd_evading")
-        ),
-        (
-            view("metrics.robust_error"),
-            [
-                Measure(view(f"metrics.{name}"), of("bounded", name))
-                for name in ("RErr_all", "RErr", "RErr_99")
-            ],
-        ),
+    groups = [("", measures("pgd", "NA_rejecting"))]
+    groups += [
+        (view.labels.name("attacks", attack), measures(attack, "detected", "area", "RA_rejecting"))
+        for attack in ("pgd", "pgd_evading")
     ]
-    everything = defense_table(view, "detection", view("tables.detection"), groups, {})
-    return _only(everything, view, set(table["defense"]))
+    groups.append((view("metrics.robust_error"),
+                   measures("bounded", "RErr_all", "RErr", "RErr_99")))  # fmt: skip
+    return defense_table(view, "detection", view("tables.detection"), groups, {},
+                         only=set(table["defense"]))  # fmt: skip
 
 
 def detection_by_attack_table(view: View) -> Table | None:
@@ -166,23 +132,18 @@ def detection_by_attack_table(view: View) -> Table | None:
     if table.empty:
         return None
     columns = ("area", "detected", "RA_rejecting")
-    rows = {
-        name: {attack: means(of.set_index(MODEL)[name].astype(float))
-               for attack, of in table.groupby("attack", sort=False)}
-        for name in columns
-    }  # fmt: skip
+    estimates = {
+        str(attack): [means(rows.set_index(MODEL)[name].astype(float)) for name in columns]
+        for attack, rows in table.groupby("attack", sort=False)
+    }
     blocks = []
     for place in means(table.set_index(MODEL)["threshold"]):
-        found = [
-            Row(attack_name(view, str(attack)),
-                tuple(_printed(view, rows[name][attack].get(place)) for name in columns))
-            for attack in rows["area"]
-            if place in rows["RA_rejecting"][attack]
-        ]  # fmt: skip
-        several = len(view.architectures) > 1
-        name = view.name(place[1])
-        header = f"{name}, {view.network(place[0])}" if several else name
-        blocks.append(Block(header, tuple(found)))
+        rows = tuple(
+            Row(attack_name(view, attack),
+                tuple(_printed(view, column.get(place)) for column in of_attack))
+            for attack, of_attack in estimates.items() if place in of_attack[-1]
+        )  # fmt: skip
+        blocks.append(Block(view.detector(place), rows))
     groups = ungrouped((view(f"metrics.{name}") for name in columns), spread=True)
     return Table("detection_by_attack", view("tables.detection_by_attack"), view("words.attack"),
                  groups, tuple(blocks), ())  # fmt: skip

@@ -1,6 +1,7 @@
 """What a data set's report is made of: the CSV files that are in git, read and checked."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,8 @@ class Results:
         self, architecture: str, metric: str, first: str, second: str
     ) -> float | None:
         """The smallest difference of two defenses that would be detected; None if not known."""
-        numbers = self._pair(architecture, metric, first, second)["detectable"].dropna()
-        return None if numbers.empty else float(numbers.iloc[0])
+        limit, _ = self._pair(architecture, metric, first, second)
+        return None if pd.isna(limit) else float(limit)
 
     def resolved(self, architecture: str, metric: str, first: str, second: str) -> bool | None:
         """Whether the difference of two defenses is resolved; None if it was not tested.
@@ -166,14 +167,20 @@ class Results:
         Every mark and every sentence asks here: a t test decides, adjusted for how many there are
         (`evaluation.summary.detectable_table`).
         """
-        verdicts = self._pair(architecture, metric, first, second)["resolved"].dropna()
-        return None if verdicts.empty else bool(verdicts.iloc[0] == "True")
+        _, verdict = self._pair(architecture, metric, first, second)
+        return None if pd.isna(verdict) else verdict == "True"
 
-    def _pair(self, architecture: str, metric: str, first: str, second: str) -> pd.DataFrame:
-        first, second = sorted((first, second))
-        return _select(
-            self.detectable, architecture=architecture, metric=metric, one=first, other=second
-        )
+    def _pair(self, architecture: str, metric: str, first: str, second: str) -> Any:
+        """The detectable difference of two defenses and whether theirs is resolved, or NaN."""
+        return self._pairs.get((architecture, metric, *sorted((first, second))), (None, None))
+
+    @cached_property
+    def _pairs(self) -> dict[Any, Any]:
+        """By (architecture, metric, one, other): thousands are asked for."""
+        table = self.detectable
+        columns = zip(table["detectable"], table["resolved"], strict=True)
+        keys = table[list(TABLES["detectable"].key)].itertuples(index=False, name=None)
+        return dict(zip(keys, columns, strict=True))
 
     def size(self, kind: str, name: str) -> int | None:
         """How many images a split has or how many parameters a network; None if not known."""

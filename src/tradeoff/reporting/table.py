@@ -1,6 +1,6 @@
 """What a table is, with every number already printed; HTML and LaTeX only lay it out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -127,10 +127,14 @@ def defense_table(
     caption: str,
     groups: Sequence[tuple[str, Sequence[Measure]]],
     remarks: Remarks,
+    only: Collection[str] | None = None,
 ) -> Table:
     """A table with a block for each architecture and a row for each defense, of printed numbers.
 
     Below each block stands what is detectable, where that is known of any column.
+
+    Args:
+        only: the defenses that have a row; None: all.
     """
     blocks: list[Block] = []
     notes: list[Note] = []
@@ -139,6 +143,8 @@ def defense_table(
                   for _, measures in groups for measure in measures]  # fmt: skip
         rows = []
         for index, defense in enumerate(view.defenses):
+            if only is not None and defense not in only:
+                continue
             texts = remarks.get((architecture, defense), ())
             new = [Note(nth_letter(len(notes) + place), text) for place, text in enumerate(texts)]
             notes += new

@@ -84,6 +84,12 @@ class View:
     def network(self, architecture: str) -> str:
         return self.labels.name("architectures", architecture)
 
+    def detector(self, place: Place) -> str:
+        """What the defense of a place is called, with its network where there are several."""
+        architecture, defense = place
+        several = len(self.architectures) > 1
+        return self.name(defense) + (f", {self.network(architecture)}" if several else "")
+
     def places(self) -> Iterator[Place]:
         """Every (architecture, defense), in the order of the tables."""
         for architecture in self.architectures:

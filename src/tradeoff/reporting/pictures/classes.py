@@ -1,7 +1,5 @@
 """RA of every class."""
 
-from functools import partial
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,7 +16,7 @@ from tradeoff.reporting.view import View
 
 
 def pictures(view: View) -> list[Picture]:
-    return [picture(view, "classes", partial(draw, view), description(view), means_of="cells")]
+    return [picture(view, "classes", draw, description, means_of="cells")]
 
 
 def class_means(view: View, architecture: str) -> pd.DataFrame:

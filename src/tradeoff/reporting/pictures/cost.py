@@ -1,7 +1,5 @@
 """RA against what an epoch of training costs."""
 
-from functools import partial
-
 from matplotlib.figure import Figure
 
 from tradeoff.reporting.accuracy import PASSES, passes
@@ -20,7 +18,7 @@ from tradeoff.reporting.view import View, means
 def pictures(view: View) -> list[Picture]:
     if passes(view).empty:
         return []
-    return [picture(view, "cost", partial(draw, view), description(view), means_of="cells")]
+    return [picture(view, "cost", draw, description, means_of="cells")]
 
 
 def draw(view: View) -> Figure:

@@ -1,7 +1,6 @@
 """RA over epsilon, from the minimum norms."""
 
 from dataclasses import replace
-from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -20,7 +19,7 @@ from tradeoff.reporting.view import View
 def pictures(view: View) -> list[Picture]:
     if view.results.curve.empty:
         return []
-    whole = picture(view, "curve", partial(draw, view), description(view), means_of="curve",
+    whole = picture(view, "curve", draw, description, means_of="curve",
                     images=view.labels.counts(view.results.cells["images"]),
                     norms=view.labels.counts(view.results.norms["images"]))  # fmt: skip
     if not view.results.certified.empty:

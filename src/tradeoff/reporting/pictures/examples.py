@@ -1,6 +1,5 @@
 """The figure of adversarial examples, from the sheet that the stage examples drew."""
 
-from functools import partial
 from io import BytesIO
 from textwrap import fill
 
@@ -11,7 +10,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from tradeoff.reporting.pictures.picture import PANEL_WIDTH, Picture, picture
+from tradeoff.reporting.pictures.picture import PANEL_WIDTH, Picture, in_parts, picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
@@ -32,14 +31,11 @@ def pictures(view: View) -> list[Picture]:
     for architecture in view.architectures:
         evaluated = set(table[table["architecture"] == architecture]["defense"])
         names = [name for name in view.defenses if name in evaluated]
-        for start in range(0, len(names), MOST_DEFENSES):
-            some, name = names[start : start + MOST_DEFENSES], view.network(architecture)
-            part = f"{architecture}-{start // MOST_DEFENSES + 1}" if start else architecture
-            figures.append(
-                picture(view, "examples", partial(draw, view, architecture, some),
-                        description(view, architecture, some), part=part, name=name,
-                        factor=factor)
-            )  # fmt: skip
+        figures += [
+            picture(view, "examples", draw, description, architecture, some, part=part,
+                    name=view.network(architecture), factor=factor)
+            for part, some in in_parts(architecture, names, MOST_DEFENSES)
+        ]  # fmt: skip
     return figures
 
 

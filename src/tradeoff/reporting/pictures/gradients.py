@@ -1,6 +1,5 @@
 """The figure of input gradients, from the sheet that the stage examples drew."""
 
-from functools import partial
 from io import BytesIO
 from textwrap import fill
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tradeoff.reporting.pictures.examples import GAP, WIDTH, read_sheet
-from tradeoff.reporting.pictures.picture import FIELD_HEIGHT, Picture, picture
+from tradeoff.reporting.pictures.picture import FIELD_HEIGHT, Picture, in_parts, picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
@@ -24,18 +23,16 @@ def pictures(view: View) -> list[Picture]:
     """One for each architecture, or several where one would not fit; none without a sheet."""
     if None in (view.results.sheet, view.results.gradient_sheet):
         return []
-    found = []
-    for architecture in view.architectures:
-        names, network = list(rows(view, architecture)), view.network(architecture)
-        for start in range(0, len(names), MOST_DEFENSES):
-            some = names[start : start + MOST_DEFENSES]
-            part = f"{architecture}-{start // MOST_DEFENSES + 1}" if start else architecture
-            found.append(
-                picture(view, "gradients", partial(draw, view, architecture, some),
-                        view("figures.gradients.alt", architecture=network), part=part,
-                        name=network)
-            )  # fmt: skip
-    return found
+    return [
+        picture(view, "gradients", draw, description, architecture, some, part=part,
+                name=view.network(architecture))
+        for architecture in view.architectures
+        for part, some in in_parts(architecture, list(rows(view, architecture)), MOST_DEFENSES)
+    ]  # fmt: skip
+
+
+def description(view: View, architecture: str, _: list[str]) -> str:
+    return view("figures.gradients.alt", architecture=view.network(architecture))
 
 
 def rows(view: View, architecture: str) -> dict[str, int]:

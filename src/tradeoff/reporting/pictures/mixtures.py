@@ -1,7 +1,5 @@
 """NA and RA of mixtures of two networks over the robust one's weight, beside the proposal."""
 
-from functools import partial
-
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -22,7 +20,7 @@ def pictures(view: View) -> list[Picture]:
     """One, if there are mixtures of two weights or more."""
     if len(mixtures(view)) < 2:
         return []
-    return [picture(view, "mixtures", partial(draw, view), description(view), means_of="cells",
+    return [picture(view, "mixtures", draw, description, means_of="cells",
                     proposal=view.proposal_name)]  # fmt: skip
 
 

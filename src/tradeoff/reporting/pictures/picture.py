@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -54,12 +56,13 @@ class Picture(Captioned):
 
 
 def picture(
-    view: View, subject: str, draw: Callable[[], Figure], description: str, *,
-    part: str = "", name: str = "", means_of: Kind | None = None, **values: str,
+    view: View, subject: str, draw: Callable[..., Figure], description: Callable[..., str],
+    *of: Any, part: str = "", name: str = "", means_of: Kind | None = None, **values: str,
 ) -> Picture:  # fmt: skip
     """A picture with title and caption from the label file.
 
     Args:
+        draw, description: called with the view and `of`.
         part: what the picture is of, if the subject has several; `name` as the texts call it.
         means_of: which table its means are computed from; the caption tells where seeds lack.
         values: what else the caption is filled in with.
@@ -68,7 +71,14 @@ def picture(
     if means_of:
         caption = f"{caption}\n{seed_sentence(view, means_of, [part] if part else None)}".rstrip()
     key = f"{subject}-{label(part)}" if part else subject
-    return Picture(key, view(f"figures.{subject}.title", part=name), caption, description, draw)
+    title = view(f"figures.{subject}.title", part=name)
+    return Picture(key, title, caption, description(view, *of), partial(draw, view, *of))
+
+
+def in_parts(name: str, items: list[str], most: int) -> Iterator[tuple[str, list[str]]]:
+    """Items by pictures of `most` at most; their names are NAME, NAME-2, NAME-3, ..."""
+    for number, start in enumerate(range(0, len(items), most), 1):
+        yield f"{name}-{number}" if start else name, items[start : start + most]
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """How well each detector tells attacked images from clean ones, over its rate of false alarms."""
 
-from functools import partial
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,7 +23,7 @@ def pictures(view: View) -> list[Picture]:
     """One, if anything rejects."""
     if not curves(view):
         return []
-    return [picture(view, "roc", partial(draw, view), description(view), means_of="cells")]
+    return [picture(view, "roc", draw, description, means_of="cells")]
 
 
 def curves(view: View) -> dict[Place, pd.DataFrame]:
@@ -37,23 +35,21 @@ def curves(view: View) -> dict[Place, pd.DataFrame]:
     table = table[~table["attack"].isin(view.results.dataset.suites)]
     columns = [name for name in map(str, table) if name.startswith(COLUMN)]
     alarms = [float(name.removeprefix(COLUMN).rstrip("%")) for name in columns]
-    found = {}
+    shares_of = {}
     for place in view.places():
-        mine = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
-        shares = mine.groupby("attack", sort=False)[columns].mean().dropna()
+        rows = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
+        shares = rows.groupby("attack", sort=False)[columns].mean().dropna()
         if len(shares):
-            found[place] = shares.set_axis(alarms, axis=1)
-    return found
+            shares_of[place] = shares.set_axis(alarms, axis=1)
+    return shares_of
 
 
 def draw(view: View) -> Figure:
     """A panel for each detector, a line for each attack."""
-    found = curves(view)
-    figure, panels = panel_grid(len(found), 2.2, columns=3, width=2.1)
-    for panel, ((architecture, defense), shares) in zip(panels, found.items(), strict=True):
-        several = len(view.architectures) > 1
-        name = view.name(defense)
-        panel.set_title(f"{name}, {view.network(architecture)}" if several else name)
+    detected = curves(view)
+    figure, panels = panel_grid(len(detected), 2.2, columns=3, width=2.1)
+    for panel, (place, shares) in zip(panels, detected.items(), strict=True):
+        panel.set_title(view.detector(place))
         panel.axvline(5, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
         for attack, line in shares.iterrows():
             colour, dashes = TOLD_APART.get(str(attack), (CONTROL.colour, NATURAL))

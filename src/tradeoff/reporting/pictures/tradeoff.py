@@ -1,7 +1,5 @@
 """NA against RA."""
 
-from functools import partial
-
 from matplotlib.figure import Figure
 
 from tradeoff.reporting.pictures.picture import (
@@ -17,7 +15,7 @@ from tradeoff.reporting.view import View
 
 
 def pictures(view: View) -> list[Picture]:
-    return [picture(view, "tradeoff", partial(draw, view), description(view), means_of="cells")]
+    return [picture(view, "tradeoff", draw, description, means_of="cells")]
 
 
 def draw(view: View) -> Figure:

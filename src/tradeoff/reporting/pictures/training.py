@@ -1,7 +1,5 @@
 """Validation NA and RA over the epochs."""
 
-from functools import partial
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,10 +20,9 @@ from tradeoff.reporting.view import View
 
 def pictures(view: View) -> list[Picture]:
     return [
-        picture(view, "training", partial(draw, view, name), description(view, name), part=name,
-                name=view.network(name))
+        picture(view, "training", draw, description, name, part=name, name=view.network(name))
         for name in view.architectures
-    ]  # fmt: skip
+    ]
 
 
 def draw(view: View, architecture: str) -> Figure:

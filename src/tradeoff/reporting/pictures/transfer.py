@@ -1,7 +1,5 @@
 """Whose adversarial examples fool whom."""
 
-from functools import partial
-
 from matplotlib.figure import Figure
 
 from tradeoff.reporting.pictures.picture import (
@@ -17,7 +15,7 @@ from tradeoff.reporting.view import View
 def pictures(view: View) -> list[Picture]:
     if view.results.transfer.empty:
         return []
-    return [picture(view, "transfer", partial(draw, view), description(view), means_of="transfer")]
+    return [picture(view, "transfer", draw, description, means_of="transfer")]
 
 
 def draw(view: View) -> Figure:

@@ -2,7 +2,6 @@
 terms that it is the sum of, lambda_TERM. Any defense that records them has this figure."""
 
 import re
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -33,8 +32,8 @@ def pictures(view: View) -> list[Picture]:
         terms = [term_name(view, name, term) for term in terms_of(view, name)]
         text = view("figures.lambda.terms", terms=view.labels.enumerate(terms)) if terms else ""
         figures.append(
-            picture(view, "lambda", partial(draw, view, name), description(view, name), part=name,
-                    name=view.name(name), means_of="histories", band=band, terms=text)
+            picture(view, "lambda", draw, description, name, part=name, name=view.name(name),
+                    means_of="histories", band=band, terms=text)
         )  # fmt: skip
     return figures
 
