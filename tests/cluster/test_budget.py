@@ -276,4 +276,4 @@ def test_both_tables_are_printed(
 
 
 def test_columns_are_as_wide_as_what_is_in_them() -> None:
-    assert table("a|b", [("long", 1), ("x", "y")]) == "a     b\nlong  1\nx     y"
+    assert table("ab", [("long", 1), ("x", "y")]) == "a     b\nlong  1\nx     y"

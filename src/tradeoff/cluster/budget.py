@@ -6,7 +6,7 @@ maker's peak times a share of it, or a rate that was measured.
 """
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod
 from pathlib import Path
@@ -28,7 +28,7 @@ from tradeoff.networks.folding import EvalTwin
 from tradeoff.networks.models import Assembly, Blueprint, build_network, new_networks
 from tradeoff.networks.randomness import generator
 from tradeoff.networks.threat import Threat
-from tradeoff.running.words import duration
+from tradeoff.running.words import duration, table
 from tradeoff.training.history import EpochRecord
 from tradeoff.training.loop import Networks, accumulate_gradient
 from tradeoff.training.plan import Plan
@@ -157,9 +157,11 @@ def show(root: Path, name: str, hours: float, rate: float | None) -> int:
                 cells.append((dataset.name, architecture, cell.defense, precision, took, seeds))
             fits.append((dataset.name, architecture, *_fit(study, own, size, card, hours)))
     print(f"Each cell as params.yaml has it, and how many of its seeds fit into {hours:g} h:\n")
-    print(table("data set|network|defense|precision|a cell takes|seeds that fit", cells))
+    head = "data set|network|defense|precision|a cell takes|seeds that fit"
+    print(table(head.split("|"), cells))
     print(f"\nThe largest training with which all defenses of a network fit into {hours:g} h:\n")
-    print(table("data set|network|width|epochs|precision|seeds|takes|resolves", fits))
+    head = "data set|network|width|epochs|precision|seeds|takes|resolves"
+    print(table(head.split("|"), fits))
     print(
         "\n`resolves`: the smallest difference in RA that a test would find, were two models to "
         f"disagree on {DISAGREE:.0%} of\nthe images and the difference to vary by "
@@ -380,12 +382,3 @@ def detectable(seeds: int, images: int, settings: StatisticsSettings) -> float:
         free = variance**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / (images - 1))
     quantiles = stdtrit(free, [1 - settings.alpha / 2, settings.power])
     return float(quantiles.sum()) * variance**0.5
-
-
-def table(head: str, rows: Iterable[Sequence[object]]) -> str:
-    """Columns side by side; a row may end before the last, with a sentence of any length."""
-    texts = [[str(value) for value in row] for row in (head.split("|"), *rows)]
-    whole = [row for row in texts if len(row) == len(texts[0])]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    lines = (zip(row, widths, strict=False) for row in texts)
-    return "\n".join("  ".join(t.ljust(width) for t, width in line).rstrip() for line in lines)

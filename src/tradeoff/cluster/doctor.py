@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,9 @@ def examine(root: Path, fix: bool) -> int:
 
 
 def python(root: Path) -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "Python",
-        sys.version_info >= (3, 11),
-        f"{version}, {sys.executable}",
-        "" if sys.version_info >= (3, 11) else "make setup PYTHON=python3.11 (or newer)",
-    )
+    version, new_enough = ".".join(map(str, sys.version_info[:3])), sys.version_info >= (3, 11)
+    way = "" if new_enough else "make setup PYTHON=python3.11 (or newer)"
+    yield Finding("Python", new_enough, f"{version}, {sys.executable}", way)
     unpinned = []
     for pin in _pins(root):
         try:
@@ -72,12 +68,8 @@ def python(root: Path) -> Iterator[Finding]:
             unpinned.append(f"{pin.name} {installed} (pinned {pin.specifier})")
     if unpinned:
         more = f" and {len(unpinned) - 5} more" if len(unpinned) > 5 else ""
-        yield Finding(
-            "packages",
-            None,
-            ", ".join(unpinned[:5]) + more,
-            "results may differ in the last digits; pip install -r requirements.lock has the pins",
-        )
+        way = "results may differ in the last digits; pip install -r requirements.lock has the pins"
+        yield Finding("packages", None, ", ".join(unpinned[:5]) + more, way)
     else:
         yield Finding("packages", True, "as requirements.lock pins them")
 
@@ -125,12 +117,9 @@ def torch(root: Path) -> Iterator[Finding]:
         names = f", GPUs {', '.join(cards)}" if cards else ", and left alone"
         yield Finding("CUDA", True, f"usable{names}")
     elif cards:
-        yield Finding(
-            "CUDA",
-            False,
-            f"there is a GPU ({', '.join(cards)}), but torch {version} cannot use it",
-            "nvidia-smi shows the driver; install the torch built for it, see pytorch.org",
-        )
+        says = f"there is a GPU ({', '.join(cards)}), but torch {version} cannot use it"
+        way = "nvidia-smi shows the driver; install the torch built for it, see pytorch.org"
+        yield Finding("CUDA", False, says, way)
     else:
         yield Finding("CUDA", None, f"no GPU: {WITHOUT_GPU}")
 
@@ -141,13 +130,9 @@ def disk(root: Path) -> Iterator[Finding]:
     if free > ROOM_FOR_ALL:
         yield Finding("disk", True, says)
         return
-    needs = f"digits takes up to {ROOM_FOR_DIGITS} GB, mnist and cifar10 {ROOM_FOR_ALL:.0f} GB"
-    yield Finding(
-        "disk",
-        None if free > ROOM_FOR_DIGITS else False,
-        f"{says}; {needs}",
-        "make room, or `dvc cache dir` on another disk; `dvc gc -w` thins it",
-    )
+    says += f"; digits takes up to {ROOM_FOR_DIGITS} GB, mnist and cifar10 {ROOM_FOR_ALL:.0f} GB"
+    way = "make room, or `dvc cache dir` on another disk; `dvc gc -w` thins it"
+    yield Finding("disk", None if free > ROOM_FOR_DIGITS else False, says, way)
 
 
 def repository(root: Path) -> Iterator[Finding]:
@@ -172,11 +157,9 @@ def params(root: Path) -> Iterator[Finding]:
 
 
 def lock(root: Path) -> Iterator[Finding]:
-    path = root / lockfile.FILE
-    if not path.exists():
+    if not (root / lockfile.FILE).exists():
         yield Finding("dvc.lock", None, "there is none", "`tradeoff reproduce` makes it")
-        return
-    if repair.is_damaged(root):
+    elif repair.is_damaged(root):
         way = "tradeoff doctor --fix takes that of the last commit, the rest from DVC's run-cache"
         yield Finding("dvc.lock", False, "damaged", way)
     else:
@@ -239,10 +222,9 @@ def cache(root: Path) -> Iterator[Finding]:
     except Exception as error:  # whatever DVC has to say
         yield Finding("DVC", False, str(error), "see .dvc/config and .dvc/config.local")
         return
-    entries = _entries(root)
     sums = {
         value
-        for name, block in entries.items()
+        for name, block in _entries(root).items()
         if name.startswith(("prepare@", "train", "attack@", "certify@"))
         for value in lockfile.sums(block).values()
     }
@@ -250,23 +232,9 @@ def cache(root: Path) -> Iterator[Finding]:
     if len(cached) == len(sums):
         yield Finding("DVC cache", True, f"{folder}, {len(sums)} outputs of dvc.lock are in it")
     else:
-        yield Finding(
-            "DVC cache",
-            None,
-            f"{folder}, {len(sums) - len(cached)} of {len(sums)} outputs of dvc.lock are not in it",
-            "`dvc pull` if you have a remote, else `tradeoff reproduce` computes them again",
-        )
+        absent = f"{len(sums) - len(cached)} of {len(sums)} outputs of dvc.lock"
+        way = "`dvc pull` if you have a remote, else `tradeoff reproduce` computes them again"
+        yield Finding("DVC cache", None, f"{folder}, {absent} are not in it", way)
 
 
-CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
-    python,
-    torch,
-    disk,
-    repository,
-    params,
-    lock,
-    in_use,
-    data,
-    results,
-    cache,
-)
+CHECKS = (python, torch, disk, repository, params, lock, in_use, data, results, cache)

@@ -9,17 +9,19 @@ import re
 import sys
 from collections.abc import Iterable
 
+from tradeoff.running import words
+
 MEAN = re.compile(r"metrics/means/(?P<dataset>[^/]+)/(?P<name>[^:]+)\.json:(?P<metric>.+)")
 
 
-def table(lines: Iterable[str], only: str = "") -> str:
+def table(printed: Iterable[str], only: str = "") -> str:
     """The experiments, a line each, with their means and parameters.
 
     Args:
-        lines: of CSV.
+        printed: lines of CSV.
         only: such as "dtrades-resnet18": of all means these; "": every one.
     """
-    header, *rows = csv.reader(lines)
+    header, *rows = csv.reader(printed)
     means = {place: MEAN.fullmatch(column) for place, column in enumerate(header)}
     several = len({mean["dataset"] for mean in means.values() if mean}) > 1
     chosen: dict[str, int] = {}
@@ -31,16 +33,12 @@ def table(lines: Iterable[str], only: str = "") -> str:
             chosen[" ".join([*whose, mean["metric"]])] = place
     revision, kind = chosen.pop("rev"), chosen.pop("typ")
     experiment = chosen.pop("Experiment")
-    shown = [["experiment", *chosen]]
+    lines = []
     for row in rows:
         name = row[experiment] if row[kind].startswith("branch") else ""
         numbers = [row[place] or "-" for place in chosen.values()]
-        shown.append([" ".join(filter(None, (row[revision], name))), *numbers])
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in shown
-    )
+        lines.append([" ".join(filter(None, (row[revision], name))), *numbers])
+    return words.table(["experiment", *chosen], lines)
 
 
 if __name__ == "__main__":

@@ -55,15 +55,6 @@ def write(entries: Entries, folder: Path) -> None:
         partial.write_text(HEADER + "".join(entries.values()), "utf-8")
 
 
-def outputs(block: str) -> list[Path]:
-    """The outputs of a stage, from its entry.
-
-    Raises:
-        DamagedLock: see `sums`.
-    """
-    return [Path(path) for path in sums(block)]
-
-
 def sums(block: str) -> dict[str, str]:
     """The outputs of a stage and their checksums, from its entry.
 

@@ -44,6 +44,12 @@ NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minima
                    "beyond": ("best",)}  # fmt: skip
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": (), "beyond": ()}
 
+# Sections that are what they say, whatever the others say.
+PLAIN_SECTIONS: dict[str, Any] = {
+    "masking": MaskingSettings, "transfer": TransferSettings, "examples": ExamplesSettings,
+    "statistics": StatisticsSettings, "report": ReportSettings,
+}  # fmt: skip
+
 # Every other table is one of `summarize`, in a folder that is its output.
 TABLES_OF_OTHER_STAGES = ("transfer", "examples", "gradients", "sizes")
 
@@ -248,6 +254,7 @@ class Study:
         sections: dict[str, Any] = {
             name: (defense_section(name), ...) for name in defenses if name in raw
         }
+        plain: dict[str, Any] = {name: (kind, ...) for name, kind in PLAIN_SECTIONS.items()}
         whole = create_model(
             "Params",
             __base__=Section,
@@ -255,13 +262,9 @@ class Study:
             datasets=(dict[str, DatasetSettings], ...),
             train=(TrainSettings, ...),
             suites=(Suites, ...),
-            masking=(MaskingSettings, ...),
-            transfer=(TransferSettings, ...),
-            examples=(ExamplesSettings, ...),
-            statistics=(StatisticsSettings, ...),
-            report=(ReportSettings, ...),
             certificates=(dict[str, dict[str, Any]], ...),
             live=(Live, None),
+            **plain,
             **sections,
         )
         params = validate(whole, raw, file=file.name)
@@ -301,18 +304,8 @@ class Study:
                     f"{file.name}: certificates.{proof}: is missing, study.certified has {defense}"
                 )
         datasets = {name: _dataset(name, raw, params, file.name) for name in params.datasets}
-        return cls(
-            params.study,
-            datasets,
-            knobs,
-            params.masking,
-            params.transfer,
-            params.examples,
-            params.statistics,
-            params.report,
-            suites,
-            params.live,
-        )
+        plain = {name: getattr(params, name) for name in plain}
+        return cls(params.study, datasets, knobs, suites=suites, live=params.live, **plain)
 
     def cell(self, key: str) -> Cell:
         """The cell of a key such as trades-resnet18-cifar10-0.

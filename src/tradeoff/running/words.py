@@ -1,5 +1,16 @@
 """Words for people."""
 
+from collections.abc import Iterable, Sequence
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Columns side by side; a row may end before the last, with a sentence of any length."""
+    texts = [[str(value) for value in row] for row in (head, *rows)]
+    complete = [row for row in texts if len(row) == len(head)]
+    widths = [max(map(len, column)) for column in zip(*complete, strict=True)]
+    lines = (map(str.ljust, row, widths) for row in texts)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
 
 def duration(seconds: float) -> str:
     """A duration as a person would say it: 40 s, 12 min, 5.5 h, 3.1 days."""
