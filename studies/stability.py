@@ -30,7 +30,7 @@ arithmetic.switch("portable")
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from scipy.special import betaincinv  # noqa: E402
+from scipy.stats import binomtest  # noqa: E402
 from torch import nn  # noqa: E402
 
 from tradeoff.attacks import apgd, pgd, square  # noqa: E402
@@ -146,14 +146,14 @@ def judge(model: nn.Module, subset: Subset) -> dict[str, float]:
     ten = pgd.Knobs(loss="cross_entropy", steps=10, relative_step_size=0.25, restarts=1)
     strong = apgd.Knobs(loss="ce", targets=1, steps=50, restarts=1)
     queries = square.Knobs(queries=500, restarts=1, rescale_schedule=True)
-    found = {
+    examples = {
         "natural": images,
         "pgd": pgd.pgd(model, images, labels, ten, THREAT, keys).images,
         "apgd": apgd.apgd(model, images, labels, strong, THREAT, keys).images,
         "square": square.square(model, images, labels, queries, THREAT, keys).images,
     }
     with torch.no_grad():
-        right = {name: ~is_fooled(model(points), labels) for name, points in found.items()}
+        right = {name: ~is_fooled(model(points), labels) for name, points in examples.items()}
     strongest = right["natural"] & right["apgd"] & right["square"]
     values = {"natural": right["natural"], "pgd": right["natural"] & right["pgd"],
               "strongest": strongest}  # fmt: skip
@@ -197,14 +197,6 @@ def run(arm: Arm, seed: int, epochs: int, data: Prepared) -> tuple[list[dict[str
     return rows, masked
 
 
-def exact_interval(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper & Pearson's interval for a rate, each end in [0, 1]."""
-    tail = (1 - level) / 2
-    low = betaincinv(hits, count - hits + 1, tail) if hits else 0.0
-    high = betaincinv(hits + 1, count - hits, 1 - tail) if hits < count else 1.0
-    return float(low), float(high)
-
-
 COLUMNS = ["arm", "seed", "epoch", "fosc", "gradient_cosine", "square",
            "validation_natural_accuracy", "validation_robust_accuracy", "lambda_q10", "lambda_q50",
            "lambda_q90", "last_natural", "last_pgd", "last_strongest", "masked"]  # fmt: skip
@@ -220,9 +212,9 @@ def main() -> None:
     torch.set_num_threads(1)
     data = split("digit_pairs", digit_pairs.read(Path()), 500, 1000, None)
     new = not options.out.exists()
-    known = [] if new else list(csv.DictReader(options.out.open()))
+    rows_before = [] if new else list(csv.DictReader(options.out.open()))
     masked = {(row["arm"], int(row["seed"])): row["masked"] == "True"
-              for row in known if row["masked"]}  # fmt: skip
+              for row in rows_before if row["masked"]}  # fmt: skip
     with options.out.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if new:
@@ -234,7 +226,7 @@ def main() -> None:
                     writer.writerows(rows)
                     file.flush()
             hits = sum(masked[str(arm), seed] for seed in range(options.seeds))
-            low, high = exact_interval(hits, options.seeds)
+            low, high = binomtest(hits, options.seeds).proportion_ci(0.95, "exact")
             print(f"{arm}: {hits} of {options.seeds} masked, 95 % interval {low:.2f} to {high:.2f}",
                   flush=True)  # fmt: skip
 

@@ -40,14 +40,6 @@ def test_pairs_are_two_scans_of_the_digits_that_the_class_names(tmp_path: Path) 
     assert torch.equal(pairs.images, digit_pairs.read(tmp_path).images)
 
 
-@pytest.mark.parametrize(
-    ("hits", "count", "ends"),
-    [(0, 5, (0.0, 0.5218)), (5, 10, (0.1871, 0.8129)), (10, 10, (0.6915, 1.0))],
-)
-def test_the_interval_is_clopper_and_pearsons(stability, hits, count, ends) -> None:
-    assert stability.exact_interval(hits, count) == pytest.approx(ends, abs=1e-4)
-
-
 def test_what_is_no_arm_is_told(stability) -> None:
     assert str(stability.Arm.parse("dtrades-3-16-0.01")) == "dtrades-3-16-0.01"
     for text in ("trades-3-16", "trades-x-16-0.01", "mart-3-16-0.01"):
