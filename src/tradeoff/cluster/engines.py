@@ -3,6 +3,7 @@
 An engine starts jobs and says which have ended. It neither orders nor retries them.
 """
 
+import importlib
 import logging
 import os
 import re
@@ -46,8 +47,8 @@ def gpus() -> list[str]:
     if not visible or (number := _number(asked)) is None:
         return visible
     if number >= len(visible):
-        known = ", ".join(f"cuda:{n}" for n in range(len(visible)))
-        raise CannotStart(f"TRADEOFF_DEVICE is {asked!r}; allowed here: cpu, cuda, {known}")
+        allowed = ", ".join(f"cuda:{n}" for n in range(len(visible)))
+        raise CannotStart(f"TRADEOFF_DEVICE is {asked!r}; allowed here: cpu, cuda, {allowed}")
     return [visible[number]]
 
 
@@ -77,6 +78,15 @@ def _refuse_a_number(engine: str) -> None:
             f"TRADEOFF_DEVICE is {asked!r}: that is a GPU of this machine, and {engine} chooses "
             "GPUs itself. Unset it, or set CUDA_VISIBLE_DEVICES where the workers start"
         )
+
+
+def _library(module: str, name: str) -> Any:
+    """A library that only some engine needs."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        message = f"{name} is not installed: pip install -r requirements-cluster.lock"
+        raise CannotStart(message) from None
 
 
 class Local:
@@ -120,13 +130,7 @@ class Ray:
 
     def __init__(self, address: str | None, jobs: int | None, per_gpu: int) -> None:
         _refuse_a_number("Ray")
-        try:
-            import ray
-        except ImportError:
-            raise CannotStart(
-                "Ray is not installed: pip install -r requirements-cluster.lock"
-            ) from None
-        self._ray = ray
+        self._ray = ray = _library("ray", "Ray")
         source = Path(__file__).resolve().parents[2]
         device = {"TRADEOFF_DEVICE": _asked()} if _asked() else {}
         try:
@@ -180,12 +184,7 @@ class Submitit:
 
     def __init__(self, root: Path, options: Sequence[str], jobs: int | None) -> None:
         _refuse_a_number("Slurm")
-        try:
-            import submitit
-        except ImportError:
-            raise CannotStart(
-                "submitit is not installed: pip install -r requirements-cluster.lock"
-            ) from None
+        submitit = _library("submitit", "submitit")
         given = dict(option.split("=", 1) for option in options if "=" in option)
         if len(given) < len(options):
             raise CannotStart("an option of --slurm is NAME=VALUE, such as slurm_partition=gpu")

@@ -32,6 +32,7 @@ from tradeoff.evaluation.norms import (
     robust_accuracy,
 )
 from tradeoff.evaluation.statistics import (
+    Interval,
     holm,
     minimum_detectable_difference,
     t_interval,
@@ -220,23 +221,15 @@ def difference_table(
     Args:
         seeds: how many the study asks for; see `_tested`.
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
     for architecture, _, other, numbers in _pairs(cells, lambda first, _: first == proposal):
         for metric in HEADLINE:
-            proposed, rival = numbers[metric]
-            rows.append(
-                {
-                    "architecture": architecture,
-                    "other": other,
-                    "metric": metric,
-                    "seeds": len(proposed),
-                    "images": proposed.shape[1],
-                    **t_interval(proposed, rival, settings.level)._asdict(),
-                    "detectable": _tested(proposed, rival, settings, seeds)[0],
-                }
-            )
-    columns = ["architecture", "other", "metric", "seeds", "images"]
-    return pd.DataFrame(rows, columns=[*columns, "difference", "low", "high", "detectable"])
+            ours, theirs = numbers[metric]
+            interval = t_interval(ours, theirs, settings.level)
+            limit, _ = _tested(ours, theirs, settings, seeds)
+            rows.append((architecture, other, metric, *ours.shape, *interval, limit))
+    columns = ["architecture", "other", "metric", "seeds", "images", *Interval._fields]
+    return pd.DataFrame(rows, columns=[*columns, "detectable"])
 
 
 def detectable_table(
@@ -382,7 +375,7 @@ def confusion_table(cells: list[CellLedgers], proposal: str | None) -> pd.DataFr
         bounded = ledgers.bounded.first(min(len(ledgers.bounded["labels"]), CONFUSION_IMAGES))
         pgd = bounded.version("best"), bounded.attacks.index("pgd")
         pairs = zip(bounded["labels"], bounded["prediction"][pgd], strict=True)
-        rows += [(architecture, int(actual), int(said)) for actual, said in pairs]
+        rows += [(architecture, int(actual), int(predicted)) for actual, predicted in pairs]
     return pd.DataFrame(rows, columns=["architecture", "actual", "predicted"])
 
 

@@ -185,15 +185,8 @@ def transfer_table(outcome: Transferred) -> pd.DataFrame:
     rows = []
     for (source, target), wrong in outcome.fooled.items():
         correct = outcome.correct[target]
-        rows.append(
-            {
-                "source": source,
-                "target": target,
-                "images": len(correct),
-                "fooled": wrong[correct].mean() if correct.any() else float("nan"),
-                "RA": (correct & ~wrong).mean(),
-            }
-        )
+        fooled = wrong[correct].mean() if correct.any() else float("nan")
+        rows.append((source, target, len(correct), fooled, (correct & ~wrong).mean()))
     return pd.DataFrame(rows, columns=["source", "target", "images", "fooled", "RA"])
 
 
