@@ -21,10 +21,10 @@ def main(dataset: str) -> None:
     device = pick_device(chosen.threads, chosen.arithmetic)
     data = load_prepared(chosen.prepared, dataset)
     threat = Threat(chosen.threat.norm, chosen.threat.epsilon)
-    there = trained(study.cells(dataset))
+    cells = trained(study.cells(dataset))
     # Usually the study's first seed: the first of which any model is there.
-    seed = min((cell.seed for cell in there), key=study.axes.seeds.index)
-    print(f"[examples] {dataset}: {len(there)} models on {describe(device)}", flush=True)
+    seed = min((cell.seed for cell in cells), key=study.axes.seeds.index)
+    print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
     test = data.test.first(max(settings.images, settings.measured)).to(device)
     keys = sample_keys(torch.arange(len(test), device=device), "examples")
     counts = {
@@ -33,8 +33,8 @@ def main(dataset: str) -> None:
     counts["images", "classes"] = len(data.classes)
     few, measured = slice(settings.images), slice(settings.measured)
     count = min(settings.measured, len(test))
-    shown, gradients, pictures = {}, {}, {}
-    for cell in there:
+    examples_of, gradients, pictures = {}, {}, {}
+    for cell in cells:
         model = load_classifier(cell, "best", data, device)
         twin = attacked_twin(model, test.images)
         attacked = examples.attack_model(
@@ -51,14 +51,14 @@ def main(dataset: str) -> None:
         )
         if cell.seed == seed:
             counts["parameters", cell.architecture] = examples.parameter_count(model)
-            one = shown[cell.architecture, cell.defense] = attacked.first(few)
-            seen = saliency.saliency(twin, test.images[few], one.clean.argmax(1))
-            pictures[cell.defense, cell.architecture] = saliency.tiles(seen)
+            one = examples_of[cell.architecture, cell.defense] = attacked.first(few)
+            gradient = saliency.saliency(twin, test.images[few], one.clean.argmax(1))
+            pictures[cell.defense, cell.architecture] = saliency.tiles(gradient)
     test = test.first(settings.images)
-    factor = examples.amplification(test.images, list(shown.values()))
-    pixels = examples.sheet(test.images, list(shown.values()), factor)
+    factor = examples.amplification(test.images, list(examples_of.values()))
+    pixels = examples.sheet(test.images, list(examples_of.values()), factor)
     examples.save_sheet(pixels, chosen.table("examples").with_suffix(".png"))
-    write_table(examples.example_table(test.labels, shown, factor), chosen.table("examples"))
+    write_table(examples.example_table(test.labels, examples_of, factor), chosen.table("examples"))
     write_table(examples.size_table(counts), chosen.table("sizes"))
     rows = examples.joined([test.images, *pictures.values()])
     examples.save_sheet(rows, chosen.table("gradients").with_suffix(".png"))

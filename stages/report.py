@@ -22,9 +22,9 @@ def main(dataset: str) -> None:
     folder.mkdir(parents=True)
     for name, content in build_report(study, dataset, results, TEMPLATES, languages).items():
         (folder / name).write_bytes(content)
-    there, asked = len(results.cells), len(results.expected)
+    evaluated, asked = len(results.cells), len(results.expected)
     page = folder / f"report.{languages[0]}.html"
-    print(f"[report] {dataset}: {there} of {asked} cells, {page}", flush=True)
+    print(f"[report] {dataset}: {evaluated} of {asked} cells, {page}", flush=True)
 
 
 if __name__ == "__main__":

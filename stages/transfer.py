@@ -58,7 +58,7 @@ def main(dataset: str) -> None:
         attacked=attacked,
         sources=attackers,
         ensembles=ensembles(cells),
-        substitutes={key: found.substitute for key, found in extracted.items()},
+        substitutes={key: answered.substitute for key, answered in extracted.items()},
         steps=settings.steps,
         relative_step_size=settings.relative_step_size,
         batch_size=settings.batch_size,

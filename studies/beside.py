@@ -80,8 +80,8 @@ def made_from(change: Change) -> dict[str, Any]:
 
 def kept_from(name: str) -> dict[str, Any]:
     """What `made_from` returned when the kept pages were made; {} if that was not recorded."""
-    told = ROOT / "reports" / name / "made_from.json"
-    return dict(json.loads(told.read_text())) if told.exists() else {}
+    file = ROOT / "reports" / name / "made_from.json"
+    return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 def _lay_out(folder: Path, kept: Path) -> None:

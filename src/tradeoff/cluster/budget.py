@@ -360,16 +360,16 @@ def size_of(dataset: Dataset) -> Size:
     Raises:
         DataMissing: neither is there.
     """
-    said: dict[str, Any] | None = constant("datasets", dataset.source.module, "SIZE")
-    if said is None:
+    size: dict[str, Any] | None = constant("datasets", dataset.source.module, "SIZE")
+    if size is None:
         data = load_prepared(dataset.prepared, dataset.name)
         counts = (len(data.train), len(data.validation), len(data.test))
         return Size(*counts, data.image, len(data.classes))
     split, limit = dataset.split, dataset.split.limit
-    test: int = split.test or said["test"]
-    images: int = said["images"] - (split.test or 0)
+    test: int = split.test or size["test"]
+    images: int = size["images"] - (split.test or 0)
     images, test = min(images, limit or images), min(test, limit or test)
-    return Size(images - split.validation, split.validation, test, said["image"], said["classes"])
+    return Size(images - split.validation, split.validation, test, size["image"], size["classes"])
 
 
 def detectable(seeds: int, images: int, settings: StatisticsSettings) -> float:

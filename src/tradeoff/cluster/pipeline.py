@@ -162,15 +162,15 @@ class Pipeline:
         """Hold DVC's lock, which it has at all times but while the command of a stage runs."""
         from dvc.lock import LockError
 
-        told = False
+        announced = False
         while True:
             try:
                 self._repo.lock.lock()
                 break
             except LockError:  # after three seconds
-                if not told:
+                if not announced:
                     self._say("DVC is at work in this clone; waiting until it lets go of dvc.lock")
-                told = True
+                announced = True
         try:
             yield
         finally:

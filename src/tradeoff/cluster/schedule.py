@@ -70,7 +70,7 @@ class Schedule:
 
     def run(self) -> None:
         """Run all jobs until they have ended, one way or the other."""
-        self.waiting, shown = list(self.jobs), ""
+        self.waiting, line = list(self.jobs), ""
         logs_folder(self.root).mkdir(parents=True, exist_ok=True)
         while self.waiting or self.running:
             for job in self._ready():
@@ -83,7 +83,7 @@ class Schedule:
                 self._note_finished(name)
             for name, status in self.engine.ended().items():
                 self._settle(name, status)
-            shown = self._show(shown)
+            line = self._show(line)
 
     def _ready(self) -> list[Job]:
         return [job for job in self.waiting if job.needs <= self.done | self.absent]
@@ -214,10 +214,10 @@ class Schedule:
         took = {name: seconds for name, seconds in self.took.items() if seconds}
         return seconds_left(running, self.waiting, self.engine.slots, states, took)
 
-    def _show(self, shown: str) -> str:
+    def _show(self, last: str) -> str:
         """On a terminal, keep one line with what runs now and how long it will take."""
         if not sys.stderr.isatty():
-            return shown
+            return last
         states = read_states(self.root)
         parts = []
         for name, entry in self.running.items():
@@ -227,7 +227,7 @@ class Schedule:
         left = self._left(states)
         line = f"[{len(self.took)}/{len(self.jobs)}] " + "; ".join(parts)
         line += f"; about {duration(left)} left" if left else ""
-        if line != shown:
+        if line != last:
             print(f"\r\033[K{line[:150]}", end="", file=sys.stderr, flush=True)
         return line
 

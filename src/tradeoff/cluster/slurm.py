@@ -34,11 +34,11 @@ def end_left_over(root: Path, say: Callable[[str], None]) -> None:
     """
     if not (root / SUBMITTED).exists():
         return
-    told, end = False, time.monotonic() + PATIENCE
+    announced, end = False, time.monotonic() + PATIENCE
     while jobs := _queued(root):
-        if not told:
+        if not announced:
             say(f"cancelling what an earlier run has left in Slurm: jobs {', '.join(jobs)}")
-            told = True
+            announced = True
         done = _slurm("scancel", *jobs)  # of jobs that end meanwhile it complains, for nothing
         if time.monotonic() > end:
             raise CannotStart(

@@ -78,14 +78,14 @@ def write(root: Path, wanted: Mapping[Path, str]) -> list[Path]:
     Returns:
         The files that were written or deleted; one that says the same already stays as it is.
     """
-    there = {path.relative_to(root) for path in (root / FOLDER).rglob("*") if path.is_file()}
-    for path in there - {*wanted}:
+    existing = {path.relative_to(root) for path in (root / FOLDER).rglob("*") if path.is_file()}
+    for path in existing - {*wanted}:
         (root / path).unlink()
     changed = [path for path, text in wanted.items() if _read(root / path) != text]
     for path in changed:
         with atomic_write(root / path) as partial:
             partial.write_text(wanted[path], "utf-8")
-    return sorted({*changed, *(there - {*wanted})})
+    return sorted({*changed, *(existing - {*wanted})})
 
 
 def _read(path: Path) -> str | None:
@@ -154,19 +154,19 @@ def reached(modules: Modules, start: str, named: Named) -> set[str]:
     Raises:
         BadCode: a module is imported by a name that `named` does not tell.
     """
-    found: set[str] = set()
+    visited: set[str] = set()
     waiting = {start}
     while waiting:
         name = waiting.pop()
-        found.add(name)
-        says = source(modules[name])
-        imports = {*says.imports}
-        for folder in says.by_name:
+        visited.add(name)
+        code = source(modules[name])
+        imports = {*code.imports}
+        for folder in code.by_name:
             if folder not in named:
                 raise BadCode(f"{start}: core/code.py does not tell which of {folder} {name} takes")
             imports |= {f"tradeoff.{folder}.{module}" for module in named[folder]}
-        waiting |= imports & modules.keys() - found
-    return found
+        waiting |= imports & modules.keys() - visited
+    return visited
 
 
 def source(path: Path) -> Source:
@@ -226,5 +226,5 @@ def _remove_docstring(statement: ast.stmt, lines: list[str]) -> None:
                 lines[first:last] = [""] * (last - first)
 
 
-def _bare(found: re.Match[str]) -> str:
-    return found[0] if found["quote"] else "\n"
+def _bare(match: re.Match[str]) -> str:
+    return match[0] if match["quote"] else "\n"

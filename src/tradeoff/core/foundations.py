@@ -23,8 +23,8 @@ def trains(defense: str) -> bool:
 
     A name that no module has any more counts as one that trained.
     """
-    known = defense in module_names("defenses", "Knobs")
-    return not known or defines("defenses", defense, "training_loss")
+    exists = defense in module_names("defenses", "Knobs")
+    return not exists or defines("defenses", defense, "training_loss")
 
 
 def classifier(defense: str) -> str:
@@ -80,9 +80,9 @@ def check_shared(axes: Axes, knobs: Mapping[str, Section], file: str) -> None:
     for defense in {name for names in axes.trained.values() for name in names}:
         for knob in constant("defenses", defense, "SHARED", ()):
             for base in (axes.bases[role] for role in roles(defense)):
-                mine, wanted = (getattr(knobs[name], knob, None) for name in (defense, base))
-                if mine != wanted:
-                    raise BadParams(f"{file}: {defense}.{knob}: is {mine}; {base} has {wanted}")
+                own, wanted = (getattr(knobs[name], knob, None) for name in (defense, base))
+                if own != wanted:
+                    raise BadParams(f"{file}: {defense}.{knob}: is {own}; {base} has {wanted}")
 
 
 def _faults_of_lists(axes: Axes) -> Iterator[str]:

@@ -60,11 +60,11 @@ def _definition(folder: str, name: str, attribute: str) -> ast.stmt | None:
         return None
     for node in reversed(_statements(path)):  # the last one holds
         match node:
-            case ast.ClassDef(name=known) | ast.FunctionDef(name=known) if known == attribute:
+            case ast.ClassDef(name=defined) | ast.FunctionDef(name=defined) if defined == attribute:
                 return node
-            case ast.Assign(targets=[ast.Name(id=known)]) if known == attribute:
+            case ast.Assign(targets=[ast.Name(id=defined)]) if defined == attribute:
                 return node
-            case ast.AnnAssign(target=ast.Name(id=known)) if known == attribute:
+            case ast.AnnAssign(target=ast.Name(id=defined)) if defined == attribute:
                 return node
             case ast.ImportFrom(module=str(module)) if module.startswith(beside):
                 root = module.rpartition(".")[2]

@@ -46,12 +46,12 @@ def read_yaml(path: Path, error: type[Exception] = BadParams) -> Any:
 def dotted(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Values by their place, such as train.epochs; a section without any is a value, {}, so that
     it differs from no section."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in settings.items():
         place = f"{before}{name}"
         inner = isinstance(value, Mapping) and value
-        found |= dotted(value, f"{place}.") if inner else {place: value}
-    return found
+        values |= dotted(value, f"{place}.") if inner else {place: value}
+    return values
 
 
 def _read_quotient(value: object) -> object:

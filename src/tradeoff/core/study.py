@@ -455,10 +455,10 @@ def defense_section(defense: str) -> type[Section]:
 
 def _certificates(raw: Any, own: dict[str, Any], file: str, at: str) -> dict[str, Section]:
     """The budgets of all certificates, some values replaced by a data set's own."""
-    known = module_names("certificates", "certify")
+    allowed = module_names("certificates", "certify")
     for name in {**raw, **own}:
-        if name not in known:
-            raise BadParams(f"{file}: {at}: {unknown(name, known)}")
+        if name not in allowed:
+            raise BadParams(f"{file}: {at}: {unknown(name, allowed)}")
     return {
         name: validate(
             create_model(

@@ -240,7 +240,7 @@ def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any
     modules = _modules(ledger)
     square = [name for name in fooled if modules.get(name, name) == "square"]
     others = [name for name in fooled if name not in square]
-    found = attack_numbers(
+    measured = attack_numbers(
         correct, fgsm=by("fgsm"), pgd=by("pgd"), square=by(*square),
         white_box=by(*others),
         autoattack=by(*fooled),
@@ -249,7 +249,7 @@ def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any
         "square_alone": square and others,
         "single_step_stronger": {"fgsm", "pgd"} <= fooled.keys(),
     }
-    numbers = dict(numbers) | {name: found[name] for name, there in needs.items() if there}
+    numbers = dict(numbers) | {name: measured[name] for name, applies in needs.items() if applies}
     if not np.isnan(ledger["check_fosc"]).all():
         checks = {name: ledger[f"check_{name}"][0] for name in (
             "fosc", "gradient_cosine", "zero_gradient")}  # fmt: skip

@@ -153,13 +153,13 @@ def _images(
 
 def _threat(norm: BallNorm | None, epsilon: str | None, dataset: Dataset | None) -> Threat:
     """The threat given on the command line, else that of the cell's data set."""
-    known = dataset.threat if dataset else None
-    norm = norm or (known.norm if known else "linf")
+    usual = dataset.threat if dataset else None
+    norm = norm or (usual.norm if usual else "linf")
     if epsilon is not None:
         return Threat(norm, radius_of(epsilon))
-    if known is None or norm != known.norm:
+    if usual is None or norm != usual.norm:
         raise Unusable(f"--epsilon is missing: the radius in {norm}, such as 8/255")
-    return Threat(norm, known.epsilon)
+    return Threat(norm, usual.epsilon)
 
 
 def result_lines(result: Evaluation) -> list[str]:

@@ -113,8 +113,8 @@ def _error(state: dict[str, Any]) -> str:
     """A stage's error in one line of printable characters, shortened to LONGEST."""
     if state["status"] != "failed":
         return DID_NOT_END
-    shown = "".join(c if c.isprintable() else " " for c in str(state.get("error", "")))
-    text = " ".join(shown.split())
+    printable = "".join(c if c.isprintable() else " " for c in str(state.get("error", "")))
+    text = " ".join(printable.split())
     if not text:
         return "no word of why"
     return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"

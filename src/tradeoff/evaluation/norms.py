@@ -63,11 +63,11 @@ def average_norms(minimum: Array) -> dict[str, Any]:
         ValueError: there are no norms, or one is negative or NaN.
     """
     _check(minimum)
-    known = minimum[np.isfinite(minimum)]
-    fooled = known[known > 0]
-    unfooled = 1 - len(known) / len(minimum)
+    finite = minimum[np.isfinite(minimum)]
+    fooled = finite[finite > 0]
+    unfooled = 1 - len(finite) / len(minimum)
     return {
-        "APN": _mean(known),
+        "APN": _mean(finite),
         "unfooled": unfooled,
         "APN_fooled": _mean(fooled),
         "APN_fooled_median": float(np.median(fooled)) if len(fooled) else math.nan,

@@ -232,12 +232,12 @@ def examine(
     rows = torch.arange(0, len(images), max(len(images) // HANDFUL, 1))[:HANDFUL].to(images.device)
     few, few_labels = images[rows], labels[rows]
     remarks: list[str] = []
-    shown = few.clone()
-    answer = _call(model, shown)
+    given = few.clone()
+    answer = _call(model, given)
     logits = _logits(answer)
     if logits is None:
         raise Unusable(f"the model returns {type(answer).__name__}; logits (N, classes) are needed")
-    if not torch.equal(shown, few):
+    if not torch.equal(given, few):
         remarks.append("the model changes its input in place; it was given copies")
     if not isinstance(answer, Tensor):
         remarks.append(_choice(answer, logits))
@@ -374,9 +374,9 @@ def _choice(answer: object, logits: Tensor) -> str:
     others = [part for part in _tensors(answer) if _is_table(part) and part is not logits]
     shapes = ", ".join(f"(N, {part.shape[1]})" for part in others)
     more = f", not what else has the form of logits: {shapes}" if others else ""
-    told = f"the model returns {type(answer).__name__}; its logits are its "
+    remark = f"the model returns {type(answer).__name__}; its logits are its "
     named = hasattr(answer, "logits") or (isinstance(answer, Mapping) and "logits" in answer)
-    return told + ("'logits'" if named else f"first tensor (N, {logits.shape[-1]})") + more
+    return remark + ("'logits'" if named else f"first tensor (N, {logits.shape[-1]})") + more
 
 
 def _check_logits(logits: Tensor, count: int) -> None:

@@ -136,9 +136,9 @@ def _safetensors(path: Path, device: torch.device, architecture: str | None) -> 
             return load_model(path, device)
         except ModelMismatch as error:
             raise Unusable(f"{error}; of other weights name the --architecture") from None
-    known = module_names("archs", "build")
-    if architecture not in known:
-        raise Unusable(f"--architecture {unknown(architecture, known)}")
+    architectures = module_names("archs", "build")
+    if architecture not in architectures:
+        raise Unusable(f"--architecture {unknown(architecture, architectures)}")
     try:
         state = load_file(path, str(device))
     except (SafetensorError, OSError) as error:
@@ -149,8 +149,8 @@ def _safetensors(path: Path, device: torch.device, architecture: str | None) -> 
     classes = {tensor.shape[0] for tensor in state.values() if tensor.dim() == 2}
     for shape in product(sorted(channels), SIDES, sorted(classes)):
         network = _built(build, *shape)
-        found = network.state_dict() if network else {}
-        if {name: tensor.shape for name, tensor in found.items()} == wanted:
+        tensors = network.state_dict() if network else {}
+        if {name: tensor.shape for name, tensor in tensors.items()} == wanted:
             assert network is not None
             network.load_state_dict(state)
             return network.eval().to(device)
@@ -278,8 +278,8 @@ def _pictures(folder: Path) -> tuple[Tensor, Tensor]:
             labels.append(label)
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) != 1:
-        found = ", ".join(map(str, shapes[:3])) or "none"
-        raise Unusable(f"{folder}: pictures of one size and kind are needed; there are {found}")
+        kinds = ", ".join(map(str, shapes[:3])) or "none"
+        raise Unusable(f"{folder}: pictures of one size and kind are needed; there are {kinds}")
     stacked = torch.from_numpy(np.stack(pictures)).float() / 255
     images = stacked[:, None] if stacked.dim() == 3 else stacked.permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor(labels)

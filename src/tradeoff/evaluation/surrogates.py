@@ -46,7 +46,7 @@ def labelled(
         extracted: the substitutes, by the model that answered.
     """
     groups = {**{key: (key,) for key in cells}, **ensembles(cells)}
-    substitutes = {extraction_of(victim): found for victim, found in extracted.items()}
+    substitutes = {extraction_of(victim): substitute for victim, substitute in extracted.items()}
     rows = []
     for row in table.to_dict("records"):
         source, target = str(row["source"]), cells[str(row["target"])]

@@ -7,6 +7,7 @@ from tradeoff.core.study import Cell
 from tradeoff.reporting.coverage import reasons
 from tradeoff.reporting.evidence import flag_name
 from tradeoff.reporting.pictures.training import selected_epochs
+from tradeoff.reporting.results import select
 from tradeoff.reporting.setting import defense_knobs
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.table import cells_id
@@ -50,8 +51,7 @@ def _cell(view: View, cell: Cell) -> dict[str, object]:
 
 
 def _rows(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    identity = (cell.defense, cell.architecture, cell.seed)
-    return table[table[["defense", "architecture", "seed"]].eq(identity).all(axis=1)]
+    return select(table, defense=cell.defense, architecture=cell.architecture, seed=cell.seed)
 
 
 def _flags(view: View, cell: Cell) -> str:

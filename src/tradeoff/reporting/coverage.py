@@ -25,16 +25,13 @@ def missing(view: View) -> dict[str, object] | None:
 def reasons(view: View, cell: Cell) -> list[str]:
     """Why a cell is not evaluated: the stages of it that failed, with their errors."""
     rows = view.results.missing[view.results.missing["cell"] == cell.key]
-    texts = [
-        view("missing.reason", stage=stage, error=_error(view, str(error)))
-        for stage, error in zip(rows["stage"], rows["error"], strict=True)
-    ]
+    texts = []
+    for stage, error in zip(rows["stage"], map(str, rows["error"]), strict=True):
+        # An error is shown as it is; what stands for none, in the report's language.
+        label = f"missing.errors.{error.replace(' ', '_')}"
+        texts.append(view("missing.reason", stage=stage,
+                          error=view.labels.texts.get(label, error)))  # fmt: skip
     return texts or [view("missing.unknown", cell=cell.key)]
-
-
-def _error(view: View, error: str) -> str:
-    """An error is shown as it is; what stands for none, in the report's language."""
-    return view.labels.texts.get(f"missing.errors.{error.replace(' ', '_')}", error)
 
 
 def coverage(view: View) -> list[str]:

@@ -18,7 +18,7 @@ from tradeoff.reporting.pictures.weights import (
 )
 from tradeoff.reporting.results import worst
 from tradeoff.reporting.sentences import by_mean
-from tradeoff.reporting.setting import radius, standard_autoattack
+from tradeoff.reporting.setting import limit_note, radius, standard_autoattack
 from tradeoff.reporting.view import View
 
 
@@ -106,17 +106,21 @@ def weights_by(view: View, defense: str) -> list[str]:
 
 def limits(view: View) -> list[str]:
     """What the results cannot show, from the numbers and settings that limit them."""
-    limit = view.results.dataset.split.limit
+    missing, count = len(view.results.missing_cells), len(view.results.expected)
     text = [
-        _seeds(view), _images(view), _epochs(view), _attacks(view), _first_images(view),
-        _few_classes(view), _threat(view), _widths(view), _flags(view), _missing(view),
-        view("setting.limit", limit=limit) if limit else "",
-    ]  # fmt: skip
+        view("limits.one_seed") if len(view.seeds) == 1 else unseen(view),
+        _images(view),
+        _epochs(view),
+        "" if standard_autoattack(view) else view("limits.autoattack"),
+        _first_images(view),
+        _few_classes(view),
+        _threat(view),
+        _widths(view),
+        _flags(view),
+        view("limits.missing", missing=missing, all=count) if missing else "",
+        limit_note(view),
+    ]
     return [sentence for sentence in text if sentence]
-
-
-def _seeds(view: View) -> str:
-    return view("limits.one_seed") if len(view.seeds) == 1 else unseen(view)
 
 
 def _images(view: View) -> str:
@@ -148,10 +152,6 @@ def _epochs(view: View) -> str:
     ]
     return view("limits.epochs", epochs=view.results.dataset.train.epochs, late=sum(late),
                 all=len(late)) if late else ""  # fmt: skip
-
-
-def _attacks(view: View) -> str:
-    return "" if standard_autoattack(view) else view("limits.autoattack")
 
 
 def _first_images(view: View) -> str:
@@ -199,8 +199,3 @@ def _flags(view: View) -> str:
     raised = view.results.masking[view.results.masking["raised"] == "True"]
     cells = len(raised.drop_duplicates(["defense", "architecture", "seed"]))
     return view("limits.flags", cells=cells, all=len(view.results.cells)) if cells else ""
-
-
-def _missing(view: View) -> str:
-    missing, count = len(view.results.missing_cells), len(view.results.expected)
-    return view("limits.missing", missing=missing, all=count) if missing else ""

@@ -7,7 +7,7 @@ import pandas as pd
 from tradeoff.core.tables import EXTRACTION, HEADLINE, LOW_IS_SUSPICIOUS
 from tradeoff.reporting.coverage import seed_remarks
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale
-from tradeoff.reporting.results import MODEL, ROLES
+from tradeoff.reporting.results import MODEL, ROLES, select
 from tradeoff.reporting.table import (
     Block,
     Column,
@@ -290,8 +290,7 @@ def _threshold(view: View, flag: str, threshold: float) -> str:
 
 def _judged(view: View, place: Place) -> pd.DataFrame:
     """The flags of a place's seeds that could be measured."""
-    table = view.results.masking
-    rows = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
+    rows = select(view.results.masking, architecture=place[0], defense=place[1])
     return rows[rows["raised"].notna()]
 
 

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tradeoff.core.schema import read_yaml
+from tradeoff.core.schema import dotted, read_yaml
 from tradeoff.core.settings import StatisticsSettings
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, localized, rounded
 from tradeoff.reporting.tellings import words
@@ -138,15 +137,8 @@ def load_labels(language: str, folder: Path) -> Labels:
     """
     path = folder / f"labels.{language}.yaml"
     raw = read_yaml(path, BadLabels)
-    return Labels(path.name, _flat(raw, path.name) | words(language))
-
-
-def _flat(section: Any, file: str, at: str = "") -> dict[str, str]:
-    if isinstance(section, str):
-        return {at: section}
-    if not isinstance(section, dict):
-        raise BadLabels(f"{file}: {at or '(top level)'}: is {section!r}; it should be a text")
-    texts: dict[str, str] = {}
-    for key, value in section.items():
-        texts |= _flat(value, file, f"{at}.{key}" if at else str(key))
-    return texts
+    texts = dotted(raw) if isinstance(raw, dict) else {"(top level)": raw}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise BadLabels(f"{path.name}: {key}: is {value!r}; it should be a text")
+    return Labels(path.name, texts | words(language))

@@ -140,28 +140,28 @@ def _worst(ledger: Ledger, images: Tensor) -> list[Worst]:
     """The images that the smallest perturbations fool, of those that are right as they are."""
     norm, chosen = ledger.about["threat"]["norm"], ledger.about["chosen"]
     minimum = np.where(_minimum(ledger) > 0, _minimum(ledger), math.inf)
-    found = []
+    nearest_images = []
     for row in np.argsort(minimum, kind="stable")[:WORST]:
         if not np.isfinite(minimum[row]):
             break
         fooled = (ledger["attempted"] & ledger["fooled"])[0, :, row]
         attack = int(np.where(fooled, ledger[norm][0, :, row], math.inf).argmin())
         image = images[int(row) if chosen is None else chosen[row]]
-        found.append(
+        nearest_images.append(
             Worst(
                 _picture(image), int(ledger["labels"][row]),
                 int(ledger["prediction"][0, attack, row]), ledger.attacks[attack],
                 float(minimum[row]),
             )
         )  # fmt: skip
-    return found
+    return nearest_images
 
 
 def _picture(image: Tensor) -> str:
     """An image (C, H, W) as the address of a PNG inside the page; other than 1 or 3 channels as
     the mean over them."""
-    shown = image if image.shape[0] in (1, 3) else image.mean(0, keepdim=True)
-    pixels = (255 * shown).round().byte().cpu().numpy()
+    visible = image if image.shape[0] in (1, 3) else image.mean(0, keepdim=True)
+    pixels = (255 * visible).round().byte().cpu().numpy()
     picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     times = max(1, math.ceil(SIDE / max(picture.size)))
     picture = picture.resize(

@@ -120,18 +120,18 @@ class Results:
 
     def accuracy(self, attack: str) -> pd.Series:
         """Accuracy of the selected models under an attack, over all classes."""
-        rows = _select(self.attacks, version="best", attack=attack)
+        rows = select(self.attacks, version="best", attack=attack)
         return rows[rows["class"] == "all"].set_index(MODEL)["accuracy"]
 
     def class_accuracies(self) -> pd.DataFrame:
         """RA of the selected models, models down and classes (int) across."""
-        rows = _select(self.attacks, version="best", attack="all")
+        rows = select(self.attacks, version="best", attack="all")
         rows = rows[rows["class"] != "all"].assign(label=lambda table: table["class"].astype(int))
         return rows.pivot(index=MODEL, columns="label", values="accuracy").sort_index(axis=1)
 
     def norm(self, norm: str, column: str) -> pd.Series:
         """A column of `norms` in one norm, one number per model."""
-        return _select(self.norms, norm=norm).set_index(MODEL)[column].astype(float)
+        return select(self.norms, norm=norm).set_index(MODEL)[column].astype(float)
 
     def robustness_curves(self) -> pd.DataFrame:
         """RA by epsilon (down) of each (architecture, defense), means over the seeds."""
@@ -151,7 +151,7 @@ class Results:
     def difference(self, architecture: str, other: str, metric: str) -> pd.Series | None:
         """The row of `differences` of the proposal and another defense, on the seeds that both
         have; None if they were not compared."""
-        rows = _select(self.differences, architecture=architecture, other=other, metric=metric)
+        rows = select(self.differences, architecture=architecture, other=other, metric=metric)
         return None if rows.empty else rows.iloc[0]
 
     def detectable_difference(
@@ -184,7 +184,7 @@ class Results:
 
     def size(self, kind: str, name: str) -> int | None:
         """How many images a split has or how many parameters a network; None if not known."""
-        counts = _select(self.sizes, kind=kind, name=name)["count"]
+        counts = select(self.sizes, kind=kind, name=name)["count"]
         return None if counts.empty else int(counts.iloc[0])
 
 
@@ -204,18 +204,18 @@ def read_results(study: Study, dataset: str, root: Path = Path()) -> Results:
             is not a rate in [0, 1].
     """
     settings, expected = study.dataset(dataset), study.cells(dataset)
+    # Without rows, or without a file, where nothing was trained.
+    histories = {cell.key: _read(root / cell.history, HISTORY_COLUMNS, needed=False)
+                 for cell in expected}  # fmt: skip
+    tables = {name: _read(root / settings.table(name), columns, name in NEEDED)
+              for name, columns in TABLES.items()}  # fmt: skip
     return Results(
         settings,
         expected,
         _picture(root / settings.table("examples")),
         _picture(root / settings.table("gradients")),
-        {cell.key: history for cell in expected if len(history := _history(root / cell.history))},
-        **{
-            name: _of_the_study(
-                _read(root / settings.table(name), columns, name in NEEDED), expected
-            )
-            for name, columns in TABLES.items()
-        },
+        {key: history for key, history in histories.items() if len(history)},
+        **{name: _of_the_study(table, expected) for name, table in tables.items()},
     )
 
 
@@ -228,11 +228,6 @@ def _picture(table: Path) -> bytes | None:
 def _by_epsilon(table: pd.DataFrame, column: str) -> pd.DataFrame:
     means = table.groupby(["epsilon", *MODEL[:2]])[column].mean()
     return means.unstack(MODEL[:2]) if len(means) else pd.DataFrame()
-
-
-def _history(path: Path) -> pd.DataFrame:
-    """The epochs of a cell; none where nothing was trained."""
-    return _read(path, HISTORY_COLUMNS, needed=False)
 
 
 def read_evaluated(study: Study, root: Path = Path()) -> dict[str, Results]:
@@ -304,7 +299,8 @@ def _check_rates(column: pd.Series, low: int, path: Path) -> None:
         raise BadResults(f"{path}: {column.name} is {wrong.iloc[0]}; it should be in [{low}, 1]")
 
 
-def _select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
+def select(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows in which each column has the value given."""
     masks = [(table[column] == value).to_numpy() for column, value in values.items()]
     return table[np.logical_and.reduce(masks)]
 

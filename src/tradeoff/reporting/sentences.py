@@ -179,15 +179,15 @@ def cost(view: View) -> list[str]:
                  for other, ratio in ratios.items()}  # fmt: skip
         if len(ratios) > MOST_NAMED:
             least, most = (extreme(ratios, key=lambda name: ratios[name]) for extreme in (min, max))
-            told = view("cost.range", low=times[least], high=times[most], count=len(ratios))
+            listed = view("cost.range", low=times[least], high=times[most], count=len(ratios))
         else:
-            told = view.labels.enumerate([
+            listed = view.labels.enumerate([
                 view("cost.ratio", other=view.name(other), ratio=ratio)
                 for other, ratio in times.items()
             ])  # fmt: skip
         if ratios:
             text.append(view("cost.of", architecture=view.network(architecture),
                              proposal=view.proposal_name,
-                             ratios=told))  # fmt: skip
+                             ratios=listed))  # fmt: skip
     fewer = seed_sentence(view, "histories")
     return [*text, fewer] if text and fewer else text

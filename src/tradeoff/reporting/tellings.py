@@ -52,8 +52,8 @@ def _read(path: Path) -> Telling:
         return telling
     root = _read(path.with_stem(telling.like))
     family = {"family": telling.family or root.family or telling.like}
-    said = telling.model_dump(exclude_unset=True) | family
-    return root.model_copy(update=said)
+    own = telling.model_dump(exclude_unset=True) | family
+    return root.model_copy(update=own)
 
 
 def words(language: str) -> dict[str, str]:

@@ -103,8 +103,8 @@ class View:
 
     def histories(self, place: Place) -> list[pd.DataFrame]:
         """The training histories of a place, one for each seed that has one."""
-        known = self.results.histories
-        return [known[cell.key] for cell in self.cells(place) if cell.key in known]
+        histories = self.results.histories
+        return [histories[cell.key] for cell in self.cells(place) if cell.key in histories]
 
     @cached_property
     def looks(self) -> dict[str, Look]:

@@ -26,21 +26,22 @@ def pictures(view: View) -> list[Picture]:
 
 def mixtures(view: View) -> dict[float, str]:
     """The mixtures of the study by weight, least first."""
-    found = {
+    by_weight = {
         float(getattr(cell.knobs, "classifier").alpha): cell.defense  # noqa: B009
         for cell in view.results.expected
         if foundations.classifier(cell.defense) == "mixed"
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(by_weight.items()))
 
 
 def with_ends(view: View) -> dict[float, str]:
     """The same with the networks that are mixed, at weights 0 and 1, if they are rows."""
-    found = mixtures(view)
-    roles = foundations.roles(next(iter(found.values())))  # of the natural network, the robust one
+    by_weight = mixtures(view)
+    # Of the natural network, and of the robust one.
+    roles = foundations.roles(next(iter(by_weight.values())))
     ends = dict(zip((0.0, 1.0), (view.study.axes.bases[role] for role in roles), strict=True))
     rows = {alpha: name for alpha, name in ends.items() if name in view.defenses}
-    return dict(sorted((rows | found).items()))
+    return dict(sorted((rows | by_weight).items()))
 
 
 def draw(view: View) -> Figure:
@@ -53,10 +54,10 @@ def draw(view: View) -> Figure:
     handles = []
     for metric, (estimates, dashes) in measures.items():
         for panel, architecture in zip(panels, view.architectures, strict=True):
-            known = points(mixed, estimates, architecture)
+            means = points(mixed, estimates, architecture)
             panel.errorbar(
-                list(known), [100 * value.mean for value in known.values()],
-                yerr=[100 * (value.sd or 0.0) for value in known.values()],
+                list(means), [100 * value.mean for value in means.values()],
+                yerr=[100 * (value.sd or 0.0) for value in means.values()],
                 color=look.colour, linestyle=dashes, marker=look.marker, markersize=4,
                 linewidth=1.2, elinewidth=0.8,
             )  # fmt: skip

@@ -12,6 +12,7 @@ from tradeoff.reporting.pictures.picture import (
     panel_grid,
     picture,
 )
+from tradeoff.reporting.results import select
 from tradeoff.reporting.style import COLOURS, CONTROL, INK
 from tradeoff.reporting.view import Place, View
 
@@ -37,7 +38,7 @@ def curves(view: View) -> dict[Place, pd.DataFrame]:
     alarms = [float(name.removeprefix(COLUMN).rstrip("%")) for name in columns]
     shares_of = {}
     for place in view.places():
-        rows = table[(table["architecture"] == place[0]) & (table["defense"] == place[1])]
+        rows = select(table, architecture=place[0], defense=place[1])
         shares = rows.groupby("attack", sort=False)[columns].mean().dropna()
         if len(shares):
             shares_of[place] = shares.set_axis(alarms, axis=1)

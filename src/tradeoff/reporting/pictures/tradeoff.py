@@ -10,6 +10,7 @@ from tradeoff.reporting.pictures.picture import (
     number_axes,
     picture,
 )
+from tradeoff.reporting.results import select
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
 
@@ -31,7 +32,6 @@ def draw(view: View) -> Figure:
                     layout="constrained")  # fmt: skip
     panels = figure.subplots(len(rows), columns, squeeze=False, sharex="row", sharey="row")
     natural, robust = view.means("NA"), view.means("RA")
-    cells = view.results.cells
     for line, names in zip(panels, rows, strict=True):
         for panel, architecture in zip(line, view.architectures, strict=True):
             name = view.network(architecture)
@@ -40,8 +40,7 @@ def draw(view: View) -> Figure:
             panel.set_axisbelow(True)
             for defense in names:
                 look, place = view.looks[defense], (architecture, defense)
-                seeds = cells[(cells["architecture"] == architecture)
-                              & (cells["defense"] == defense)]  # fmt: skip
+                seeds = select(view.results.cells, architecture=architecture, defense=defense)
                 if place in natural and place in robust:
                     panel.plot(100 * seeds["RA"], 100 * seeds["NA"], linestyle="none",
                                marker=look.marker, markersize=3, color=look.colour, alpha=0.55,
