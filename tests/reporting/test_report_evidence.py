@@ -14,7 +14,7 @@ from tradeoff.evaluation.transfer import role
 from tradeoff.reporting import accuracy, coverage, evidence, results, sentences
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.pictures import curve, gradients, mixtures, roc
-from tradeoff.reporting.pictures.picture import FIELD_HEIGHT
+from tradeoff.reporting.pictures.drawing import FIELD_HEIGHT
 from tradeoff.reporting.report import build_report
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View

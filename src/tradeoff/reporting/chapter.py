@@ -11,7 +11,7 @@ from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex
 from tradeoff.reporting.pictures import Picture
-from tradeoff.reporting.pictures.picture import drawing
+from tradeoff.reporting.pictures.picture import own_style
 from tradeoff.reporting.published import load_published
 from tradeoff.reporting.references import (
     Cited,
@@ -49,7 +49,7 @@ def build_chapter(
         for group in part["pictures"].values():
             for picture in group:
                 figure = picture.drawn()
-                with drawing():
+                with own_style():
                     files[str(figure_path(dataset, picture.key, language))] = to_pdf(figure)
         parts.append(part)
     references = load_references(templates)

@@ -3,14 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import (
-    PANEL_WIDTH,
-    Picture,
-    field,
-    field_row,
-    panel_grid,
-    picture,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.results import worst
 from tradeoff.reporting.view import View
 
@@ -28,15 +22,16 @@ def class_means(view: View, architecture: str) -> pd.DataFrame:
 
 def draw(view: View) -> Figure:
     """A field of numbers for each architecture; each defense's worst classes are framed."""
-    height = 0.35 + len(view.defenses) * field_row(len(view.defenses), 0.24)
+    height = 0.35 + len(view.defenses) * drawing.field_row(len(view.defenses), 0.24)
     # Below each other, or if that would be higher than a page, beside each other.
-    columns, width = (1, 2 * PANEL_WIDTH) if len(view.defenses) <= 12 else (2, PANEL_WIDTH)
-    figure, panels = panel_grid(len(view.architectures), height, columns, width)
+    columns = 1 if len(view.defenses) <= 12 else 2
+    width = 2 * drawing.PANEL_WIDTH / columns
+    figure, panels = drawing.panel_grid(len(view.architectures), height, columns, width)
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
         table = class_means(view, architecture)
         framed = table.apply(worst, axis=1) if len(table.columns) else None
-        field(view, panel, table, [str(index) for index in table], framed)
+        drawing.field(view, panel, table, [str(index) for index in table], framed)
     panels[-1].set_xlabel(view("figures.axes.class"))
     return figure
 

@@ -3,15 +3,8 @@
 from matplotlib.figure import Figure
 
 from tradeoff.reporting.accuracy import PASSES, passes
-from tradeoff.reporting.pictures.picture import (
-    Picture,
-    legend,
-    mean_marker,
-    number_axes,
-    panel_grid,
-    picture,
-    say_nothing,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.view import View, means
 
 
@@ -23,7 +16,7 @@ def pictures(view: View) -> list[Picture]:
 
 def draw(view: View) -> Figure:
     """A panel for each architecture, a mean with whiskers for each defense."""
-    figure, panels = panel_grid(len(view.architectures), 2.4)
+    figure, panels = drawing.panel_grid(len(view.architectures), 2.4)
     counts, robust = means(passes(view)), view.means("RA")
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
@@ -31,13 +24,13 @@ def draw(view: View) -> Figure:
         places = [(architecture, name) for name in view.defenses]
         measured = [place for place in places if place in counts and place in robust]
         for place in measured:
-            mean_marker(panel, view.looks[place[1]], counts[place], robust[place])
+            drawing.mean_marker(panel, view.looks[place[1]], counts[place], robust[place])
         if not measured:
-            say_nothing(view, panel)
-    number_axes(view, panels[0])
+            drawing.say_nothing(view, panel)
+    drawing.number_axes(view, panels[0])
     panels[0].set_xlim(left=0)
     panels[0].set_ylabel(view("figures.axes.RA"))
-    legend(view, figure)
+    drawing.legend(view, figure)
     return figure
 
 

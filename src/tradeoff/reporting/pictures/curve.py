@@ -4,14 +4,8 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import (
-    Picture,
-    legend,
-    number_axes,
-    panel_grid,
-    picture,
-    say_nothing,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
 
@@ -32,7 +26,7 @@ def draw(view: View) -> Figure:
 
     Lone markers at the threat's epsilon are the RA of the bounded attacks and AutoAttack.
     """
-    figure, panels = panel_grid(len(view.architectures), 2.6)
+    figure, panels = drawing.panel_grid(len(view.architectures), 2.6)
     threat, robust = view.results.dataset.threat, view.means("RA")
     curves = view.results.robustness_curves()
     measured, proved = set(curves), view.results.certified_curves()
@@ -43,7 +37,7 @@ def draw(view: View) -> Figure:
         panel.set_ylim(0, 100)
         panel.axvline(threat.epsilon, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
         if not any((architecture, defense) in measured for defense in view.defenses):
-            say_nothing(view, panel)
+            drawing.say_nothing(view, panel)
         for index, (defense, look) in enumerate(view.looks.items()):
             place = (architecture, defense)
             if place in measured:
@@ -60,10 +54,10 @@ def draw(view: View) -> Figure:
                 panel.plot([threat.epsilon], [100 * robust[place].mean], marker=look.marker,
                            markersize=6.5, color=look.colour, markeredgecolor=INK,
                            markeredgewidth=0.9, zorder=3)  # fmt: skip
-    number_axes(view, panels[0])
+    drawing.number_axes(view, panels[0])
     panels[0].set_xlim(left=0)
     panels[0].set_ylabel(view("figures.axes.RA"))
-    legend(view, figure, lines=True)
+    drawing.legend(view, figure, lines=True)
     return figure
 
 

@@ -10,12 +10,13 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from tradeoff.reporting.pictures.picture import PANEL_WIDTH, Picture, in_parts, picture
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, in_parts, picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
 
-WIDTH = 2 * PANEL_WIDTH
+WIDTH = 2 * drawing.PANEL_WIDTH
 GAP = 0.1  # between neighbouring tiles, of a tile's width
 MOST_DEFENSES = 8  # in one picture
 LINE = 0.34  # above each tile for what the model says, of a tile's width

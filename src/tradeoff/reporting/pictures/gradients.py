@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from tradeoff.reporting.pictures import drawing
 from tradeoff.reporting.pictures.examples import GAP, WIDTH, read_sheet
-from tradeoff.reporting.pictures.picture import FIELD_HEIGHT, Picture, in_parts, picture
+from tradeoff.reporting.pictures.picture import Picture, in_parts, picture
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
@@ -63,7 +64,7 @@ def draw(view: View, architecture: str, defenses: list[str]) -> Figure:
     half = -(-len(defenses) // 2)
     across, down = tiles.shape[1], half + 1
     column_width = NAMES + across * (1 + GAP)
-    height = min(WIDTH * down * (1 + GAP) / (2 * column_width), FIELD_HEIGHT)
+    height = min(WIDTH * down * (1 + GAP) / (2 * column_width), drawing.FIELD_HEIGHT)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panel = figure.subplots()
     panel.set_axis_off()

@@ -5,14 +5,8 @@ from matplotlib.lines import Line2D
 
 from tradeoff.core import foundations
 from tradeoff.reporting.estimates import Estimate
-from tradeoff.reporting.pictures.picture import (
-    NATURAL,
-    ROBUST,
-    Picture,
-    number_axes,
-    panel_grid,
-    picture,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.view import View
 
 
@@ -46,10 +40,10 @@ def with_ends(view: View) -> dict[float, str]:
 
 def draw(view: View) -> Figure:
     """A panel for each architecture: two lines over the weight, two levels of the proposal."""
-    figure, panels = panel_grid(len(view.architectures), 2.4)
+    figure, panels = drawing.panel_grid(len(view.architectures), 2.4)
     mixed = with_ends(view)
     look = view.looks[next(iter(mixtures(view).values()))]
-    measures = {"NA": (view.means("NA"), NATURAL), "RA": (view.means("RA"), ROBUST)}
+    measures = {"NA": (view.means("NA"), drawing.NATURAL), "RA": (view.means("RA"), drawing.ROBUST)}
     proposal = view.proposal
     handles = []
     for metric, (estimates, dashes) in measures.items():
@@ -73,7 +67,7 @@ def draw(view: View) -> Figure:
     for panel, architecture in zip(panels, view.architectures, strict=True):
         panel.set_title(view.network(architecture))
         panel.set_xlabel(view("figures.axes.alpha"))
-    number_axes(view, panels[0])
+    drawing.number_axes(view, panels[0])
     panels[0].set_ylim(0, 101)
     panels[0].set_ylabel(view("figures.axes.accuracy"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

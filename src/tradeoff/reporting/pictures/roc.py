@@ -4,20 +4,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tradeoff.reporting.pictures.picture import (
-    NATURAL,
-    ROBUST,
-    Picture,
-    number_axes,
-    panel_grid,
-    picture,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.results import select
 from tradeoff.reporting.style import COLOURS, CONTROL, INK
 from tradeoff.reporting.view import Place, View
 
 COLUMN = "detected_at_"  # and a percentage, the rate of false alarms
-TOLD_APART = {"pgd": (COLOURS[1], NATURAL), "pgd_evading": (COLOURS[2], ROBUST)}
+TOLD_APART = {"pgd": (COLOURS[1], drawing.NATURAL), "pgd_evading": (COLOURS[2], drawing.ROBUST)}
 
 
 def pictures(view: View) -> list[Picture]:
@@ -48,12 +42,12 @@ def curves(view: View) -> dict[Place, pd.DataFrame]:
 def draw(view: View) -> Figure:
     """A panel for each detector, a line for each attack."""
     detected = curves(view)
-    figure, panels = panel_grid(len(detected), 2.2, columns=3, width=2.1)
+    figure, panels = drawing.panel_grid(len(detected), 2.2, columns=3, width=2.1)
     for panel, (place, shares) in zip(panels, detected.items(), strict=True):
         panel.set_title(view.detector(place))
         panel.axvline(5, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
         for attack, line in shares.iterrows():
-            colour, dashes = TOLD_APART.get(str(attack), (CONTROL.colour, NATURAL))
+            colour, dashes = TOLD_APART.get(str(attack), (CONTROL.colour, drawing.NATURAL))
             panel.plot(
                 line.index.to_numpy(dtype=float), 100 * line, color=colour,
                 linestyle=dashes, linewidth=1.6 if attack in TOLD_APART else 0.7,
@@ -61,7 +55,7 @@ def draw(view: View) -> Figure:
                 zorder=3 if attack in TOLD_APART else 2,
             )  # fmt: skip
         panel.set_xlabel(view("figures.axes.false_alarms"))
-    number_axes(view, panels[0])
+    drawing.number_axes(view, panels[0])
     panels[0].set_ylim(0, 101)
     panels[0].set_xlim(0, 50)
     panels[0].set_ylabel(view("figures.axes.detected"))

@@ -2,14 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import (
-    PANEL_WIDTH,
-    Picture,
-    legend,
-    mean_marker,
-    number_axes,
-    picture,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.results import select
 from tradeoff.reporting.style import INK
 from tradeoff.reporting.view import View
@@ -28,7 +22,7 @@ def draw(view: View) -> Figure:
     rows = [view.defenses, [name for name in view.defenses if name != view.control]]
     rows = rows[: 2 if 0 < len(rows[1]) < len(rows[0]) else 1]
     columns = len(view.architectures)
-    figure = Figure(figsize=(PANEL_WIDTH * max(2, columns), 2.6 * len(rows) + 0.4),
+    figure = Figure(figsize=(drawing.PANEL_WIDTH * max(2, columns), 2.6 * len(rows) + 0.4),
                     layout="constrained")  # fmt: skip
     panels = figure.subplots(len(rows), columns, squeeze=False, sharex="row", sharey="row")
     natural, robust = view.means("NA"), view.means("RA")
@@ -45,14 +39,14 @@ def draw(view: View) -> Figure:
                     panel.plot(100 * seeds["RA"], 100 * seeds["NA"], linestyle="none",
                                marker=look.marker, markersize=3, color=look.colour, alpha=0.55,
                                markeredgewidth=0)  # fmt: skip
-                    mean_marker(panel, look, robust[place], natural[place], scale=100)
+                    drawing.mean_marker(panel, look, robust[place], natural[place], scale=100)
             front = pareto_front(view, architecture, names)
             panel.plot([100 * robust[architecture, name].mean for name in front],
                        [100 * natural[architecture, name].mean for name in front],
                        color=INK, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)  # fmt: skip
         line[0].set_ylabel(view("figures.axes.NA"))
-        number_axes(view, line[0])
-    legend(view, figure)
+        drawing.number_axes(view, line[0])
+    drawing.legend(view, figure)
     return figure
 
 

@@ -5,15 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tradeoff.reporting.pictures.picture import (
-    NATURAL,
-    ROBUST,
-    Picture,
-    number_axes,
-    panel_grid,
-    picture,
-    say_nothing,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.style import INK, PAPER, Look
 from tradeoff.reporting.view import View
 
@@ -29,14 +22,14 @@ def draw(view: View, architecture: str) -> Figure:
     """A panel for each defense, a line for each seed."""
     # What fits a page: three large panels in a row, or six small ones.
     columns, width, height = (3, 2.1, 1.75) if len(view.defenses) <= 12 else (6, 1.06, 1.2)
-    figure, panels = panel_grid(len(view.defenses), height, columns, width)
-    number_axes(view, panels[0], whole=True)
+    figure, panels = drawing.panel_grid(len(view.defenses), height, columns, width)
+    drawing.number_axes(view, panels[0], whole=True)
     for index, (panel, defense) in enumerate(zip(panels, view.defenses, strict=True)):
         panel.set_title(view.name(defense), fontsize=9 if columns == 3 else 6)
         panel.set_ylim(0, 100)
         histories = view.histories((architecture, defense))
         if not histories:
-            say_nothing(view, panel)
+            drawing.say_nothing(view, panel)
         for history in histories:
             _lines(panel, history, view.looks[defense])
         if index + columns >= len(panels):
@@ -45,8 +38,8 @@ def draw(view: View, architecture: str) -> Figure:
         if index % columns == 0:
             panel.set_ylabel(view("figures.axes.validation"))
     handles = [
-        Line2D([], [], color=INK, linestyle=NATURAL, label=view("metric_names_short.NA")),
-        Line2D([], [], color=INK, linestyle=ROBUST, label=view("metric_names_short.RA")),
+        Line2D([], [], color=INK, linestyle=drawing.NATURAL, label=view("metric_names_short.NA")),
+        Line2D([], [], color=INK, linestyle=drawing.ROBUST, label=view("metric_names_short.RA")),
         Line2D([], [], color=INK, linestyle="none", marker="o", markersize=4,
                label=view("figures.selected")),
     ]  # fmt: skip
@@ -56,7 +49,7 @@ def draw(view: View, architecture: str) -> Figure:
 
 def _lines(panel: Axes, history: pd.DataFrame, look: Look) -> None:
     chosen = history["selected"] == 1
-    for kind, dashes in (("natural", NATURAL), ("robust", ROBUST)):
+    for kind, dashes in (("natural", drawing.NATURAL), ("robust", drawing.ROBUST)):
         curve = 100 * history[f"validation_{kind}_accuracy"]
         panel.plot(history["epoch"], curve, color=look.colour, linewidth=0.9, linestyle=dashes)
         panel.plot(history["epoch"][chosen], curve[chosen], linestyle="none", marker="o",

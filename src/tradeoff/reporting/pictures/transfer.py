@@ -2,13 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from tradeoff.reporting.pictures.picture import (
-    PANEL_WIDTH,
-    Picture,
-    field,
-    field_row,
-    picture,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.view import View
 
 
@@ -21,10 +16,10 @@ def pictures(view: View) -> list[Picture]:
 def draw(view: View) -> Figure:
     """Share of right images fooled as a field of numbers: sources down, target defenses across."""
     table = view.results.transfer_matrix()
-    height = 0.75 + len(table) * field_row(len(table), 0.26)
-    figure = Figure(figsize=(2 * PANEL_WIDTH, height), layout="constrained")
+    height = 0.75 + len(table) * drawing.field_row(len(table), 0.26)
+    figure = Figure(figsize=(2 * drawing.PANEL_WIDTH, height), layout="constrained")
     panel = figure.subplots()
-    field(view, panel, table, [view.name(str(name)) for name in table])
+    drawing.field(view, panel, table, [view.name(str(name)) for name in table])
     panel.set_ylabel(view("figures.axes.source"))
     panel.set_xlabel(view("figures.axes.target"))
     return figure

@@ -10,13 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tradeoff.reporting.estimates import WEIGHT, estimate_of
-from tradeoff.reporting.pictures.picture import (
-    PANEL_WIDTH,
-    Picture,
-    number_axes,
-    picture,
-    say_nothing,
-)
+from tradeoff.reporting.pictures import drawing
+from tradeoff.reporting.pictures.picture import Picture, picture
 from tradeoff.reporting.style import INK, Look
 from tradeoff.reporting.view import Place, View
 
@@ -71,7 +66,7 @@ def draw(view: View, defense: str) -> Figure:
     history has no quantiles one standard deviation.
     """
     columns = len(view.architectures)
-    figure = Figure(figsize=(PANEL_WIDTH * max(2, columns), 4.6), layout="constrained")
+    figure = Figure(figsize=(drawing.PANEL_WIDTH * max(2, columns), 4.6), layout="constrained")
     panels = figure.subplots(2, columns, squeeze=False, sharex="row", sharey="row")
     look, terms = view.looks[defense], terms_of(view, defense)
     for over_time, by_class, architecture in zip(*panels, view.architectures, strict=True):
@@ -83,10 +78,10 @@ def draw(view: View, defense: str) -> Figure:
             _over_time(over_time, histories, look, terms)
             _by_class(by_class, histories, look, terms)
         else:
-            say_nothing(view, over_time)
-            say_nothing(view, by_class)
+            drawing.say_nothing(view, over_time)
+            drawing.say_nothing(view, by_class)
     for row in panels:
-        number_axes(view, row[0], whole=True)
+        drawing.number_axes(view, row[0], whole=True)
         row[0].set_ylim(bottom=0)
         row[0].set_ylabel(view("figures.axes.lambda"))
         for panel in row:
