@@ -3,6 +3,7 @@
 import _environment
 import torch
 
+from tradeoff.attacks.pgd import Knobs
 from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import load_prepared
 from tradeoff.evaluation import examples, saliency
@@ -26,6 +27,8 @@ def main(dataset: str) -> None:
     seed = min((cell.seed for cell in cells), key=study.axes.seeds.index)
     print(f"[examples] {dataset}: {len(cells)} models on {describe(device)}", flush=True)
     test = data.test.first(max(settings.images, settings.measured)).to(device)
+    knobs = Knobs(loss="cross_entropy", steps=settings.steps,
+                  relative_step_size=settings.relative_step_size, restarts=1)  # fmt: skip
     keys = sample_keys(torch.arange(len(test), device=device), "examples")
     counts = {
         ("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")
@@ -37,15 +40,7 @@ def main(dataset: str) -> None:
     for cell in cells:
         model = load_classifier(cell, "best", data, device)
         twin = attacked_twin(model, test.images)
-        attacked = examples.attack_model(
-            twin,
-            test.images,
-            test.labels,
-            threat,
-            keys=keys,
-            steps=settings.steps,
-            relative_step_size=settings.relative_step_size,
-        )
+        attacked = examples.attack_model(twin, test.images, test.labels, knobs, threat, keys)
         gradients[cell.defense, cell.architecture, cell.seed] = saliency.measures(
             twin, test.images[measured], attacked.first(measured)
         )

@@ -14,6 +14,7 @@ from tradeoff.evaluation.csv_tables import write_table
 from tradeoff.evaluation.extraction import extract
 from tradeoff.evaluation.surrogates import ensembles, labelled, sources
 from tradeoff.evaluation.transfer import save_transferred, transfer, transfer_table
+from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.device import describe, pick_device
 from tradeoff.networks.folding import attacked_twin, fold_if_same
 from tradeoff.networks.layouts import place
@@ -49,18 +50,18 @@ def main(dataset: str) -> None:
                 models[key], own, network, settings.extraction, key, others=test.images
             )
             print(f"[transfer] {dataset}: {extracted[key].queries} queries to {key}", flush=True)
+    threat = Threat(chosen.threat.norm, chosen.threat.epsilon)
+    step_size = settings.relative_step_size * threat.epsilon
     outcome = transfer(
         models,
         test.images,
         test.labels,
-        Threat(chosen.threat.norm, chosen.threat.epsilon),
+        InnerAttack(threat, settings.steps, step_size),
         keys=sample_keys(torch.arange(len(test), device=device), "transfer"),
         attacked=attacked,
         sources=attackers,
         ensembles=ensembles(cells),
         substitutes={key: answered.substitute for key, answered in extracted.items()},
-        steps=settings.steps,
-        relative_step_size=settings.relative_step_size,
         batch_size=settings.batch_size,
         report=lambda source: print(f"[transfer] {dataset}: examples of {source}", flush=True),
     )

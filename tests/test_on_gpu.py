@@ -31,6 +31,7 @@ from tradeoff.core.study import Study
 from tradeoff.datasets.prepared import Subset
 from tradeoff.evaluation import evaluate
 from tradeoff.evaluation.transfer import transfer
+from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.layouts import place, training_layout
 from tradeoff.networks.randomness import generator
 from tradeoff.networks.threat import Threat
@@ -273,8 +274,8 @@ def test_transfer(gpu: torch.device) -> None:
     def fooled(device: torch.device) -> np.ndarray:
         model, images, labels, keys = on(device)
         outcome = transfer(
-            {"a": model, "b": copy.deepcopy(model)}, images, labels, LINF, keys=keys,
-            steps=3, relative_step_size=0.5, batch_size=5,
+            {"a": model, "b": copy.deepcopy(model)}, images, labels,
+            InnerAttack(LINF, 3, 0.5 * LINF.epsilon), keys=keys, batch_size=5,
         )  # fmt: skip
         return outcome.fooled["a", "b"]
 

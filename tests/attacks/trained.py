@@ -26,14 +26,19 @@ class Trained(NamedTuple):
 
 
 @cache
+def digits() -> tuple[Tensor, Tensor]:
+    """All of scikit-learn's digits, shuffled: images (1797, 1, 8, 8) in [0, 1] and labels."""
+    bunch = load_digits()
+    order = torch.randperm(len(bunch.target), generator=generator("digits"))
+    images = torch.tensor(bunch.images, dtype=torch.float32)[order, None] / 16
+    return images, torch.tensor(bunch.target, dtype=torch.long)[order]
+
+
+@cache
 def trained() -> Trained:
     """A convolutional network with BatchNorm, and 500 digits (500, 1, 8, 8) it did not see."""
     torch.set_num_threads(1)
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(digits.target, dtype=torch.long)
-    order = torch.randperm(len(images), generator=generator("digits"))
-    images, labels = images[order], labels[order]
+    images, labels = digits()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _network()

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from tests.tiny import THREAT, batch, network
+from tradeoff.attacks.pgd import Knobs
 from tradeoff.core.tables import TABLES
 from tradeoff.evaluation.examples import (
     amplification,
@@ -16,12 +17,14 @@ from tradeoff.evaluation.examples import (
 )
 from tradeoff.networks.randomness import sample_keys
 
+PGD = Knobs(loss="cross_entropy", steps=5, relative_step_size=0.3, restarts=1)
+
 
 def shown(seed: int = 0):
     images, labels = batch(3)
     model = network(seed).eval().requires_grad_(False)
     keys = sample_keys(torch.arange(3), "examples")
-    one = attack_model(model, images, labels, THREAT, keys=keys, steps=5, relative_step_size=0.3)
+    one = attack_model(model, images, labels, PGD, THREAT, keys)
     return images, labels, model, one
 
 

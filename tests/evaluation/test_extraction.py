@@ -5,14 +5,15 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from tests.attacks.trained import digits
 from tradeoff.core.settings import ExtractionSettings
 from tradeoff.core.study import Study
 from tradeoff.evaluation.extraction import Extracted, answer, augmented, extract
 from tradeoff.evaluation.surrogates import labelled
 from tradeoff.evaluation.transfer import Transferred, transfer, transfer_table
+from tradeoff.networks.ascent import InnerAttack
 from tradeoff.networks.randomness import generator, sample_keys
 from tradeoff.networks.threat import Threat
 
@@ -20,14 +21,6 @@ SETTINGS = ExtractionSettings(
     architecture="mlp", images=100, augmentations=3, step_size=0.1, epochs=10, batch_size=32,
     learning_rate=0.003,
 )  # fmt: skip
-
-
-@cache
-def digits() -> tuple[Tensor, Tensor]:
-    found = load_digits()
-    order = torch.randperm(len(found.target), generator=generator("digits"))
-    images = torch.tensor(found.images, dtype=torch.float32)[order, None] / 16
-    return images, torch.tensor(found.target)[order]
 
 
 def new_network(seed: int, hidden: int = 64) -> nn.Sequential:
@@ -125,8 +118,8 @@ def test_examples_of_a_substitute_are_tried_on_its_victim_alone() -> None:
     keys = sample_keys(torch.arange(200), "transfer")
     models = {"a": network(), "b": new_network(5).eval()}
     outcome = transfer(
-        models, images, labels, Threat("linf", 0.15), keys=keys, sources=[], batch_size=64,
-        substitutes={"a": extracted().substitute}, steps=10, relative_step_size=0.2,
+        models, images, labels, InnerAttack(Threat("linf", 0.15), 10, 0.03), keys=keys, sources=[],
+        substitutes={"a": extracted().substitute}, batch_size=64,
     )  # fmt: skip
     assert set(outcome.fooled) == {("extraction-a", "a")}
     noise = torch.randn(images.shape, generator=generator("noise")).sign()

@@ -8,7 +8,7 @@ from captum.attr import InputXGradient, Saliency
 from torch import nn
 
 from tests import golden, tiny
-from tradeoff.evaluation.examples import Shown
+from tradeoff.evaluation.examples import Examples
 from tradeoff.evaluation.saliency import (
     agreement,
     alignment,
@@ -82,7 +82,7 @@ def test_a_linear_network_looks_at_the_same_under_attack() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     images, _ = tiny.batch(5)
     probabilities = network(images).softmax(1)
-    found = measures(network, images, Shown(1 - images, probabilities, probabilities))
+    found = measures(network, images, Examples(1 - images, probabilities, probabilities))
     assert found["agreement"] == pytest.approx(1)
     rows = saliency(network, images, probabilities.argmax(1))
     assert found["alignment"] == pytest.approx(float(alignment(images, rows).mean()))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from tests.attacks.calls import pgd
+from tests.attacks.trained import digits
 from tradeoff.evaluation.transfer import (
     Transferred,
     role,
@@ -25,7 +25,7 @@ from tradeoff.networks.randomness import generator, sample_keys
 from tradeoff.networks.threat import Threat, perturbation_norm
 
 LINF = Threat("linf", 0.15)
-BUDGET = {"steps": 10, "relative_step_size": 0.2}
+PGD = InnerAttack(LINF, 10, 0.2 * LINF.epsilon)
 
 
 class Identity(NamedTuple):
@@ -110,14 +110,6 @@ def test_table_of_a_single_model_is_empty():
 # --- transfer on networks ---------------------------------------------------------------------
 
 
-@cache
-def digits() -> tuple[Tensor, Tensor]:
-    found = load_digits()
-    order = torch.randperm(len(found.target), generator=generator("digits"))
-    images = torch.tensor(found.images, dtype=torch.float32)[order, None] / 16
-    return images, torch.tensor(found.target, dtype=torch.long)[order]
-
-
 def held_out(count: int = 200) -> tuple[Tensor, Tensor, Tensor]:
     """Images, labels and keys that no network was trained on."""
     images, labels = digits()
@@ -161,9 +153,7 @@ def models() -> dict[str, nn.Module]:
 def outcome() -> Transferred:
     images, labels, keys = held_out()
     ensembles = {"both natural": ["natural", "natural 1"], "mixed": ["natural 1", "at 1"]}
-    return transfer(
-        models(), images, labels, LINF, keys=keys, ensembles=ensembles, batch_size=64, **BUDGET
-    )
+    return transfer(models(), images, labels, PGD, keys=keys, ensembles=ensembles, batch_size=64)
 
 
 def fooled(source: str, target: str) -> float:
@@ -184,8 +174,8 @@ def test_every_model_meets_every_source_that_it_has_no_part_in():
 def test_only_the_sources_and_ensembles_attack():
     images, labels, keys = held_out()
     found = transfer(
-        models(), images[:20], labels[:20], LINF, keys=keys[:20], sources=["at"],
-        ensembles={"mixed": ["natural 1", "at 1"]}, batch_size=20, **BUDGET,
+        models(), images[:20], labels[:20], PGD, keys=keys[:20], sources=["at"],
+        ensembles={"mixed": ["natural 1", "at 1"]}, batch_size=20
     )  # fmt: skip
     assert {source for source, _ in found.fooled} == {"at", "mixed"}
     assert set(found.correct) == set(models())
@@ -198,9 +188,7 @@ def test_a_model_judges_itself_what_is_made_in_its_place():
     images, labels, keys = held_out()
     both = {name: models()[name] for name in ("natural", "at")}
     swapped = {"natural": models()["natural 1"], "at": models()["at"]}
-    found = transfer(
-        both, images, labels, LINF, keys=keys, attacked=swapped, batch_size=64, **BUDGET
-    )
+    found = transfer(both, images, labels, PGD, keys=keys, attacked=swapped, batch_size=64)
     assert np.array_equal(found.correct["natural"], outcome().correct["natural"])
     assert np.array_equal(found.fooled["natural", "at"], outcome().fooled["natural 1", "at"])
     assert np.array_equal(found.fooled["at", "natural"], outcome().fooled["at", "natural"])
@@ -230,7 +218,8 @@ def test_examples_stay_inside_the_threat_and_raise_every_surrogates_loss():
     images, labels, keys = held_out(50)
     surrogates = [network(0, 0.0), network(1, 0.15)]
     for threat in (LINF, Threat("l2", 0.8)):
-        examples = transfer_examples(surrogates, images, labels, threat, keys=keys, **BUDGET)
+        inner = InnerAttack(threat, 10, 0.2 * threat.epsilon)
+        examples = transfer_examples(surrogates, images, labels, inner, keys)
         assert examples.min() >= 0 and examples.max() <= 1
         norms = perturbation_norm(examples - images, threat.norm)
         assert norms.max() <= threat.epsilon * (1 + 1e-5)
@@ -247,9 +236,8 @@ def test_ensemble_ascends_the_mean_of_the_losses():
     for model in surrogates:
         model[1].weight.data = torch.randn(10, 64, generator=draws)
         model[1].bias.data = torch.zeros(10)
-    threat = Threat("linf", 0.01)
-    budget = {"steps": 1, "relative_step_size": 2}
-    found = transfer_examples(surrogates, images, labels, threat, keys=keys, **budget)
+    one_step = InnerAttack(Threat("linf", 0.01), 1, 0.02)
+    found = transfer_examples(surrogates, images, labels, one_step, keys)
     inner = ((images > 0.02) & (images < 0.98)).flatten(1)
     steps = torch.stack([model[1].weight.T @ _slope(model, images, labels) for model in surrogates])
     expected = steps.mean(0).T.sign()
@@ -265,10 +253,7 @@ def _slope(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def test_independent_of_the_batch():
     images, labels, keys = held_out(30)
     few = {name: models()[name] for name in ("natural", "at")}
-    runs = [
-        transfer(few, images, labels, LINF, keys=keys, batch_size=size, **BUDGET)
-        for size in (7, 30)
-    ]
+    runs = [transfer(few, images, labels, PGD, keys=keys, batch_size=size) for size in (7, 30)]
     for pair, wrong in runs[0].fooled.items():
         np.testing.assert_array_equal(wrong, runs[1].fooled[pair])
 
@@ -285,19 +270,10 @@ def test_independent_of_the_batch():
 def test_unusable_ensembles(members, name, message):
     images, labels, keys = held_out(2)
     with pytest.raises(ValueError, match=message):
-        transfer(
-            models(),
-            images,
-            labels,
-            LINF,
-            keys=keys,
-            ensembles={name: members},
-            batch_size=2,
-            **BUDGET,
-        )
+        transfer(models(), images, labels, PGD, keys=keys, ensembles={name: members}, batch_size=2)
 
 
 def test_unusable_inputs():
     images, labels, keys = held_out(2)
     with pytest.raises(ValueError, match="labels"):
-        transfer(models(), images, labels + 10, LINF, keys=keys, batch_size=2, **BUDGET)
+        transfer(models(), images, labels + 10, PGD, keys=keys, batch_size=2)

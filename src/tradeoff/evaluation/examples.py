@@ -24,7 +24,7 @@ from tradeoff.networks.threat import Threat
 
 
 @dataclass(frozen=True)
-class Shown:
+class Examples:
     """One model's adversarial examples and its predictions.
 
     Attributes:
@@ -37,41 +37,31 @@ class Shown:
     clean: Tensor
     attacked: Tensor
 
-    def first(self, few: slice) -> "Shown":
+    def first(self, few: slice) -> "Examples":
         """The same examples, of a slice of the images."""
-        return Shown(self.adversarial[few], self.clean[few], self.attacked[few])
+        return Examples(self.adversarial[few], self.clean[few], self.attacked[few])
 
 
 def attack_model(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    threat: Threat,
-    *,
-    keys: Tensor,
-    steps: int,
-    relative_step_size: float,
-) -> Shown:
-    """Attack a model by PGD on the cross-entropy; its probabilities before and after."""
-    knobs = Knobs(
-        loss="cross_entropy", steps=steps, relative_step_size=relative_step_size, restarts=1
-    )
+    model: nn.Module, images: Tensor, labels: Tensor, knobs: Knobs, threat: Threat, keys: Tensor
+) -> Examples:
+    """Attack a model by PGD; its probabilities before and after."""
     adversarial = pgd(model, images, labels, knobs, threat, keys)
     with torch.no_grad():
         clean, attacked = (model(batch).softmax(1) for batch in (images, adversarial.images))
-    return Shown(adversarial.images, clean, attacked)
+    return Examples(adversarial.images, clean, attacked)
 
 
-def amplification(images: Tensor, shown: list[Shown]) -> float:
+def amplification(images: Tensor, models: list[Examples]) -> float:
     """The factor by which the largest component of any perturbation fills the range of a tile."""
-    largest = max(float((model.adversarial - images).abs().max()) for model in shown)
+    largest = max(float((model.adversarial - images).abs().max()) for model in models)
     return 0.5 / largest if largest > 0 else 1.0
 
 
-def sheet(images: Tensor, shown: list[Shown], factor: float) -> Array:
+def sheet(images: Tensor, models: list[Examples], factor: float) -> Array:
     """All tiles, (H rows, W columns, C) uint8; see the module."""
     rows = [images]
-    for model in shown:
+    for model in models:
         rows += [0.5 + factor * (model.adversarial - images), model.adversarial]
     return joined(rows)
 
@@ -99,14 +89,14 @@ def save_sheet(pixels: Array, path: Path) -> None:
 
 
 def example_table(
-    labels: Tensor, shown: dict[tuple[str, str], Shown], factor: float
+    labels: Tensor, models: dict[tuple[str, str], Examples], factor: float
 ) -> pd.DataFrame:
     """One row per model and image.
 
     Column `row` tells in which row of the sheet the model's perturbations are.
     """
     rows: list[dict[str, Any]] = []
-    for place, ((architecture, defense), model) in enumerate(shown.items()):
+    for place, ((architecture, defense), model) in enumerate(models.items()):
         clean, attacked = model.clean.max(1), model.attacked.max(1)
         for image, label in enumerate(labels.tolist()):
             rows.append(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tradeoff.core.tables import TABLES
-from tradeoff.evaluation.examples import Shown
+from tradeoff.evaluation.examples import Examples
 from tradeoff.networks.ascent import input_gradient
 from tradeoff.networks.elementary import sqrt
 
@@ -53,12 +53,12 @@ def agreement(gradients: Tensor, others: Tensor) -> Tensor:
     return (one * other).sum(1) / sqrt(one.square().sum(1) * other.square().sum(1))
 
 
-def measures(model: nn.Module, images: Tensor, shown: Shown) -> dict[str, float]:
+def measures(model: nn.Module, images: Tensor, examples: Examples) -> dict[str, float]:
     """Means over the images; of `agreement`, between each image and its adversarial one, by the
     class that is predicted for the former."""
-    classes = shown.clean.argmax(1)
+    classes = examples.clean.argmax(1)
     clean = saliency(model, images, classes)
-    attacked = saliency(model, shown.adversarial, classes)
+    attacked = saliency(model, examples.adversarial, classes)
     values = {
         "alignment": alignment(images, clean),
         "sparsity": sparsity(clean),
@@ -69,21 +69,21 @@ def measures(model: nn.Module, images: Tensor, shown: Shown) -> dict[str, float]
 
 
 def gradient_table(
-    found: Mapping[tuple[str, str, int], dict[str, float]],
+    measured: Mapping[tuple[str, str, int], dict[str, float]],
     seed: int,
-    shown: Sequence[tuple[str, str]],
+    pictured: Sequence[tuple[str, str]],
     images: int,
 ) -> pd.DataFrame:
     """A row of measures for each (defense, architecture, seed).
 
     Args:
         seed: whose gradients are in the picture; column `row` tells where, 0 of other seeds.
-        shown: (defense, architecture) of each of the picture's rows, but for the images above.
+        pictured: (defense, architecture) of each of the picture's rows, but for the images above.
     """
     rows = []
-    for (defense, architecture, of), values in found.items():
+    for (defense, architecture, of), values in measured.items():
         place = {"defense": defense, "architecture": architecture, "seed": of}
-        row = 1 + shown.index((defense, architecture)) if of == seed else 0
+        row = 1 + pictured.index((defense, architecture)) if of == seed else 0
         rows.append(place | {"images": images, "row": row} | values)
     return pd.DataFrame(rows, columns=TABLES["gradients"].names)
 

@@ -23,7 +23,6 @@ from tradeoff.core.files import atomic_write
 from tradeoff.core.study import Cell
 from tradeoff.core.tables import EXTRACTION
 from tradeoff.networks.ascent import InnerAttack, ascend
-from tradeoff.networks.threat import Threat
 
 Role = Literal["gray_box", "natural_source", "other_architecture", "other_defense", "ensemble"]
 
@@ -68,15 +67,13 @@ def transfer(
     models: Mapping[str, nn.Module],
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
+    inner: InnerAttack,
     *,
     keys: Tensor,
     attacked: Mapping[str, nn.Module] | None = None,
     sources: Sequence[str] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
     substitutes: Mapping[str, nn.Module] | None = None,
-    steps: int,
-    relative_step_size: float,
     batch_size: int,
     report: Callable[[str], None] = lambda source: None,
 ) -> Transferred:
@@ -85,12 +82,12 @@ def transfer(
 
     Args:
         models: in eval mode, by name.
+        inner: the threat, and PGD's steps on the surrogates.
         keys: (N,) random keys of the samples; a sample starts alike on every surrogate.
         attacked: what examples are made on in a model's place, while it judges; None: the model.
         sources: the models, by name, on which examples are made; None: on all.
         ensembles: the models' names in each ensemble, by its name.
         substitutes: in eval mode, by the model's name; sources called `extraction_of` it.
-        relative_step_size: step size over epsilon.
         report: called with each source when it is done.
 
     Raises:
@@ -119,15 +116,7 @@ def transfer(
     fooled = {}
     for source, (surrogates, targets) in attackers.items():
         parts = [
-            transfer_examples(
-                surrogates,
-                images[batch],
-                labels[batch],
-                threat,
-                keys=keys[batch],
-                steps=steps,
-                relative_step_size=relative_step_size,
-            )
+            transfer_examples(surrogates, images[batch], labels[batch], inner, keys[batch])
             for batch in torch.arange(len(labels), device=labels.device).split(batch_size)
         ]
         examples = torch.cat(parts)
@@ -147,11 +136,8 @@ def transfer_examples(
     surrogates: Sequence[nn.Module],
     images: Tensor,
     labels: Tensor,
-    threat: Threat,
-    *,
+    inner: InnerAttack,
     keys: Tensor,
-    steps: int,
-    relative_step_size: float,
 ) -> Tensor:
     """PGD on the mean of the surrogates' cross-entropies, the last iterate, (N, C, H, W).
 
@@ -166,10 +152,7 @@ def transfer_examples(
         ]
         return torch.stack(losses).mean(0)
 
-    start = keyed_start(images, keys, threat)
-    return ascend(
-        objective, images, start, InnerAttack(threat, steps, relative_step_size * threat.epsilon)
-    )
+    return ascend(objective, images, keyed_start(images, keys, inner.threat), inner)
 
 
 def transfer_table(outcome: Transferred) -> pd.DataFrame:
