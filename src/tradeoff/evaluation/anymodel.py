@@ -23,19 +23,11 @@ from tradeoff.attacks.suites.run import OnProgress, run_suite
 from tradeoff.core.plugins import constant
 from tradeoff.core.study import Attack, Study, Suite
 from tradeoff.datasets.prepared import class_balanced_order
-from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation import preflight
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_checks, gradient_numbers
 from tradeoff.evaluation.metrics import by_class, correct_images, robust_images, suite_metrics
 from tradeoff.evaluation.norms import norm_metrics
-from tradeoff.evaluation.preflight import (
-    Unusable,
-    as_it_was,
-    chance,
-    check_data,
-    check_model,
-    examine,
-    share_of_zero_gradients,
-    usual_modes,
-)
+from tradeoff.evaluation.preflight import Unusable
 from tradeoff.networks.threat import Threat
 from tradeoff.running.attack_checkpoints import Checkpoints
 
@@ -90,20 +82,19 @@ def evaluate(
     """
     chosen = suite_named(suite) if isinstance(suite, str) else suite
     _check_options(chosen, threat, copies)
-    check_data(images, labels)
-    check_model(model, images)
+    preflight.check_data(images, labels)
+    preflight.check_model(model, images)
     kept = Checkpoints(None if checkpoints is None else usable_folder(checkpoints))
     started = time.perf_counter()
     places = None
     if chosen.images is not None and chosen.images < len(labels):
         places = class_balanced_order(labels.cpu(), ("evaluate",))[: chosen.images]
         images, labels = (part[places.to(part.device)] for part in (images, labels))
-    with usual_modes(images.device), as_it_was(model) as remarks:
-        subject, more = examine(model, images, labels, chosen, copies)
+    with preflight.usual_modes(images.device), preflight.as_it_was(model) as remarks:
+        subject, more = preflight.examine(model, images, labels, chosen, copies)
         remarks += more
-        numbers = {
-            "zero_gradients": share_of_zero_gradients(subject, images, labels, chosen.batch_size)
-        }
+        size = chosen.batch_size
+        zero_gradients = preflight.share_of_zero_gradients(subject, images, labels, size)
         with torch.no_grad():
             classes = int(subject(images[:1]).shape[-1])
         about = {
@@ -129,8 +120,8 @@ def evaluate(
         except ValueError as error:  # what an attack met on its way, such as NaN
             raise Unusable(str(error)) from error
     right = correct_images(ledger, "best")
-    remarks += chance(float(right.mean()), len(right), classes)
-    metrics = measure(ledger, numbers)
+    remarks += preflight.chance(float(right.mean()), len(right), classes)
+    metrics = measure(ledger, {"zero_gradients": zero_gradients})
     metrics["seconds"] = round(time.perf_counter() - started, 2)
     return Evaluation(ledger, metrics)
 
@@ -251,11 +242,7 @@ def _flags(ledger: Ledger, numbers: dict[str, float]) -> dict[str, dict[str, Any
     }
     numbers = dict(numbers) | {name: measured[name] for name, applies in needs.items() if applies}
     if not np.isnan(ledger["check_fosc"]).all():
-        checks = {name: ledger[f"check_{name}"][0] for name in (
-            "fosc", "gradient_cosine", "zero_gradient")}  # fmt: skip
-        checks |= {name: ledger[f"check_{name}"][0].astype(bool) for name in (
-            "fooled", "fooled_at_large_epsilon")}  # fmt: skip
-        numbers |= gradient_numbers(checks)
+        numbers |= gradient_numbers(gradient_checks(ledger, "best"))
     thresholds = _study().masking.model_dump()
     return {
         flag.name: flag._asdict()

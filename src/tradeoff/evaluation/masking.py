@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tradeoff.attacks.suites.ledger import Array
+from tradeoff.attacks.suites.ledger import CHECKS, Array, Ledger
 from tradeoff.core.tables import LOW_IS_SUSPICIOUS
 
 # What each flag suggests when it is raised; the reports translate a flag's sentence by its name.
@@ -120,8 +120,15 @@ def attack_numbers(
     }
 
 
+def gradient_checks(ledger: Ledger, version: str) -> dict[str, Array]:
+    """What `gradients.gradient_checks` found of a model, by its names there."""
+    v = ledger.version(version)
+    return {name.removeprefix("check_"): ledger[name][v] for name in CHECKS}
+
+
 def gradient_numbers(checks: Mapping[str, Array]) -> dict[str, float]:
-    """The flags' numbers that come from `gradients.gradient_checks`, given as arrays (n,).
+    """The flags' numbers that come from `gradients.gradient_checks`, given as arrays (n,), those of
+    truth values as 0 and 1.
 
     Returns:
         fosc: mean over all images in nats, with 0 for those that PGD fooled: only where it failed
@@ -132,10 +139,10 @@ def gradient_numbers(checks: Mapping[str, Array]) -> dict[str, float]:
     """
     cosines = checks["gradient_cosine"]
     return {
-        "fosc": _mean(np.where(checks["fooled"], 0.0, checks["fosc"])),
+        "fosc": _mean(np.where(checks["fooled"] == 1, 0.0, checks["fosc"])),
         "gradient_cosine": _mean(cosines[~np.isnan(cosines)]),
-        "zero_gradients": _mean(checks["zero_gradient"]),
-        "large_epsilon_accuracy": _mean(~checks["fooled_at_large_epsilon"]),
+        "zero_gradients": _mean(checks["zero_gradient"] == 1),
+        "large_epsilon_accuracy": _mean(checks["fooled_at_large_epsilon"] != 1),
     }
 
 

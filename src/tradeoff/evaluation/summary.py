@@ -15,7 +15,7 @@ from tradeoff.core.settings import MaskingSettings, StatisticsSettings
 from tradeoff.core.study import Cell
 from tradeoff.core.tables import HEADLINE
 from tradeoff.evaluation.calibration import clean_calibration_error
-from tradeoff.evaluation.masking import attack_numbers, flags, gradient_numbers
+from tradeoff.evaluation.masking import attack_numbers, flags, gradient_checks, gradient_numbers
 from tradeoff.evaluation.metrics import (
     accuracies,
     by_class,
@@ -24,13 +24,7 @@ from tradeoff.evaluation.metrics import (
     under_both_suites,
     worst_class,
 )
-from tradeoff.evaluation.norms import (
-    NORMS,
-    average_norms,
-    minimum_norms,
-    nearest,
-    robust_accuracy,
-)
+from tradeoff.evaluation.norms import NORMS, average_norms, minimum_norms, nearest, robust_accuracy
 from tradeoff.evaluation.statistics import (
     Interval,
     holm,
@@ -332,10 +326,10 @@ def masking_table(cells: list[CellLedgers], settings: MaskingSettings) -> pd.Dat
     for ledgers in cells:
         count = min(len(ledgers.bounded["labels"]), ledgers.autoattack.tried("square"))
         bounded, auto = ledgers.bounded.first(count), ledgers.autoattack.first(count)
-        best = bounded.version("best")
-        fooled = {name: bounded["fooled"][best, a] for a, name in enumerate(bounded.attacks)}
-        row = auto["fooled"][auto.version("best")]
-        parts = {name: row[a] for a, name in enumerate(auto.attacks)}
+        fooled, parts = (
+            dict(zip(ledger.attacks, ledger["fooled"][ledger.version("best")], strict=True))
+            for ledger in (bounded, auto)
+        )
         square = parts.pop("square")
         numbers = attack_numbers(
             correct_images(bounded, "best"),
@@ -345,14 +339,7 @@ def masking_table(cells: list[CellLedgers], settings: MaskingSettings) -> pd.Dat
             white_box=np.any([*fooled.values(), *parts.values()], axis=0),
             autoattack=np.any([square, *parts.values()], axis=0),
         )
-        checks = {
-            name.removeprefix("check_"): ledgers.bounded[name][best]
-            for name in ledgers.bounded.columns
-            if name.startswith("check_")
-        }
-        for name in ("fooled", "zero_gradient", "fooled_at_large_epsilon"):
-            checks[name] = checks[name] == 1
-        numbers |= gradient_numbers(checks)
+        numbers |= gradient_numbers(gradient_checks(ledgers.bounded, "best"))
         rows += [
             ledgers.identity | flag._asdict() for flag in flags(numbers, settings.model_dump())
         ]
