@@ -58,12 +58,6 @@ def file_hash(*paths: Path) -> str:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write JSON that people and `git diff` can read; floats are cut to 6 digits."""
+    """Write JSON that people and `git diff` can read."""
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(_rounded(value), indent=2) + "\n", "utf-8")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return round(value, 6) if isinstance(value, float) else value
+        partial.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
