@@ -44,7 +44,7 @@ NEEDED_VERSIONS = {"bounded": ("best", "last"), "autoattack": ("best",), "minima
                    "beyond": ("best",)}  # fmt: skip
 NEEDED_ROWS = {"bounded": ("fgsm", "pgd"), "autoattack": ("square",), "minimal": (), "beyond": ()}
 
-# Sections that are what they say, whatever the others say.
+# Sections that are taken as they are, whatever the others have.
 PLAIN_SECTIONS: dict[str, Any] = {
     "masking": MaskingSettings, "transfer": TransferSettings, "examples": ExamplesSettings,
     "statistics": StatisticsSettings, "report": ReportSettings,
