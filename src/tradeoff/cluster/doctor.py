@@ -103,11 +103,9 @@ def torch(root: Path) -> Iterator[Finding]:
         return
     version, cuda = words
     need = next(need for need in _needed(root) if need.name == "torch")
-    if need.specifier.contains(version, prereleases=True):
-        yield Finding("torch", True, version)
-    else:
-        says = f"{version}; the study needs {need.specifier}"
-        yield Finding("torch", False, says, "pip install -r requirements.lock")
+    good = need.specifier.contains(version, prereleases=True)
+    says = version if good else f"{version}; the study needs {need.specifier}"
+    yield Finding("torch", good, says, "" if good else "pip install -r requirements.lock")
     try:
         cards = gpus()
     except CannotStart as error:
