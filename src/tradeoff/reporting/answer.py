@@ -34,7 +34,7 @@ def adapting(view: View) -> list[str]:
              low=view.labels.points(row["low"]), high=view.labels.points(row["high"]),
              seeds=view.labels.seeds(int(row["seeds"])), images=int(row["images"]),
              detectable=_detectable(view, [row]),
-             verdict=_said(view, _verdict(view, row), [row]))
+             verdict=_verdict_text(view, _verdict(view, row), [row]))
         for architecture, control, row in _compared(view)
     ]  # fmt: skip
 
@@ -58,10 +58,8 @@ def _against(view: View) -> str:
     for architecture in view.architectures if view.baseline else ():
         row = view.results.difference(architecture, str(view.baseline), "RA")
         if row is not None:
-            resolved = view.results.resolved(
-                architecture, "RA", str(view.proposal), str(view.baseline)
-            )
-            status = {True: "resolved", False: "open", None: "untested"}[resolved]
+            pair = str(view.proposal), str(view.baseline)
+            status = view.results.status(architecture, "RA", *pair)
             parts.append(view(f"answer.{status}", architecture=view.network(architecture),
                               points=view.labels.points(row["difference"])))  # fmt: skip
     if not parts:
@@ -78,7 +76,7 @@ def _conclusion(view: View) -> str:
     if not rows:
         return view("adapting.untested", proposal=view.proposal_name)
     verdicts = {_verdict(view, row) for row in rows}
-    return _said(view, verdicts.pop() if len(verdicts) == 1 else "open", rows)
+    return _verdict_text(view, verdicts.pop() if len(verdicts) == 1 else "open", rows)
 
 
 def _compared(view: View) -> list[tuple[str, str, pd.Series]]:
@@ -101,7 +99,7 @@ def _verdict(view: View, row: pd.Series) -> Verdict:
     return "does_not" if row["high"] < RELEVANT else "open"
 
 
-def _said(view: View, verdict: Verdict, rows: list[pd.Series]) -> str:
+def _verdict_text(view: View, verdict: Verdict, rows: list[pd.Series]) -> str:
     return view(f"adapting.{verdict}", detectable=_detectable(view, rows),
                 relevant=view.labels.percent(RELEVANT))  # fmt: skip
 

@@ -66,10 +66,13 @@ class Results:
     provenance: pd.DataFrame
     missing: pd.DataFrame
 
-    @property
+    @cached_property
+    def _evaluated(self) -> set[tuple[str, str, int]]:
+        return _cells_in(self.cells)
+
+    @cached_property
     def missing_cells(self) -> list[Cell]:
-        evaluated = _cells_in(self.cells)
-        return [cell for cell in self.expected if _identity(cell) not in evaluated]
+        return [cell for cell in self.expected if _identity(cell) not in self._evaluated]
 
     @property
     def missing_histories(self) -> list[Cell]:
@@ -79,8 +82,8 @@ class Results:
 
     def lacking(self, table: pd.DataFrame) -> list[Cell]:
         """The evaluated cells that have no row in a table of cells."""
-        rows, evaluated = _cells_in(table), _cells_in(self.cells)
-        return [cell for cell in self.expected if _identity(cell) in evaluated - rows]
+        absent = self._evaluated - _cells_in(table)
+        return [cell for cell in self.expected if _identity(cell) in absent]
 
     @property
     def bounded_attacks(self) -> list[str]:
@@ -169,6 +172,11 @@ class Results:
         """
         _, verdict = self._pair(architecture, metric, first, second)
         return None if pd.isna(verdict) else verdict == "True"
+
+    def status(self, architecture: str, metric: str, first: str, second: str) -> str:
+        """The same in a word: resolved; open, if the test did not find a difference; untested."""
+        words = {True: "resolved", False: "open", None: "untested"}
+        return words[self.resolved(architecture, metric, first, second)]
 
     def _pair(self, architecture: str, metric: str, first: str, second: str) -> Any:
         """The detectable difference of two defenses and whether theirs is resolved, or NaN."""

@@ -50,9 +50,8 @@ def _leader(view: View, architecture: str, metric: str) -> str:
     text = [view("sentences.leads", **where, second=named(view, *rivals[0]))]
     sides: dict[str, list[str]] = {"resolved": [], "open": [], "untested": []}
     for rival, _ in rivals:
-        resolved = view.results.resolved(architecture, metric, lead, rival)
-        side = "untested" if resolved is None else "resolved" if resolved else "open"
-        sides[side].append(view.name(rival))
+        status = view.results.status(architecture, metric, lead, rival)
+        sides[status].append(view.name(rival))
     text += [_in_number(view, f"sentences.{side}", names) for side, names in sides.items() if names]
     return " ".join(text)
 
@@ -84,9 +83,9 @@ def _compared(view: View, architecture: str, metric: str) -> str:
         if row is None:
             sides["missing"].append(name)
             continue
-        resolved = view.results.resolved(architecture, metric, str(view.proposal), other)
-        side = "higher" if row["difference"] > 0 else "lower"
-        side = side if resolved else "untested" if resolved is None else "open"
+        status = view.results.status(architecture, metric, str(view.proposal), other)
+        sign = "higher" if row["difference"] > 0 else "lower"
+        side = sign if status == "resolved" else status
         points = view.labels.points(row["difference"]) + view.seed_count(int(row["seeds"]))
         sides[side].append(view("sentences.named", name=name, value=points))
     text = [view("differences.of", architecture=view.network(architecture),
