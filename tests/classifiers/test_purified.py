@@ -12,12 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import golden, tiny
+from tradeoff.attacks import bim
 from tradeoff.attacks.suites.asking import rejection_threshold
 from tradeoff.classifiers import purified
 from tradeoff.classifiers.pixelcnn import PixelCnn, best_level, bits_per_dimension
 from tradeoff.core.schema import BadParams
 from tradeoff.defenses import pixeldefend
 from tradeoff.networks.folding import attacked_twin
+from tradeoff.networks.losses import margin
+from tradeoff.networks.threat import Threat
 
 LEVELS = 17
 IMAGE = (1, 8, 8)
@@ -147,7 +150,7 @@ def golden_model() -> purified.Purified:
     return model.eval().requires_grad_(False)
 
 
-def test_attacks_go_straight_through_the_purification() -> None:
+def test_the_gradient_goes_straight_through_the_purification() -> None:
     model, (images, labels) = golden_model(), tiny.batch(8)
     points = images.requires_grad_()
     F.cross_entropy(model(points), labels).backward()
@@ -156,8 +159,46 @@ def test_attacks_go_straight_through_the_purification() -> None:
     inner = moved.detach().requires_grad_()
     F.cross_entropy(model.network(inner), labels).backward()
     torch.testing.assert_close(points.grad, inner.grad)
-    twin = attacked_twin(model, images.detach())
-    torch.testing.assert_close(twin(images.detach()), model(images.detach()), rtol=1e-4, atol=1e-4)
+
+
+class OnePixel(nn.Module):
+    """Class 1 says how bright the pixel in row 4, column 4 is, class 0 how dark."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixel = images[:, 0, 4, 4]
+        return torch.stack([1 - pixel, pixel], 1)
+
+
+def one_pixel() -> purified.Purified:
+    model = purified.Purified(OnePixel(), KNOBS)
+    model.density.load_state_dict(golden.under("pixels/network/"))
+    return model.eval().requires_grad_(False)
+
+
+def test_attacks_climb_what_says_the_same_and_see_what_a_pixel_does_to_those_after_it() -> None:
+    model, (images, _) = one_pixel(), tiny.batch(8)
+    surrogate, points = attacked_twin(model, images), images.clone().requires_grad_()
+    assert torch.equal(surrogate(images), model(images))
+    assert torch.equal(surrogate(points), model(images))
+    gradient = torch.autograd.grad(surrogate(points)[:, 1].sum(), points)[0].flatten(1)
+    place = 4 * 8 + 4
+    assert (gradient[:, place] > 0).all(), "its own level"
+    assert (gradient[:, :place] != 0).any(1).all(), "those before it"
+    assert not gradient[:, place + 1 :].any(), "none after it"
+    straight = torch.autograd.grad(model(points)[:, 1].sum(), points)[0].flatten(1)
+    assert not straight[:, :place].any()
+
+
+def test_the_surrogate_leads_farther_than_the_identity() -> None:
+    model = one_pixel()
+    images = levels().float() / (LEVELS - 1)
+    labels = torch.zeros(len(images), dtype=torch.long)
+    threat, budget = Threat("linf", 0.125), bim.Knobs(steps=10, relative_step_size=0.25)
+    straight, found = (
+        margin(model(bim.bim(climbed, images, labels, budget, threat).images), labels)
+        for climbed in (model, attacked_twin(model, images))
+    )
+    assert (found <= straight).all() and (found < straight).any()
 
 
 def test_suspicion_has_the_gradient_of_levels_in_between() -> None:
