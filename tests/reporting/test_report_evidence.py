@@ -117,7 +117,7 @@ def test_a_study_without_the_proposal_or_its_evidence(tmp_path, templates, conte
     found = read_results(study, "digits", tmp_path)
     english = load_labels("en", templates)
     assert sentences.differences(View(study, found, english)) == [
-        "D-TRADES is not part of this study: there is nothing to compare."
+        "There is nothing to compare: D-TRADES is not part of this study."
     ]
     gaps = coverage.gaps(View(study, found, english))
     assert all("0 of 1 evaluated cells" in gaps[name][0] for name in gaps)
