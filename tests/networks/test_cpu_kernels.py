@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests import tiny
 from tradeoff.archs import resnet18, vgg16
 from tradeoff.core.plugins import module_names
-from tradeoff.networks import device
+from tradeoff.networks import cpu_kernels, device, layouts
 from tradeoff.networks.cpu_kernels import GreyConvolution, ProductConvolution, use_cpu_kernels
 from tradeoff.networks.folding import fold
 from tradeoff.networks.layouts import place
@@ -248,3 +248,18 @@ def test_every_architecture_has_the_same_numbers_with_portable_kernels(
     convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
     assert all(isinstance(layer, ProductConvolution) for layer in convolutions)
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "portable"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_placed_network_can_be_traced(
+    channels: int, arithmetic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (cpu_kernels, layouts):
+        monkeypatch.setattr(module, "arithmetic_is_portable", lambda: arithmetic == "portable")
+    images = torch.rand(3, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = resnet18.build((channels, 8, 8), 10, 0.0625).eval()
+    place(network, torch.device("cpu"))
+    traced = torch.jit.trace(network, images)
+    more = torch.rand(5, channels, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(traced(more), network(more), rtol=1e-4, atol=1e-5)

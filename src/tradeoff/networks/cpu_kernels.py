@@ -47,7 +47,8 @@ def _exchanged_again(_layer: nn.Module, _inputs: tuple[Tensor, ...], maps: Tenso
 
 
 def _eager_on_cpu(features: Tensor) -> bool:
-    return features.device.type == "cpu" and not torch.compiler.is_compiling()
+    written_down = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return features.device.type == "cpu" and not written_down
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:

@@ -240,6 +240,13 @@ def test_progress_is_reported_after_each_batch() -> None:
     ]
 
 
+def test_an_attack_on_the_first_images_is_done_with_the_last_of_them() -> None:
+    told: list[tuple[Any, ...]] = []
+    first = Attack("fgsm", "fgsm", fgsm.Knobs(), images=30)
+    run(suite([first]), report=lambda *now: told.append(now[1:]))
+    assert told == 2 * [("fgsm", 25, 30), ("fgsm", 30, 30)]
+
+
 def test_a_model_in_train_mode_and_one_of_nan_are_refused() -> None:
     with pytest.raises(ValueError, match="train mode"):
         run(suite(WHITE_BOX), {"best": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))})

@@ -171,12 +171,12 @@ def _rows(
     attacks = [(attack, subject) for attack in suite.attacks]
     for attack, attacked in [*attacks, *_further(suite, subject)]:
         parts: dict[str, list[Columns]] = {}
-        for batch in attacked.at(attacked.rows[: attack.images]).batches():
+        count = len(attacked.rows[: attack.images])
+        for batch in attacked.at(attacked.rows[:count]).batches():
             place = f"{attack.name}-{int(batch.rows[0])}"
             for name, part in kept.get(place, partial(_attack, attack, batch)).items():
                 parts.setdefault(name, []).append(part)
-            report(attack.name, int(batch.rows[-1]) + 1, len(subject.labels))
-        count = len(attacked.rows) if attack.images is None else attack.images
+            report(attack.name, int(batch.rows[-1]) + 1, count)
         rest = _arrays(_not_attempted(attacked.at(attacked.rows[count:])))
         for name, pieces in parts.items():
             rows[name], tried[name] = _joined([*pieces, rest]), attack.images
