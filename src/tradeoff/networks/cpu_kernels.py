@@ -47,7 +47,7 @@ def _exchanged_again(_layer: nn.Module, _inputs: tuple[Tensor, ...], maps: Tenso
 
 
 def _eager_on_cpu(features: Tensor) -> bool:
-    written_down = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    written_down = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
     return features.device.type == "cpu" and not written_down
 
 
