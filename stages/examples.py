@@ -33,7 +33,8 @@ def main(dataset: str) -> None:
     counts = {
         ("images", part): len(getattr(data, part)) for part in ("train", "validation", "test")
     }
-    counts["images", "classes"] = len(data.classes)
+    for number, name in enumerate(data.classes):
+        counts["class", name] = int((data.test.labels == number).sum())
     few, measured = slice(settings.images), slice(settings.measured)
     count = min(settings.measured, len(test))
     examples_of, gradients, pictures = {}, {}, {}

@@ -154,6 +154,10 @@ def test_transfer_and_examples_take_the_models_that_are_there(folder: Path) -> N
     run("examples")  # of the only seed that is left
     assert list(table("examples")["defense"].unique()) == ["dtrades"]
     assert table("sizes").query("kind == 'parameters'")["name"].tolist() == ["resnet18"]
+    classes = table("sizes").query("kind == 'class'")
+    assert classes["name"].astype(str).tolist() == list("0123456789")
+    images = table("sizes").query("kind == 'images' and name == 'test'")["count"].item()
+    assert classes["count"].sum() == images
     run("transfer")  # no other model to try its examples on
 
     dtrades[1].model("best").write_bytes(b"something")

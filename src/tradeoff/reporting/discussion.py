@@ -39,7 +39,8 @@ def fairness(view: View) -> list[str]:
         counts, models = worst_classes(view, architecture)
         if models:
             most = max(counts.values())
-            top = [str(index) for index, count in sorted(counts.items()) if count == most]
+            top = [view.results.class_name(number)
+                   for number, count in sorted(counts.items()) if count == most]  # fmt: skip
             key = "fairness.class" if len(top) == 1 else "fairness.classes"
             key += "_but" if view.control else ""
             sentences.append(view(key, worst=view.labels.enumerate(top), count=most, all=models,
@@ -92,7 +93,7 @@ def weights_by(view: View, defense: str) -> list[str]:
         classes = class_columns(histories[0], "lambda")
         if len(classes) > 1:
             by_class = last[classes]
-            most, least = (str(name).rpartition("_")[2]
+            most, least = (view.results.class_name(int(str(name).rpartition("_")[2]))
                            for name in (by_class.idxmax(), by_class.idxmin()))  # fmt: skip
             sentences.append(view("lambda.classes", most=most, least=least,
                                   high=view.labels.formatted(by_class.max(), WEIGHT),

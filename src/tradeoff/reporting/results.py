@@ -195,6 +195,17 @@ class Results:
         counts = select(self.sizes, kind=kind, name=name)["count"]
         return None if counts.empty else int(counts.iloc[0])
 
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes are called, such as "ship", in the order of their numbers; [] if that is
+        not known."""
+        return list(select(self.sizes, kind="class")["name"])
+
+    def class_name(self, number: int) -> str:
+        """What a class is called; its number if that is not known."""
+        names = self.class_names
+        return names[number] if number < len(names) else str(number)
+
 
 def worst(accuracies: pd.Series) -> pd.Series:
     """Whether a class has the least accuracy, up to rounding; never one without accuracy (NaN)."""

@@ -26,6 +26,7 @@ USED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "random_start": lambda other: bool(other["random_start"]),
     "plus_restarts": lambda other: other.get("version") == "plus",
 }
+MOST_CLASSES = 20  # that are named one by one
 # What provenance says of compilation, and the words for it; anything else is shown as it is.
 COMPILATIONS = {
     "compiled": "compiled",
@@ -129,6 +130,10 @@ def _images(view: View) -> str:
     train = results.size("images", "train")
     if train is not None:
         text.insert(0, view("setting.train", images=train))
+    names = [f"{number} {name}" for number, name in enumerate(results.class_names)
+             if name != str(number)]  # fmt: skip
+    if 0 < len(names) <= MOST_CLASSES:
+        text.append(view("setting.classes", names=view.labels.enumerate(names)))
     return " ".join(text)
 
 
