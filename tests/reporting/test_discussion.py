@@ -209,7 +209,7 @@ def test_lambda_has_as_many_decimals_everywhere(complete, english):
 def test_limits_are_stated_from_the_numbers(incomplete, english):
     study, found = incomplete
     text = " ".join(discussion.limits(View(study, found, english)))
-    assert "3 seeds" in text and "from 3.0 to 3.0 points on" in text
+    assert "3 seeds" in text and "another defense from 3.0 points on, and" in text
     assert "RA counts on 360 test images" in text and "up to 2.6 points" in text
     cells = found.cells
     error = 100 * ((cells["NA"] * (1 - cells["NA"])).max() / 360) ** 0.5

@@ -46,9 +46,9 @@ def unseen(view: View) -> str:
     pairs = tested[tested[["one", "other"]].isin([view.proposal]).any(axis=1)]["detectable"]
     if pairs.empty:
         return view("limits.seeds", seeds=seeds)
-    return view("limits.seeds_detectable", seeds=seeds, proposal=view.proposal_name,
-                low=view.labels.percent(pairs.min()),
-                high=view.labels.percent(pairs.max()))  # fmt: skip
+    low, high = view.labels.percent(pairs.min()), view.labels.percent(pairs.max())
+    points = view("limits.from" if low == high else "limits.from_to", low=low, high=high)
+    return view("limits.seeds_detectable", seeds=seeds, proposal=view.proposal_name, points=points)
 
 
 def _against(view: View) -> str:
