@@ -34,7 +34,7 @@ def test_only_declared_outputs_change(done: Done) -> None:
     before, after = files(done.before.folder), files(done.study.folder)
     changed = {name for name in after if after[name] != before.get(name)}
     entries = lockfile.read(done.study.folder)
-    outputs = [out for block in entries.values() for out in lockfile.outputs(block)]
+    outputs = [Path(out) for block in entries.values() for out in lockfile.sums(block)]
     # Of code, prepare, 2 trainings, 6 attacks, transfer, examples, summarize, report, chapter and
     # index.
     assert len(outputs) == 2 + 2 * 2 + 6 + 2 + 5 + 2 + 1 + 3 + 1
