@@ -77,11 +77,11 @@ def test_every_class_that_is_worst_counts_and_the_control_does_not(tmp_path, eng
         [("class", f"digit {c}", 40) for c in range(10)], columns=found.sizes.columns
     )
     view = View(study, replace(found, sizes=pd.concat([found.sizes, named])), english)
-    assert "Class digit 9 is, alone" in discussion.fairness(view)[0]
+    assert "Class 9 (digit 9) is, alone" in discussion.fairness(view)[0]
     (images,) = (
         item.text for item in describe_setting(view) if item.term == english("setting.images")
     )
-    assert "The classes are 0 digit 0, 1 digit 1," in images and "and 9 digit 9." in images
+    assert "The classes are 0 (digit 0), 1 (digit 1)," in images and "and 9 (digit 9)." in images
 
 
 def test_classes_that_differ_by_rounding_alone_are_all_worst():

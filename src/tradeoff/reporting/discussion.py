@@ -156,7 +156,8 @@ def _epochs(view: View) -> str:
 
 
 def _first_images(view: View) -> str:
-    """Which attacks of RA tried the first images only: the others may be robust to less."""
+    """Which of the attacks that RA counts tried the first images only: of the others RA is an upper
+    bound."""
     suites, name = view.results.dataset.suites, view.labels.name
     parts = [
         view("limits.first", attack=name("attacks", attack.name), images=attack.images)

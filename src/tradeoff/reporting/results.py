@@ -202,9 +202,10 @@ class Results:
         return list(select(self.sizes, kind="class")["name"])
 
     def class_name(self, number: int) -> str:
-        """What a class is called; its number if that is not known."""
-        names = self.class_names
-        return names[number] if number < len(names) else str(number)
+        """A class by the number that figures have, and its name, such as "8 (ship)"; by its number
+        alone where it has no other name."""
+        name = dict(enumerate(self.class_names)).get(number, str(number))
+        return name if name == str(number) else f"{number} ({name})"
 
 
 def worst(accuracies: pd.Series) -> pd.Series:

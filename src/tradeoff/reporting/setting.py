@@ -130,9 +130,8 @@ def _images(view: View) -> str:
     train = results.size("images", "train")
     if train is not None:
         text.insert(0, view("setting.train", images=train))
-    names = [f"{number} {name}" for number, name in enumerate(results.class_names)
-             if name != str(number)]  # fmt: skip
-    if 0 < len(names) <= MOST_CLASSES:
+    names = [results.class_name(number) for number in range(len(results.class_names))]
+    if names != results.class_names and len(names) <= MOST_CLASSES:
         text.append(view("setting.classes", names=view.labels.enumerate(names)))
     return " ".join(text)
 
