@@ -6,8 +6,8 @@
 The table has three seeds of each defense, which resolve ten points. Here are only the two rows
 that the question needs, which differ in one thing: whose image a weight is. The shuffle has
 D-TRADES's own weights, dealt out anew within each batch. Differences are paired by seed and image.
-Of digits so many detect 2.6 points of RA; of mnist_5k 68, as some networks mask their gradients and
-others do not. What is found is in reports/adapting-DATASET.
+Of digits so many detect 2.6 points of RA. What is found is in reports/adapting-DATASET; that of
+mnist_5k is of batches of 32, some of whose networks mask their gradients (docs/tuning.md).
 """
 
 import sys
