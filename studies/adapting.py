@@ -41,7 +41,7 @@ def rows(params: Any, dataset: str) -> None:
     if dataset == "digits":
         for suite in ("bounded", "autoattack"):
             suites[suite].update(images=None)
-    else:  # RA is of the 500 images of APGD, as in the table
+    else:  # RA is of the 500 images of APGD, as in the table; all of AutoAttack decides little more
         suites["autoattack"]["attacks"]["autoattack"].update(images=20)
 
 
