@@ -10,6 +10,7 @@ Of digits so many detect 2.6 points of RA. What is found is in reports/adapting-
 mnist_5k is of batches of 32, some of whose networks mask their gradients (docs/tuning.md).
 """
 
+import argparse
 import sys
 from typing import Any
 
@@ -20,10 +21,9 @@ SEEDS = {"digits": 12, "mnist_5k": 4}
 
 
 def main() -> int:
-    if len(sys.argv) != 2 or sys.argv[1] not in SEEDS:
-        print(__doc__, file=sys.stderr)
-        return 2
-    dataset = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", choices=SEEDS)
+    dataset = parser.parse_args().dataset
     return reproduce(f"adapting-{dataset}", dataset, lambda params: rows(params, dataset))
 
 

@@ -10,6 +10,7 @@ recipe proves all but 5.82 % of the test images, the second's all but 4.5 to 5.0
 recipe with 10 projections.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,11 +27,11 @@ def main() -> int:
         "hour": ("mnist", lambda params: on_mnist(params, "interval", HOUR)),
         "night": ("mnist", lambda params: on_mnist(params, "outer_polytope", NIGHT)),
     }
-    if len(sys.argv) != 2 or sys.argv[1] not in runs:
-        print(__doc__, file=sys.stderr)
-        return 2
-    dataset, change = runs[sys.argv[1]]
-    return reproduce(f"certified-{sys.argv[1]}", dataset, change)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=runs)
+    name = parser.parse_args().name
+    dataset, change = runs[name]
+    return reproduce(f"certified-{name}", dataset, change)
 
 
 def on_digits(params: Any) -> None:
