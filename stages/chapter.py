@@ -6,6 +6,7 @@ from pathlib import Path
 import _environment
 
 from tradeoff.core.study import Study
+from tradeoff.reporting.beside import read_beside
 from tradeoff.reporting.chapter import build_chapter
 from tradeoff.reporting.results import read_evaluated
 
@@ -18,7 +19,8 @@ def main(language: str) -> None:
     folder = Path("reports")
     # Figures of what the study has dropped must not stay.
     shutil.rmtree(folder / "figures" / language, ignore_errors=True)
-    for name, content in build_chapter(study, evaluated, language, TEMPLATES).items():
+    files = build_chapter(study, evaluated, language, TEMPLATES, read_beside())
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

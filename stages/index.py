@@ -6,6 +6,7 @@ import _environment
 
 from tradeoff.core.files import atomic_write
 from tradeoff.core.study import Study
+from tradeoff.reporting.beside import read_beside
 from tradeoff.reporting.index import build_index
 from tradeoff.reporting.results import read_evaluated
 
@@ -17,7 +18,8 @@ def main() -> None:
     evaluated = read_evaluated(study)
     page = Path("reports", "index.html")
     with atomic_write(page) as partial:
-        partial.write_bytes(build_index(study, evaluated, TEMPLATES, study.report.languages))
+        languages = study.report.languages
+        partial.write_bytes(build_index(study, evaluated, TEMPLATES, languages, read_beside()))
     print(f"[index] {', '.join(evaluated) or 'no data set'}: {page}", flush=True)
 
 

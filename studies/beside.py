@@ -3,7 +3,8 @@
 The folder is checkpoints/NAME, which git does not see; it shares DVC's cache with the study, so
 that no cell is computed twice; interrupted, it goes on there. What is found is kept in
 reports/NAME: the pages, the dvc.lock that says of which code and params each stage is, and a hash
-of all of it, by which one tells whether the pages are stale.
+of all of it, by which one tells whether the pages are stale; and in plots/beside/NAME.json what the
+first page and the chapter tell of it.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from tradeoff.core import code, foundations  # noqa: E402
 from tradeoff.core.study import Study  # noqa: E402
+from tradeoff.reporting.beside import sum_up, write_beside  # noqa: E402
 
 LINKS = (".dvcignore", "dvc.yaml", "src", "stages", "report_templates")
 Change = Callable[[Any], None]
@@ -47,6 +49,7 @@ def reproduce(name: str, dataset: str, change: Change) -> int:
         shutil.copy(folder / "dvc.lock", kept)
         if status == 0:
             (kept / "made_from.json").write_text(json.dumps(made_from(change)) + "\n")
+            write_beside(sum_up(name, dataset, folder), ROOT)
         print(f"{name}: {kept.relative_to(ROOT)}/report.en.html")
     return status
 

@@ -1,5 +1,6 @@
 """The tables of the committed results against the means that are committed beside them."""
 
+import html
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.accuracy import main_table, overfitting_table
+from tradeoff.reporting.beside import read_beside
 from tradeoff.reporting.labels import load_labels
 from tradeoff.reporting.results import read_results
 from tradeoff.reporting.view import View
@@ -45,3 +47,16 @@ def test_the_table_of_overfitting_fits_the_committed_means(committed):
     for means, (*_, selected, last, change) in rows_of(overfitting_table(committed), committed):
         assert selected >= means["RA"] - 0.1001, "RA counts AutoAttack too"
         assert change == pytest.approx(last - selected, abs=0.1501)
+
+
+def test_what_is_told_of_the_studies_beside_stands_on_their_pages():
+    told = read_beside(ROOT)
+    assert {study.name for study in told} == {
+        folder.parent.name for folder in (ROOT / "reports").glob("*/made_from.json")
+    }
+    assert any(study.said["en"] for study in told)
+    for study in told:
+        for language, sentences in study.said.items():
+            page = ROOT / "reports" / study.name / f"report.{language}.html"
+            text = html.unescape(page.read_text("utf-8"))
+            assert all(sentence in text for sentence in sentences)

@@ -60,4 +60,4 @@ def file_hash(*paths: Path) -> str:
 def write_json(value: Any, path: Path) -> None:
     """Write JSON that people and `git diff` can read."""
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tradeoff.core.study import Study
+from tradeoff.reporting.beside import Beside
 from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex
@@ -29,13 +30,18 @@ from tradeoff.reporting.view import View
 
 
 def build_chapter(
-    study: Study, evaluated: Mapping[str, Results], language: str, templates: Path
+    study: Study,
+    evaluated: Mapping[str, Results],
+    language: str,
+    templates: Path,
+    beside: Sequence[Beside] = (),
 ) -> dict[str, bytes]:
     """The chapter's files by their path in the folder reports: itself, a document around it, and
     the figures in a folder of the language.
 
     Args:
         evaluated: the results of each data set that has any.
+        beside: the studies beside the table.
 
     Raises:
         BadLabels: the label file lacks a text.
@@ -65,6 +71,8 @@ def build_chapter(
         "see": partial(see, labels),
         "figure_path": lambda dataset, key: figure_path(dataset, key, language),
         "parts": parts,
+        "asked": [told for told in beside if told.said.get(language)],
+        "language": language,
         "defenses": describe_defenses(study, labels),
         "sizes": size_table(study, views, labels),
         **_introduction(study, views, labels),

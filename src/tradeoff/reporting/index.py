@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tradeoff.core.study import Study
 from tradeoff.reporting.answer import answer
+from tradeoff.reporting.beside import Beside
 from tradeoff.reporting.coverage import missing
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, load_labels
@@ -14,12 +15,17 @@ from tradeoff.reporting.view import View
 
 
 def build_index(
-    study: Study, evaluated: Mapping[str, Results], templates: Path, languages: Sequence[str]
+    study: Study,
+    evaluated: Mapping[str, Results],
+    templates: Path,
+    languages: Sequence[str],
+    beside: Sequence[Beside] = (),
 ) -> bytes:
     """reports/index.html.
 
     Args:
         evaluated: the results of each data set that has any.
+        beside: the studies beside the table.
     """
     parts = []
     for language in languages:
@@ -30,6 +36,8 @@ def build_index(
             "language": language, "language_name": LANGUAGES[language][0], "t": labels,
             "entries": [_entry(View(study, results, labels)) for results in evaluated.values()],
             "missing": absent,
+            "asked": [told for told in beside if told.said.get(language)],
+            "further": [told for told in beside if not told.said.get(language)],
         })  # fmt: skip
     return render_html("index.html.j2", templates, {"parts": parts}).encode()
 
