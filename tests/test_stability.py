@@ -95,6 +95,14 @@ def test_rates_have_their_interval_and_their_test_against_the_first_arm(stabilit
     ]
 
 
+def test_the_docs_tell_the_rates_of_the_committed_networks(stability) -> None:
+    networks = stability.networks_of(ROOT / "reports" / "stability" / "mnist_5k.csv")
+    told = (ROOT / "docs" / "training.md").read_text("utf-8")
+    for arm in networks.arm.unique():
+        (sentence,) = stability.rates(networks, [arm])
+        assert sentence in told
+
+
 def test_a_network_that_is_in_the_table_is_not_trained_again(
     stability, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
