@@ -120,6 +120,8 @@ class Setting:
         return split(self.name, self.read(Path()), *HELD_OUT, None)
 
 
+STUDY = Study.load(ROOT / "params.yaml")
+MNIST = STUDY.datasets["mnist_5k"]
 GRID = product((1, 3, 6), (16, 64), (0.003, 0.01))
 # In batches of 64 networks mask their gradients, in batches of 32 some of them do; 1.5 is about
 # D-TRADES's mean of lambda at the end of training.
@@ -130,7 +132,8 @@ SETTINGS = {
               *(f"{name}-3-16-0.01" for name in (*OVER_TRADES[1:], "at"))),
     ),
     "mnist_5k": Setting(
-        "mnist_5k", mnist_5k.read, "mnist_5k", 0.0625, 0.3, steps=7, epochs=8,
+        "mnist_5k", mnist_5k.read, "mnist_5k", MNIST.models["resnet18"].width,
+        MNIST.threat.epsilon, steps=MNIST.train.attack.steps, epochs=MNIST.train.epochs,
         arms=("trades-6-32-0.002", "dtrades-6-32-0.002", "shuffled-6-32-0.002",
               "trades-1.5-32-0.002", "at-1-32-0.002", "trades-6-64-0.002", "dtrades-6-64-0.002"),
     ),
@@ -169,7 +172,7 @@ class Variation(ModuleType):
 def plan_of(setting: Setting, arm: Arm, seed: int, epochs: int, classes: int) -> Plan:
     """How an arm is trained: as its recipe is, but for what it varies."""
     attack = AscentSettings(steps=setting.steps, relative_step_size=0.25)
-    usual = Study.load(ROOT / "params.yaml").datasets[setting.recipe].train
+    usual = STUDY.datasets[setting.recipe].train
     own = {"epochs": epochs, "batch_size": arm.batch, "learning_rate": arm.rate}
     settings = usual.model_copy(update=own | {"attack": attack, "selection": attack})
     adaptive = {"alpha": alpha_of(arm, classes), "beta": 1.0, "differentiable": False}

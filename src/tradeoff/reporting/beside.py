@@ -1,5 +1,7 @@
-"""Studies beside the table, which the folder `studies` runs, as the first page and the chapter tell
-of them: plots/beside/NAME.json."""
+"""What the first page and the chapter tell of the studies beside the table.
+
+Scripts in the folder `studies` run these; what is to be told of each is in plots/beside/NAME.json.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,7 @@ class Beside:
 
 
 def sum_up(name: str, dataset: str, folder: Path) -> Beside:
-    """What the first page tells of the study that ran in a folder.
+    """Read the results of a study that ran in a folder of its own, and say what they answer.
 
     Raises:
         BadResults: as `read_results`.
@@ -47,6 +49,7 @@ def sum_up(name: str, dataset: str, folder: Path) -> Beside:
 
 
 def write_beside(told: Beside, root: Path = Path()) -> None:
+    """Write plots/beside/NAME.json in the repository at `root`."""
     write_json(asdict(told), root / FOLDER / f"{told.name}.json")
 
 
