@@ -109,13 +109,26 @@ def test_a_grey_convolutions_output_and_gradient_are_torchs(
     plain = nn.Conv2d(1, 6, kernel, stride, padding).double().requires_grad_(False)
     images = torch.rand(3, 1, *size, dtype=torch.double, requires_grad=True)
     expected = plain(images)
-    assert GreyConvolution.takes(plain)
-    found = GreyConvolution.of(plain)(images)
+    found = grey(plain)(images)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     outer = torch.rand_like(expected)
     torch.testing.assert_close(
         torch.autograd.grad(found, images, outer), torch.autograd.grad(expected, images, outer)
     )
+
+
+def test_a_grey_convolutions_gradient_has_a_derivative_itself() -> None:
+    torch.manual_seed(0)
+    layer = grey(nn.Conv2d(1, 2, 3).double().requires_grad_(False))
+    images = torch.rand(1, 1, 4, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda given: layer(given).square(), images)
+
+
+def grey(plain: nn.Conv2d) -> nn.Conv2d:
+    layer = copy.deepcopy(plain)
+    use_cpu_kernels(layer)
+    assert type(layer) is GreyConvolution
+    return layer
 
 
 @pytest.mark.parametrize(
@@ -129,11 +142,12 @@ def test_a_grey_convolutions_output_and_gradient_are_torchs(
     ids=["colour", "dilated", "padding by name", "reflecting"],
 )
 def test_other_convolutions_are_left_as_they_are(other: nn.Conv2d) -> None:
-    assert not GreyConvolution.takes(other)
+    use_cpu_kernels(other)
+    assert not isinstance(other, GreyConvolution)
 
 
 def test_parameters_with_gradients_get_them() -> None:
-    layer = GreyConvolution.of(nn.Conv2d(1, 2, 3))
+    layer = grey(nn.Conv2d(1, 2, 3))
     layer(torch.rand(1, 1, 5, 5)).sum().backward()
     assert layer.weight.grad is not None
 

@@ -142,7 +142,9 @@ def test_logits_and_gradients_are_the_same_up_to_rounding(training: bool) -> Non
 
 def test_placing_twice_is_placing_once() -> None:
     model = place(place(network("resnet18", 0.25), CPU), CPU)
-    assert sum(len(module._forward_hooks) for module in model.modules()) == 1
+    first, *_, last = (len(module._forward_hooks) for module in model.modules()
+                       if isinstance(module, nn.Conv2d))  # fmt: skip
+    assert (first, last) == (1, 1)
 
 
 def test_arithmetic_that_cannot_be_portable_any_more_is_told(

@@ -201,3 +201,26 @@ def test_a_model_that_cannot_be_folded_is_used_as_it_is() -> None:
     twin = fold_if_same(model, images())
     assert twin is not model
     assert_same(twin, model, images())
+
+
+class Viewing(nn.Module):
+    """Flattened as users do it: `view` takes no maps whose channels are innermost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+        self.last = nn.Linear(256, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = self.features(inputs)
+        logits: Tensor = self.last(maps.view(len(maps), -1))
+        return logits
+
+
+def test_a_model_that_flattens_by_a_view_has_a_twin() -> None:
+    torch.manual_seed(0)
+    model = Viewing().eval()
+    inputs, _ = tiny.batch(4)
+    twin = fold_if_same(model, inputs)
+    assert twin is not model
+    assert_same(twin, model, inputs)

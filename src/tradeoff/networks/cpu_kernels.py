@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from tradeoff.networks.device import arithmetic_is_portable
 
@@ -24,7 +23,8 @@ def use_cpu_kernels(model: nn.Module) -> None:
     portable = arithmetic_is_portable()
     for module in model.modules():
         if type(module) is nn.Conv2d and ProductConvolution.takes(module):
-            module.__class__ = ProductConvolution
+            grey = module.in_channels == 1
+            module.__class__ = GreyConvolution if grey else ProductConvolution
         elif type(module) is nn.BatchNorm2d and portable:
             module.__class__ = ImagesInnermostNorm
         elif isinstance(module, nn.MaxPool2d) and portable:
@@ -285,31 +285,6 @@ class GreyConvolution(ProductConvolution):
     matrix product and a sum of shifted images it takes a fifth of the time.
     """
 
-    @staticmethod
-    def takes(convolution: nn.Conv2d) -> bool:
-        """Whether the convolution is of this kind."""
-        return (
-            convolution.in_channels == 1
-            and convolution.dilation == (1, 1)
-            and convolution.padding_mode == "zeros"
-            and not isinstance(convolution.padding, str)
-        )
-
-    @classmethod
-    def of(cls, convolution: nn.Conv2d) -> "GreyConvolution":
-        """The convolution, its parameters shared."""
-        grey = cls(
-            1,
-            convolution.out_channels,
-            convolution.kernel_size,  # type: ignore[arg-type]
-            convolution.stride,  # type: ignore[arg-type]
-            convolution.padding,  # type: ignore[arg-type]
-            bias=False,
-            device="meta",
-        )
-        grey.weight, grey.bias = convolution.weight, convolution.bias
-        return grey.train(convolution.training)
-
     def forward(self, images: Tensor) -> Tensor:
         native = _eager_on_cpu(images) and not arithmetic_is_portable()
         if native and not self.weight.requires_grad:
@@ -324,7 +299,6 @@ class _Convolve(torch.autograd.Function):
         return nn.Conv2d.forward(layer, images)
 
     @staticmethod
-    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """What each output passes back through each place of the kernel, summed where it lands."""
         layer, (count, _, height, width) = context.layer, context.shape

@@ -28,9 +28,9 @@ DEVICE_FAULTS: tuple[type[Exception], ...] = tuple(
 )
 
 # Of glibc's mallopt: from which size on free memory at the heap's end goes back to the system, and
-# from which size on a block is the system's from the start (the largest that it takes).
+# how many blocks may be the system's from the start, as each of more than 32 MB would be.
 TRIM_THRESHOLD = (-1, 2**31 - 1)
-MMAP_THRESHOLD = (-3, 2**25)
+MMAP_MAX = (-4, 0)
 
 # The compute capability from which NVIDIA's cards multiply such numbers on tensor cores.
 TENSOR_CORES = {"tf32": (8, 0), "bf16": (8, 0), "fp16": (7, 0)}
@@ -141,11 +141,11 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed; where there is another allocator, nothing happens.
 
     Each pass of a network frees what the next one asks for. Memory that went back to the system
-    meanwhile is mapped anew, page by page: up to half the time of a small network's forward pass.
+    meanwhile is mapped anew, page by page: up to half the time of a small network's pass.
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        for option, value in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+        for option, value in (TRIM_THRESHOLD, MMAP_MAX):
             mallopt(option, value)
 
 

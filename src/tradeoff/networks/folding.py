@@ -14,7 +14,6 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from tradeoff.networks.cpu_kernels import GreyConvolution
 from tradeoff.networks.layouts import place
 from tradeoff.networks.losses import CONSTANT_ROUNDING, competing_range
 
@@ -110,9 +109,6 @@ def _fold_structure(model: nn.Module, twin: nn.Module) -> list[Pair]:
                 if folded.bias is None:
                     zeros = folded.weight.new_zeros(len(folded.weight))
                     folded.bias = nn.Parameter(zeros, requires_grad=False)
-                if GreyConvolution.takes(folded):
-                    folded = GreyConvolution.of(folded)
-                    setattr(copied, first, folded)
                 setattr(copied, second, nn.Identity().eval())
                 pairs.append((convolution, norm, folded))
     return pairs

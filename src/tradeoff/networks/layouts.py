@@ -30,7 +30,8 @@ def place(model: Model, device: torch.device, layout: torch.memory_format | None
     """The model on the device, in the layout that its convolutions prefer there.
 
     On a CPU that is channels-last, but only if all of its convolutions fill whole vectors, the
-    first one's images apart.
+    first one's images apart. The last one hands its maps on as it would have, since what flattens
+    them is often written as a `view`, which takes no others.
 
     Args:
         layout: on a GPU, see `training_layout`; None: as it is.
@@ -50,6 +51,7 @@ def place(model: Model, device: torch.device, layout: torch.memory_format | None
             first.to(memory_format=torch.channels_last)
         if _channels_last not in first._forward_hooks.values():
             first.register_forward_hook(_channels_last)
+            convolutions[-1].register_forward_hook(_contiguous)
     return model
 
 
@@ -65,3 +67,7 @@ def _fill_vectors(convolutions: list[nn.Conv2d]) -> bool:
 
 def _channels_last(_layer: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
     return features.contiguous(memory_format=torch.channels_last)
+
+
+def _contiguous(_layer: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
+    return features.contiguous()
