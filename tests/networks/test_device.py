@@ -1,6 +1,8 @@
 """The layout that a model gets: channels-last where convolutions are safe and fast with it."""
 
 import copy
+import platform
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -160,3 +162,15 @@ def test_elsewhere_arithmetic_stays_native(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(device.platform, "machine", lambda: "aarch64")
     pick_device(arithmetic="portable")
     assert not device.arithmetic_is_portable()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocator")
+def test_what_is_freed_is_not_mapped_anew() -> None:
+    """Else each page of it is a fault again, of which a pass has as many as it has maps."""
+    device.keep_freed_memory()
+    torch.ones(2**24)  # 64 MB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(2**24)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults * resource.getpagesize() < 2**26
