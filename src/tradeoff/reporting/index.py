@@ -36,10 +36,8 @@ def build_index(
             "language": language, "language_name": LANGUAGES[language][0], "t": labels,
             "entries": [_entry(View(study, results, labels)) for results in evaluated.values()],
             "missing": absent,
-            "asked": [told for told in beside if told.said.get(language)],
-            "further": [told for told in beside if not told.said.get(language)],
         })  # fmt: skip
-    return render_html("index.html.j2", templates, {"parts": parts}).encode()
+    return render_html("index.html.j2", templates, {"parts": parts, "beside": beside}).encode()
 
 
 def _entry(view: View) -> dict[str, object]:
