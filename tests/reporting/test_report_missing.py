@@ -157,10 +157,9 @@ def test_a_dropped_cell_leaves_the_note(tmp_path, english):
 
 def notes_of(table, study):
     """The notes below a table by the defense they stand at."""
-    texts = {note.letter: note.text for note in table.notes}
     (block,) = table.blocks
     return {
-        row.header: " ".join(texts[letter] for letter in row.note.split(", "))
+        row.header: " ".join(table.notes[letter] for letter in row.note.split(", "))
         for row in block.rows
         if row.note
     }

@@ -147,6 +147,10 @@ def test_nothing_is_marked_where_nothing_is_tested(complete, english):
 
 
 def test_rank():
+    def ranks(estimates, higher_is_better, resolved):
+        found = rank(dict(enumerate(estimates)), higher_is_better, resolved)
+        return [found.get(place, 0) for place in range(len(estimates))]
+
     def gaps(*pairs):
         return lambda one, other: {one, other} in pairs
 
@@ -154,20 +158,21 @@ def test_rank():
         return True
 
     four = [Estimate(value, 0.01, 3) for value in (0.80, 0.84, 0.70, 0.60)]
-    assert rank(four, True, all_resolved) == [2, 1, 0, 0]
-    assert rank(four, False, all_resolved) == [0, 0, 2, 1]
+    assert ranks(four, True, all_resolved) == [2, 1, 0, 0]
+    assert ranks(four, False, all_resolved) == [0, 0, 2, 1]
     # What is not resolved from the best ties with it, and what was not tested is not resolved.
-    assert rank(four, True, gaps({1, 2}, {1, 3}, {2, 3})) == [1, 1, 2, 0]
-    assert rank(four, True, lambda one, other: None) == [0, 0, 0, 0]
-    assert rank(four, True, lambda one, other: False) == [0, 0, 0, 0]
+    assert ranks(four, True, gaps({1, 2}, {1, 3}, {2, 3})) == [1, 1, 2, 0]
+    assert ranks(four, True, lambda one, other: None) == [0, 0, 0, 0]
+    assert ranks(four, True, lambda one, other: False) == [0, 0, 0, 0]
     # Of the rest nobody stands out, or several do.
-    assert rank(four, True, gaps({1, 0}, {1, 2}, {1, 3})) == [0, 1, 0, 0]
-    assert rank(four, True, gaps({1, 0}, {1, 2}, {1, 3}, {0, 3})) == [2, 1, 2, 0]
+    assert ranks(four, True, gaps({1, 0}, {1, 2}, {1, 3})) == [0, 1, 0, 0]
+    assert ranks(four, True, gaps({1, 0}, {1, 2}, {1, 3}, {0, 3})) == [2, 1, 2, 0]
     tie = [Estimate(0.85341, None, 1), Estimate(0.85349, None, 1), Estimate(0.85241, None, 1)]
-    assert rank(tie, True, all_resolved) == [1, 1, 0]
-    assert rank(tie, False, all_resolved) == [0, 0, 1]
-    assert rank([None, tie[0]], True, all_resolved) == [0, 0]
-    assert rank([*tie, Estimate(0.5, None, 1, left_out=0.1)], True, all_resolved) == [0, 0, 0, 0]
+    assert ranks(tie, True, all_resolved) == [1, 1, 0]
+    assert ranks(tie, False, all_resolved) == [0, 0, 1]
+    assert ranks(tie[:1], True, all_resolved) == [0]
+    assert ranks([], True, all_resolved) == []
+    assert ranks([*tie, Estimate(0.5, None, 1, left_out=0.1)], True, all_resolved) == [0, 0, 0, 0]
 
 
 def test_attack_table_equals_the_csv(complete, english):
@@ -226,12 +231,11 @@ def test_missing_seeds_are_noted_and_a_single_seed_has_no_sd(incomplete, english
     assert rows["at"].numbers[0].sd == ""
     assert rows["trades"].numbers[0].sd != ""
     assert [number.mean for number in other["mart"].numbers] == [""] * 7
-    notes = {note.letter: note.text for note in table.notes}
-    assert "1 of 3 seeds (missing: 1 and 2)" in notes[rows["at"].note]
+    assert "1 of 3 seeds (missing: 1 and 2)" in table.notes[rows["at"].note]
     seeds, flags = rows["trades"].note.split(", ")
-    assert "2 of 3 seeds (missing: 1)" in notes[seeds]
-    assert "FOSC (1 of 2 seeds); Cosine of gradients (1 of 2 seeds)" in notes[flags]
-    assert "no cell is evaluated" in notes[other["mart"].note]
+    assert "2 of 3 seeds (missing: 1)" in table.notes[seeds]
+    assert "FOSC (1 of 2 seeds); Cosine of gradients (1 of 2 seeds)" in table.notes[flags]
+    assert "no cell is evaluated" in table.notes[other["mart"].note]
     assert rows["faal"].note == ""
 
 

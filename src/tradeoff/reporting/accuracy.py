@@ -8,11 +8,11 @@ from tradeoff.reporting.estimates import Scale
 from tradeoff.reporting.table import (
     Block,
     Column,
-    Group,
     Measure,
     Number,
     Row,
     Table,
+    cells_measure,
     defense_table,
     ranked_column,
     wide_or_tall,
@@ -28,59 +28,62 @@ def main_table(view: View) -> Table:
     The worst class and ECE are one number per seed, which nothing tests: there is no best.
     """
     norm = view.results.dataset.threat.norm
+    norm_name = view.labels.name("norms", norm)
     measures = [
-        Measure(view("metrics.NA"), view.means("NA"), True, metric="NA"),
-        Measure(view("metrics.RA"), view.means("RA"), True, metric="RA"),
-        Measure(view("metrics.RD"), view.means("RD"), False, metric="RD"),
+        cells_measure(view, "NA", True),
+        cells_measure(view, "RA", True),
+        cells_measure(view, "RD", False),
         # As RA's: ASR = 1 - RA.
-        Measure(view("metrics.ASR"), view.means("ASR"), False, spread=False, metric="RA"),
-        Measure(view("metrics.RA_worst_class"), view.means("RA_worst_class")),
-        evidence.average_norm(view, norm, named=True),
-        Measure(view("metrics.ECE"), view.means("ECE")),
+        cells_measure(view, "ASR", False, spread=False, metric="RA"),
+        cells_measure(view, "RA_worst_class"),
+        evidence.average_norm(view, norm, view("metrics.APN_named", norm=norm_name)),
+        cells_measure(view, "ECE"),
     ]
-    caption = view(
-        "tables.main",
+    seeds, flags = seed_remarks(view), evidence.flag_remarks(view)
+    remarks = {place: [*seeds.get(place, ()), *flags.get(place, ())] for place in view.places()}
+    return defense_table(
+        view, "main", measures, remarks,
         images=view.labels.counts(view.results.cells["images"]),
         natural=view.labels.counts(view.results.cells["images_bounded"]),
         norms=view.labels.counts(view.results.norms["images"]),
         seeds=view.labels.seeds(len(view.seeds)),
-        norm=view.labels.name("norms", norm),
-    )
-    seeds, flags = seed_remarks(view), evidence.flag_remarks(view)
-    remarks = {place: [*seeds.get(place, ()), *flags.get(place, ())] for place in view.places()}
-    return defense_table(view, "main", caption, [("", measures)], remarks)
+        norm=norm_name,
+    )  # fmt: skip
 
 
 def attack_table(view: View) -> Table:
     """Accuracy of the selected models under each attack, attacks down and defenses across; last
     how often right images were fooled, and where seeds are missing, of how many it all is."""
     results = view.results
-    metrics = {"natural": "NA", "all": "RA"}
+    attacks = (*results.bounded_attacks, *results.further_attacks, *results.autoattack_parts)
     measures = [
-        Measure(view.labels.name("attacks", attack), means(results.accuracy(attack)), True,
-                metric=metrics.get(attack, f"accuracy_{attack}"))
-        for attack in ("natural", *results.bounded_attacks, *results.further_attacks,
-                       *results.autoattack_parts, "all")
-    ]  # fmt: skip
-    measures.append(Measure(view("metrics.ASR_correct"), view.means("ASR_correct")))
+        under_attack(view, "natural", metric="NA"),
+        *(under_attack(view, attack) for attack in attacks),
+        under_attack(view, "all", metric="RA"),
+        cells_measure(view, "ASR_correct"),
+    ]
     blocks = []
     for architecture in view.architectures:
         rows = []
         for measure in measures:
             numbers, limit = ranked_column(view, architecture, measure)
-            rows.append(Row(measure.header, (*numbers, Number(limit))))
+            rows.append(Row(measure.header, [*numbers, Number(limit)]))
         counts = [len(known_seeds(view, "cells", (architecture, name))) for name in view.defenses]
         if min(counts) < len(view.seeds):
             texts = [view("notes.count", there=count, all=len(view.seeds)) for count in counts]
-            row = tuple(Number(text) for text in (*texts, ""))
+            row = [Number(text) for text in (*texts, "")]
             rows.append(Row(view("words.seeds"), row, minor=True))
-        blocks.append(Block(view.network(architecture), tuple(rows)))
+        blocks.append(Block(view.network(architecture), rows))
     columns = [Column(view.name(defense), spread=True) for defense in view.defenses]
-    columns.append(Column(view("words.detectable_short"), spread=False))
-    groups = (Group("", tuple(columns)),)
-    table = Table("attacks", view("tables.attacks"), view("words.attack"), groups, tuple(blocks),
-                  ())  # fmt: skip
+    columns.append(Column(view("words.detectable_short")))
+    table = Table("attacks", view("tables.attacks"), view("words.attack"), columns, blocks)
     return wide_or_tall(table, view("words.defense"))
+
+
+def under_attack(view: View, attack: str, metric: str = "", group: str = "") -> Measure:
+    """Accuracy under an attack; `metric` is its name among the results if that is another."""
+    return Measure(view.labels.name("attacks", attack), means(view.results.accuracy(attack)), True,
+                   metric=metric or f"accuracy_{attack}", group=group)  # fmt: skip
 
 
 def beyond_table(view: View) -> Table | None:
@@ -88,16 +91,10 @@ def beyond_table(view: View) -> Table | None:
     beyond = view.results.attacks_beyond
     if not beyond:
         return None
-    measures = [
-        Measure(view.labels.name("attacks", attack), means(view.results.accuracy(attack)), True,
-                metric=f"accuracy_{attack}")
-        for attack in beyond
-    ]  # fmt: skip
-    beside = [Measure(view(f"metrics.{name}"), view.means(name), True, metric=name)
-              for name in ("NA", "RA")]  # fmt: skip
-    return defense_table(view, "beyond", view("tables.beyond"),
-                         [("", beside), (view("metrics.beyond"), measures)],
-                         seed_remarks(view))  # fmt: skip
+    beside = [cells_measure(view, name, True) for name in ("NA", "RA")]
+    group = view("metrics.beyond")
+    measures = [under_attack(view, attack, group=group) for attack in beyond]
+    return defense_table(view, "beyond", [*beside, *measures], seed_remarks(view))
 
 
 def overfitting_table(view: View) -> Table:
@@ -107,15 +104,15 @@ def overfitting_table(view: View) -> Table:
     """
     results = view.results
     best = {"NA": results.accuracy("natural"), "RA": results.metric("RA_bounded")}
-    groups = []
+    measures = []
     for metric, chosen in best.items():
         last = results.metric(f"{metric}_last")
-        numbers = {"best": chosen, "last": last, "change": last - chosen}
-        measures = [Measure(view(f"tables.overfitting_columns.{kind}"), means(values))
-                    for kind, values in numbers.items()]  # fmt: skip
-        groups.append((view(f"tables.overfitting_groups.{metric}"), measures))
-    return defense_table(view, "overfitting", view("tables.overfitting"), groups,
-                         seed_remarks(view))  # fmt: skip
+        group = view(f"tables.overfitting_groups.{metric}")
+        measures += [
+            Measure(view(f"tables.overfitting_columns.{kind}"), means(values), group=group)
+            for kind, values in (("best", chosen), ("last", last), ("change", last - chosen))
+        ]
+    return defense_table(view, "overfitting", measures, seed_remarks(view))
 
 
 def class_table(view: View) -> Table | None:
@@ -127,8 +124,7 @@ def class_table(view: View) -> Table | None:
         Measure(view("words.class_index", index=index), means(accuracies[index]), spread=False)
         for index in accuracies
     ]
-    return defense_table(view, "classes", view("tables.classes"), [("", measures)],
-                         seed_remarks(view))  # fmt: skip
+    return defense_table(view, "classes", measures, seed_remarks(view))
 
 
 def fairness_table(view: View) -> Table | None:
@@ -139,14 +135,13 @@ def fairness_table(view: View) -> Table | None:
         return None
     low, high = accuracies.min(axis=1), accuracies.max(axis=1)
     measures = [
-        Measure(view("metrics.RA"), view.means("RA"), True, metric="RA"),
+        cells_measure(view, "RA", True),
         Measure(view("fairness.worst"), means(low)),
         Measure(view("fairness.best"), means(high)),
         Measure(view("fairness.gap"), means(high - low)),
         Measure(view("fairness.spread"), means(accuracies.std(axis=1, ddof=0))),
     ]
-    return defense_table(view, "fairness", view("tables.fairness"), [("", measures)],
-                         seed_remarks(view))  # fmt: skip
+    return defense_table(view, "fairness", measures, seed_remarks(view))
 
 
 def passes(view: View) -> pd.Series:
@@ -168,6 +163,5 @@ def cost_table(view: View) -> Table | None:
     counts = means(passes(view)) if view.results.histories else {}
     if not counts:
         return None
-    measures = [Measure(view("cost.columns.passes"), counts, scale=PASSES)]
-    return defense_table(view, "cost", view("tables.cost"), [("", measures)],
-                         seed_remarks(view, "histories"))  # fmt: skip
+    measure = Measure(view("cost.columns.passes"), counts, scale=PASSES)
+    return defense_table(view, "cost", [measure], seed_remarks(view, "histories"))

@@ -24,7 +24,7 @@ from tradeoff.reporting.references import (
 )
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
-from tradeoff.reporting.table import Block, Number, Row, Table, ungrouped
+from tradeoff.reporting.table import Block, Column, Number, Row, Table
 from tradeoff.reporting.vector import to_pdf
 from tradeoff.reporting.view import View
 
@@ -165,11 +165,11 @@ def size_table(study: Study, views: Mapping[str, View], labels: Labels) -> Table
         for name in study.axes.architectures:
             count = results.size("parameters", name)
             numbers.append(Number("" if count is None else grouped(round(count / 1000))))
-        rows.append(Row(labels.name("datasets", dataset), tuple(numbers)))
+        rows.append(Row(labels.name("datasets", dataset), numbers))
     keys = ("train", "validation", "test", "evaluated", "threat")
     headers = [
         *(labels(f"chapter.{key}") for key in keys),
         *(labels.name("architectures", name) for name in study.axes.architectures),
     ]
-    return Table("sizes", labels("tables.sizes"), labels("words.dataset"), ungrouped(headers),
-                 (Block("", tuple(rows)),))  # fmt: skip
+    return Table("sizes", labels("tables.sizes"), labels("words.dataset"),
+                 list(map(Column, headers)), [Block("", rows)])  # fmt: skip

@@ -1,6 +1,6 @@
 """Means over seeds, how they are printed, and which of them is best."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, stdev
@@ -44,46 +44,34 @@ def localized(number: object, mark: str) -> str:
     return str(number).replace(".", mark).replace("-", "\N{MINUS SIGN}")
 
 
-Resolved = Callable[[int, int], bool | None]
-"""Whether the difference of two of the estimates, by their places, is resolved; None: untested."""
-
-
 def rank(
-    estimates: Sequence[Estimate | None],
+    estimates: Mapping[str, Estimate],
     higher_is_better: bool,
-    resolved: Resolved,
+    resolved: Callable[[str, str], bool | None],
     scale: Scale = PERCENT,
-) -> list[int]:
-    """1 for the best and all that tie with it, 2 for the same among the rest, 0 for others.
+) -> dict[str, int]:
+    """1 for the best and all that tie with it, 2 for the same among the rest; nothing for others.
 
     Two tie if they are equal as printed, or if their difference is not resolved: was not tested,
     or the test did not find it. There is no contest of fewer than two, where all tie, or where a
     mean leaves images out: it is of other images than the others.
+
+    Args:
+        resolved: whether the difference of two is resolved; None: untested.
     """
-    by_place = {place: value for place, value in enumerate(estimates) if value is not None}
-    ranks = [0] * len(estimates)
-    if any(value.left_out for value in by_place.values()):
-        return ranks
+    if not estimates or any(estimate.left_out for estimate in estimates.values()):
+        return {}
     sign = 1 if higher_is_better else -1
-    rest = list(by_place)
-    for rank_of in (1, 2):
-        if not rest:
-            break
-        lead = max(rest, key=lambda place: sign * by_place[place].mean)
-        ties = [place for place in rest if _tie(by_place, lead, place, resolved, scale)]
+    printed = {name: rounded(estimate.mean, scale) for name, estimate in estimates.items()}
+    rest, ranks = list(estimates), dict[str, int]()
+    for place in (1, 2):
+        lead = max(rest, key=lambda name: sign * estimates[name].mean)
+        ties = [name for name in rest if printed[name] == printed[lead] or not resolved(lead, name)]
         if len(ties) == len(rest):
             break
-        for place in ties:
-            ranks[place] = rank_of
-        rest = [place for place in rest if place not in ties]
+        ranks |= dict.fromkeys(ties, place)
+        rest = [name for name in rest if name not in ties]
     return ranks
-
-
-def _tie(
-    by_place: Mapping[int, Estimate], lead: int, other: int, resolved: Resolved, scale: Scale
-) -> bool:
-    equal = rounded(by_place[lead].mean, scale) == rounded(by_place[other].mean, scale)
-    return equal or not resolved(lead, other)
 
 
 def rounded(value: float, scale: Scale) -> Decimal:

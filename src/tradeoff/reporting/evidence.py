@@ -1,5 +1,6 @@
 """The tables behind a claim: norms, differences, transfer, and signs of masked gradients."""
 
+from dataclasses import replace
 from math import isnan
 
 import pandas as pd
@@ -11,16 +12,14 @@ from tradeoff.reporting.results import MODEL, ROLES, select
 from tradeoff.reporting.table import (
     Block,
     Column,
-    Group,
     Measure,
-    Note,
     Number,
     Remarks,
     Row,
     Table,
+    cells_measure,
     defense_table,
     nth_letter,
-    ungrouped,
     wide_or_tall,
 )
 from tradeoff.reporting.tellings import load_tellings
@@ -33,26 +32,29 @@ NORM_SCALES = {"l0": Scale(1, 1), "l2": Scale(1, 3), "linf": Scale(1, 4)}
 FLAG_SCALES = {"fosc": Scale(1, 2), "gradient_cosine": Scale(1, 2)}
 
 
-def average_norm(view: View, norm: str, named: bool = False) -> Measure:
+def average_norm(view: View, norm: str, header: str, group: str = "") -> Measure:
     """APN over the images that are wrong or were fooled, with the share of the others."""
     results = view.results
     estimates = means(results.norm(norm, "APN"), results.norm(norm, "unfooled"))
-    header = view("metrics.APN_named" if named else "metrics.APN",
-                  norm=view.labels.name("norms", norm))  # fmt: skip
-    return Measure(header, estimates, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}")
+    return Measure(header, estimates, True, scale=NORM_SCALES[norm], metric=f"APN_{norm}",
+                   group=group)  # fmt: skip
 
 
 def norm_table(view: View) -> Table | None:
     """APN in each norm, and the median over fooled images; None if there are no norms."""
-    groups = []
+    measures = []
     for norm, scale in NORM_SCALES.items():
-        medians = means(view.results.norm(norm, "APN_fooled_median"))
         if norm in set(view.results.norms["norm"]):
-            median = Measure(view("metrics.APN_fooled_median"), medians, spread=False, scale=scale)
-            groups.append((view.labels.name("norms", norm), [average_norm(view, norm), median]))
-    caption = view("tables.norms", images=view.labels.counts(view.results.norms["images"]))
+            group = view.labels.name("norms", norm)
+            medians = means(view.results.norm(norm, "APN_fooled_median"))
+            measures += [
+                average_norm(view, norm, view("metrics.APN"), group),
+                Measure(view("metrics.APN_fooled_median"), medians, spread=False, scale=scale,
+                        group=group),
+            ]  # fmt: skip
+    images = view.labels.counts(view.results.norms["images"])
     remarks = seed_remarks(view, "norms")
-    return defense_table(view, "norms", caption, groups, remarks) if groups else None
+    return defense_table(view, "norms", measures, remarks, images=images) if measures else None
 
 
 def certified_table(view: View) -> Table | None:
@@ -60,17 +62,18 @@ def certified_table(view: View) -> Table | None:
     table = view.results.certified
     if table.empty:
         return None
-    by_model = table.set_index(MODEL)
+    by_model, group = table.set_index(MODEL), view("metrics.certified")
     measures = [
-        Measure(f"ε = {view.labels.number(epsilon)}", means(rows["certified_accuracy"]))
+        Measure(f"ε = {view.labels.number(epsilon)}", means(rows["certified_accuracy"]),
+                group=group)
         for epsilon, rows in by_model.groupby("epsilon")
-    ]
-    beside = [Measure(view("metrics.RA"), view.means("RA"))]
+    ]  # fmt: skip
+    measures.append(cells_measure(view, "RA"))
     if "gap" in table:
-        beside.append(Measure(view("metrics.gap"), means(by_model["gap"].dropna().astype(float))))
-    groups = [(view("metrics.certified"), measures), ("", beside)]
-    caption = view("tables.certified", images=view.labels.counts(table["images"]))
-    return defense_table(view, "certified", caption, groups, {}, only=set(table["defense"]))
+        gaps = means(by_model["gap"].dropna().astype(float))
+        measures.append(Measure(view("metrics.gap"), gaps))
+    return defense_table(view, "certified", measures, {}, only=set(table["defense"]),
+                         images=view.labels.counts(table["images"]))  # fmt: skip
 
 
 def asking_table(view: View) -> Table | None:
@@ -79,50 +82,44 @@ def asking_table(view: View) -> Table | None:
     asking = view.results.asking.set_index(MODEL)
     if asking.empty:
         return None
-    attacks = {"unaware": "pgd_unaware", "aware": "pgd"}
-    under_pgd = [Measure(view(f"metrics.{name}"), means(view.results.accuracy(attack)))
-                 for name, attack in attacks.items()]  # fmt: skip
-    costs = [
-        Measure(view(f"metrics.{name}"), means(asking[name]), spread=False, scale=COUNTS)
-        for name in ("forward_passes", "calibration_images")
-    ]
-    groups = [
-        ("", [Measure(view("metrics.NA"), view.means("NA"))]),
-        (view("metrics.RA_pgd"), under_pgd),
-        ("", [Measure(view("metrics.RA"), view.means("RA"))]),
-        (view("metrics.asking"), costs),
-    ]
+    under_pgd, costs = view("metrics.RA_pgd"), view("metrics.asking")
+    measures = [
+        cells_measure(view, "NA"),
+        *(Measure(view(f"metrics.{name}"), means(view.results.accuracy(attack)), group=under_pgd)
+          for name, attack in (("unaware", "pgd_unaware"), ("aware", "pgd"))),
+        cells_measure(view, "RA"),
+        *(Measure(view(f"metrics.{name}"), means(asking[name]), spread=False, scale=COUNTS,
+                  group=costs)
+          for name in ("forward_passes", "calibration_images")),
+    ]  # fmt: skip
     tellings = load_tellings()
     broken = {
         place: [tellings[place[1]].broken[view.labels.language]]
         for place in means(asking["forward_passes"])
         if place[1] in tellings and tellings[place[1]].broken
     }
-    return defense_table(view, "asking", view("tables.asking"), groups, broken,
-                         only=set(view.results.asking["defense"]))  # fmt: skip
+    return defense_table(view, "asking", measures, broken, only=set(view.results.asking["defense"]))
 
 
 def detection_table(view: View) -> Table | None:
     """What rejecting suspicious images is worth under PGD that ignores the detector and that knows
     it; None if nothing rejects."""
-    table = view.results.detection
+    table, name = view.results.detection, view.labels.name
     if table.empty:
         return None
-
-    def measures(attack: str, *columns: str) -> list[Measure]:
-        rows = table[table["attack"] == attack].set_index(MODEL)
-        return [Measure(view(f"metrics.{name}"), means(rows[name].astype(float)))
-                for name in columns]  # fmt: skip
-
-    groups = [("", measures("pgd", "NA_rejecting"))]
-    groups += [
-        (view.labels.name("attacks", attack), measures(attack, "detected", "area", "RA_rejecting"))
-        for attack in ("pgd", "pgd_evading")
+    shown = [
+        ("", "pgd", ["NA_rejecting"]),
+        (name("attacks", "pgd"), "pgd", ["detected", "area", "RA_rejecting"]),
+        (name("attacks", "pgd_evading"), "pgd_evading", ["detected", "area", "RA_rejecting"]),
+        (view("metrics.robust_error"), "bounded", ["RErr_all", "RErr", "RErr_99"]),
     ]
-    groups.append((view("metrics.robust_error"),
-                   measures("bounded", "RErr_all", "RErr", "RErr_99")))  # fmt: skip
-    return defense_table(view, "detection", view("tables.detection"), groups, {},
-                         only=set(table["defense"]))  # fmt: skip
+    measures = [
+        Measure(view(f"metrics.{column}"), means(rows[column].astype(float)), group=group)
+        for group, attack, columns in shown
+        for rows in [select(table, attack=attack).set_index(MODEL)]
+        for column in columns
+    ]
+    return defense_table(view, "detection", measures, {}, only=set(table["defense"]))
 
 
 def detection_by_attack_table(view: View) -> Table | None:
@@ -138,15 +135,15 @@ def detection_by_attack_table(view: View) -> Table | None:
     }
     blocks = []
     for place in means(table.set_index(MODEL)["threshold"]):
-        rows = tuple(
+        rows = [
             Row(attack_name(view, attack),
-                tuple(_printed(view, column.get(place)) for column in of_attack))
+                [_printed(view, column.get(place)) for column in of_attack])
             for attack, of_attack in estimates.items() if place in of_attack[-1]
-        )  # fmt: skip
+        ]  # fmt: skip
         blocks.append(Block(view.detector(place), rows))
-    groups = ungrouped((view(f"metrics.{name}") for name in columns), spread=True)
+    headers = [Column(view(f"metrics.{name}"), spread=True) for name in columns]
     return Table("detection_by_attack", view("tables.detection_by_attack"), view("words.attack"),
-                 groups, tuple(blocks), ())  # fmt: skip
+                 headers, blocks)  # fmt: skip
 
 
 def attack_name(view: View, attack: str) -> str:
@@ -169,7 +166,7 @@ def difference_table(view: View) -> Table | None:
     if view.results.differences.empty or view.proposal is None:
         return None
     blocks: list[Block] = []
-    notes: list[Note] = []
+    notes: dict[str, str] = {}
     for architecture in view.architectures:
         rows = []
         for other in view.defenses:
@@ -180,20 +177,18 @@ def difference_table(view: View) -> Table | None:
             row, letter = view.results.difference(architecture, other, HEADLINE[0]), ""
             if row is not None and row["seeds"] < len(view.seeds):
                 letter = nth_letter(len(notes))
-                text = view("notes.shared", there=int(row["seeds"]),
-                            all=view.labels.seeds(len(view.seeds)))  # fmt: skip
-                notes.append(Note(letter, text))
-            rows.append(Row(view.name(other), tuple(numbers), letter))
-        blocks.append(Block(view.network(architecture), tuple(rows)))
+                notes[letter] = view("notes.shared", there=int(row["seeds"]),
+                                     all=view.labels.seeds(len(view.seeds)))  # fmt: skip
+            rows.append(Row(view.name(other), numbers, letter))
+        blocks.append(Block(view.network(architecture), rows))
     levels = view.labels.levels(view.study.statistics)
-    columns = tuple(
-        Column(view(f"tables.difference_columns.{key}", **levels), spread=False)
-        for key in ("difference", "interval", "detectable")
-    )
+    columns = [
+        Column(view(f"tables.difference_columns.{key}", **levels), group=view(f"metrics.{metric}"))
+        for metric in HEADLINE for key in ("difference", "interval", "detectable")
+    ]  # fmt: skip
     caption = view("tables.differences", proposal=view.proposal_name, **levels)
-    groups = tuple(Group(view(f"metrics.{metric}"), columns) for metric in HEADLINE)
     corner = view("words.less", proposal=view.proposal_name)
-    return Table("differences", caption, corner, groups, tuple(blocks), tuple(notes))
+    return Table("differences", caption, corner, columns, blocks, notes)
 
 
 def _compared(view: View, architecture: str, other: str, metric: str) -> list[Number]:
@@ -219,8 +214,7 @@ def gradient_table(view: View) -> Table | None:
         Measure(view(f"metrics.{name}"), means(table[name]), scale=Scale(1, 2))
         for name in ("alignment", "sparsity", "roughness", "agreement")
     ]
-    caption = view("tables.gradients", images=view.labels.number(int(table["images"].max())))
-    return defense_table(view, "gradients", caption, [("", measures)], {})
+    return defense_table(view, "gradients", measures, {}, images=str(int(table["images"].max())))
 
 
 def transfer_table(view: View) -> Table | None:
@@ -234,15 +228,16 @@ def transfer_table(view: View) -> Table | None:
     ]  # fmt: skip
     if not measures:
         return None
-    caption = view("tables.transfer", control=view.control_name,
-                   images=view.labels.counts(table["images"]))  # fmt: skip
+    made = defense_table(view, "transfer", measures, seed_remarks(view, "transfer"),
+                         control=view.control_name,
+                         images=view.labels.counts(table["images"]))  # fmt: skip
     asked = table[table["role"] == EXTRACTION]
-    if len(asked):
-        low, high = map(view.labels.percent, asked["agreement"].agg(["min", "max"]))
-        caption += " " + view("tables.extraction", low=low, high=high,
-                              queries=view.labels.counts(asked["queries"]))  # fmt: skip
-    return defense_table(view, "transfer", caption, [("", measures)],
-                         seed_remarks(view, "transfer"))  # fmt: skip
+    if asked.empty:
+        return made
+    low, high = map(view.labels.percent, asked["agreement"].agg(["min", "max"]))
+    told = view("tables.extraction", low=low, high=high,
+                queries=view.labels.counts(asked["queries"]))  # fmt: skip
+    return replace(made, caption=f"{made.caption} {told}")
 
 
 def masking_table(view: View) -> Table | None:
@@ -251,16 +246,13 @@ def masking_table(view: View) -> Table | None:
         return None
     blocks = []
     for architecture in view.architectures:
-        rows = []
+        rows, by_defense = [], [_judged(view, (architecture, name)) for name in view.defenses]
         for flag, threshold in _thresholds(view).items():
-            numbers = tuple(
-                _flag_number(view, flag, rows_of[rows_of["flag"] == flag])
-                for rows_of in (_judged(view, (architecture, name)) for name in view.defenses)
-            )
+            numbers = [_flag_number(view, flag, select(judged, flag=flag)) for judged in by_defense]
             rows.append(Row(flag_name(view, flag, _threshold(view, flag, threshold)), numbers))
-        blocks.append(Block(view.network(architecture), tuple(rows)))
-    groups = ungrouped(map(view.name, view.defenses))
-    table = Table("masking", view("tables.masking"), view("words.flag"), groups, tuple(blocks))
+        blocks.append(Block(view.network(architecture), rows))
+    columns = [Column(view.name(defense)) for defense in view.defenses]
+    table = Table("masking", view("tables.masking"), view("words.flag"), columns, blocks)
     return wide_or_tall(table, view("words.defense"))
 
 

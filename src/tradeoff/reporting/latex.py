@@ -106,12 +106,12 @@ def tabular(table: Table) -> TeX:
 
 def _head(table: Table) -> list[str]:
     lines = []
-    if any(group.header for group in table.groups):
+    if any(column.group for column in table.columns):
         cells, rules, first = [""], [], 2
-        for group in table.groups:
-            width = len(group.columns)
-            cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group.header)}}}")
-            if group.header:
+        for header, columns in table.groups:
+            width = len(columns)
+            cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(header)}}}")
+            if header:
                 rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
             first += width
         lines += [" & ".join(cells) + r" \\", "".join(rules)]

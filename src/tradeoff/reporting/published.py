@@ -10,7 +10,7 @@ from pydantic import Field
 from tradeoff.core.schema import Fraction, Positive, PositiveInt, Section, read_yaml, validate
 from tradeoff.reporting.estimates import Estimate, Scale
 from tradeoff.reporting.setting import radius, standard_autoattack
-from tradeoff.reporting.table import Block, Number, Row, Table, ungrouped
+from tradeoff.reporting.table import Block, Column, Number, Row, Table
 from tradeoff.reporting.view import View
 
 FILE = "published.yaml"
@@ -75,11 +75,10 @@ def published_table(view: View, entries: Sequence[Published]) -> Table | None:
         chosen = [first[defense] for defense in view.defenses if defense in first]
     if not chosen:
         return None
-    columns = ("clean", "robust", "under", "ours_clean", "ours", "gap", "source")
-    rows = tuple(_row(view, entry) for entry in chosen)
-    return Table("published", view("tables.published"), view("words.defense"),
-                 ungrouped(view(f"published.{key}") for key in columns),
-                 (Block("", rows),))  # fmt: skip
+    keys = ("clean", "robust", "under", "ours_clean", "ours", "gap", "source")
+    columns = [Column(view(f"published.{key}")) for key in keys]
+    block = Block("", [_row(view, entry) for entry in chosen])
+    return Table("published", view("tables.published"), view("words.defense"), columns, [block])
 
 
 def standard_errors(ours: Estimate, images: int, entry: Published) -> float:
@@ -140,4 +139,4 @@ def _row(view: View, entry: Published) -> Row:
         entry.source + seeds,
     )
     header = f"{entry.method}, {network}"
-    return Row(header, tuple(map(Number, numbers)), minor=bool(reason))
+    return Row(header, list(map(Number, numbers)), minor=bool(reason))

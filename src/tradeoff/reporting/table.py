@@ -1,8 +1,11 @@
 """What a table is, with every number already printed; HTML and LaTeX only lay it out."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
 from string import ascii_lowercase
+from typing import Any
 
 from tradeoff.reporting.estimates import PERCENT, Estimate, Scale, rank
 from tradeoff.reporting.labels import Captioned
@@ -32,23 +35,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `spread` tells whether its entries are mean ± sd."""
+    """A column; `spread` tells whether its entries are mean ± sd, and `group` is the header that it
+    has in common with its neighbours, which may be empty."""
 
     header: str
-    spread: bool
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neighbouring columns under a common header, which may be empty."""
-
-    header: str
-    columns: tuple[Column, ...]
-
-
-def ungrouped(headers: Iterable[str], spread: bool = False) -> tuple[Group, ...]:
-    """Columns without a common header."""
-    return (Group("", tuple(Column(header, spread) for header in headers)),)
+    spread: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Row:
     others and stays below them."""
 
     header: str
-    numbers: tuple[Number, ...]
+    numbers: Sequence[Number]
     note: str = ""
     minor: bool = False
 
@@ -67,27 +59,25 @@ class Block:
     """Rows under a common header, which may be empty."""
 
     header: str
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Note:
-    letter: str
-    text: str
+    rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
 class Table(Captioned):
+    """A table; `notes` are the texts below it by their letters."""
+
     key: str
     caption: str
     corner: str
-    groups: tuple[Group, ...]
-    blocks: tuple[Block, ...]
-    notes: tuple[Note, ...] = ()
+    columns: Sequence[Column]
+    blocks: Sequence[Block]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
-        return tuple(column for group in self.groups for column in group.columns)
+    def groups(self) -> list[tuple[str, list[Column]]]:
+        """The columns by the header that they have in common."""
+        groups = groupby(self.columns, lambda column: column.group)
+        return [(header, list(columns)) for header, columns in groups]
 
     @property
     def spread(self) -> bool:
@@ -107,6 +97,7 @@ class Measure:
         spread: whether the standard deviation is printed.
         metric: under which name Results knows what is resolved and detectable; needed where one
             direction is better.
+        group: the header that it has in common with its neighbours.
     """
 
     header: str
@@ -115,6 +106,15 @@ class Measure:
     spread: bool = True
     scale: Scale = PERCENT
     metric: str = ""
+    group: str = ""
+
+
+def cells_measure(
+    view: View, column: str, higher_is_better: bool | None = None, **options: Any
+) -> Measure:
+    """A column of the table of cells under its own name."""
+    header, options = view(f"metrics.{column}"), {"metric": column} | options
+    return Measure(header, view.means(column), higher_is_better, **options)
 
 
 Remarks = Mapping[Place, Sequence[str]]
@@ -124,10 +124,10 @@ Remarks = Mapping[Place, Sequence[str]]
 def defense_table(
     view: View,
     key: str,
-    caption: str,
-    groups: Sequence[tuple[str, Sequence[Measure]]],
+    measures: Sequence[Measure],
     remarks: Remarks,
     only: Collection[str] | None = None,
+    **values: str,
 ) -> Table:
     """A table with a block for each architecture and a row for each defense, of printed numbers.
 
@@ -135,55 +135,52 @@ def defense_table(
 
     Args:
         only: the defenses that have a row; None: all.
+        values: what the caption is filled in with.
     """
     blocks: list[Block] = []
-    notes: list[Note] = []
+    notes: dict[str, str] = {}
     for architecture in view.architectures:
-        ranked = [ranked_column(view, architecture, measure)
-                  for _, measures in groups for measure in measures]  # fmt: skip
+        ranked = [ranked_column(view, architecture, measure) for measure in measures]
         rows = []
         for index, defense in enumerate(view.defenses):
             if only is not None and defense not in only:
                 continue
             texts = remarks.get((architecture, defense), ())
-            new = [Note(nth_letter(len(notes) + place), text) for place, text in enumerate(texts)]
-            notes += new
-            numbers = tuple(column[index] for column, _ in ranked)
-            rows.append(Row(view.name(defense), numbers, ", ".join(note.letter for note in new)))
+            letters = [nth_letter(len(notes) + place) for place in range(len(texts))]
+            notes.update(zip(letters, texts, strict=True))
+            numbers = [column[index] for column, _ in ranked]
+            rows.append(Row(view.name(defense), numbers, ", ".join(letters)))
         if any(limit for _, limit in ranked):
-            limits = tuple(Number(limit) for _, limit in ranked)
+            limits = [Number(limit) for _, limit in ranked]
             rows.append(Row(view("words.detectable"), limits, minor=True))
-        blocks.append(Block(view.network(architecture), tuple(rows)))
-    columns = tuple(
-        Group(header, tuple(Column(measure.header, measure.spread) for measure in measures))
-        for header, measures in groups
+        blocks.append(Block(view.network(architecture), rows))
+    columns = [Column(measure.header, measure.spread, measure.group) for measure in measures]
+    return Table(
+        key, view(f"tables.{key}", **values), view("words.defense"), columns, blocks, notes
     )
-    return Table(key, caption, view("words.defense"), columns, tuple(blocks), tuple(notes))
 
 
 def ranked_column(view: View, architecture: str, measure: Measure) -> tuple[list[Number], str]:
     """Every defense's number, the best and the second marked; and as text the range of what is
     detectable between the best and the others, empty if that is not known."""
-    defenses, metric, results = view.defenses, measure.metric, view.results
-    estimates = [measure.estimates.get((architecture, defense)) for defense in defenses]
-    better = measure.higher_is_better
-
-    def resolved(first: int, second: int) -> bool | None:
-        return results.resolved(architecture, metric, defenses[first], defenses[second])
-
-    ranks = [0] * len(estimates)
+    estimates = {
+        defense: measure.estimates[architecture, defense]
+        for defense in view.defenses if (architecture, defense) in measure.estimates
+    }  # fmt: skip
+    better, ranks = measure.higher_is_better, dict[str, int]()
     if better is not None:
+        resolved = partial(view.results.resolved, architecture, measure.metric)
         ranks = rank(estimates, better, resolved, measure.scale)
     numbers = [
-        _number(view, measure, estimate, ranks[index], cells_id(view, (architecture, defense)))
-        for index, (estimate, defense) in enumerate(zip(estimates, defenses, strict=True))
-    ]
-    evaluated = {name: value for name, value in zip(defenses, estimates, strict=True) if value}
-    if better is None or len(evaluated) < 2:
+        _number(view, measure, estimates.get(defense), ranks.get(defense),
+                cells_id(view, (architecture, defense)))
+        for defense in view.defenses
+    ]  # fmt: skip
+    if better is None or len(estimates) < 2:
         return numbers, ""
-    lead = max(evaluated, key=lambda name: (1 if better else -1) * evaluated[name].mean)
-    limits = [results.detectable_difference(architecture, metric, lead, other)
-              for other in evaluated if other != lead]  # fmt: skip
+    lead = max(estimates, key=lambda name: (1 if better else -1) * estimates[name].mean)
+    limits = [view.results.detectable_difference(architecture, measure.metric, lead, other)
+              for other in estimates if other != lead]  # fmt: skip
     texts = [view.labels.formatted(limit, measure.scale) for limit in sorted(filter(None, limits))]
     return numbers, "–".join(dict.fromkeys([texts[0], texts[-1]])) if texts else ""  # noqa: RUF001
 
@@ -195,7 +192,7 @@ def cells_id(view: View, place: Place) -> str:
 
 
 def _number(
-    view: View, measure: Measure, estimate: Estimate | None, rank_of: int, target: str
+    view: View, measure: Measure, estimate: Estimate | None, rank_of: int | None, target: str
 ) -> Number:
     if estimate is None:
         return Number()
@@ -212,21 +209,21 @@ def _number(
 
 
 def wide_or_tall(table: Table, corner: str) -> Table:
-    """A table of one group whose columns are defenses, or if these are too many for a page, one
-    whose rows are."""
+    """A table whose columns are defenses, or if these are too many for a page, one whose rows
+    are."""
     if len(table.columns) <= MOST_DEFENSES_ACROSS:
         return table
     spread = any(column.spread for column in table.columns)
     blocks = [
-        Block(block.header, tuple(
-            Row(column.header, tuple(row.numbers[place] for row in block.rows),
+        Block(block.header, [
+            Row(column.header, [row.numbers[place] for row in block.rows],
                 minor=spread and not column.spread)
             for place, column in enumerate(table.columns)
-        ))
+        ])
         for block in table.blocks
     ]  # fmt: skip
-    groups = ungrouped((row.header for row in table.blocks[0].rows), spread=True)
-    return Table(table.key, table.caption, corner, groups, tuple(blocks), table.notes)
+    columns = [Column(row.header, spread=True) for row in table.blocks[0].rows]
+    return replace(table, corner=corner, columns=columns, blocks=blocks)
 
 
 def nth_letter(index: int) -> str:
