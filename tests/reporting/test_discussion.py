@@ -78,9 +78,7 @@ def test_every_class_that_is_worst_counts_and_the_control_does_not(tmp_path, eng
     )
     view = View(study, replace(found, sizes=pd.concat([found.sizes, named])), english)
     assert "Class 9 (digit 9) is, alone" in discussion.fairness(view)[0]
-    (images,) = (
-        item.text for item in describe_setting(view) if item.term == english("setting.images")
-    )
+    images = describe_setting(view)[english("setting.images")]
     assert "The classes are 0 (digit 0), 1 (digit 1)," in images and "and 9 (digit 9)." in images
 
 
@@ -267,8 +265,7 @@ def test_other_threats_are_not_claimed_where_no_norm_was_sought(tmp_path, englis
 
 
 def training_text(view):
-    (item,) = (item for item in describe_setting(view) if item.term == view("setting.training"))
-    return item.text
+    return describe_setting(view)[view("setting.training")]
 
 
 def with_precision(study, precision):
@@ -331,8 +328,7 @@ def test_another_autoattack_than_the_standard_one_is_a_limit(complete, english, 
 
 def test_the_level_of_the_tests_is_not_called_like_a_knob(complete, english):
     study, found = complete
-    items = describe_setting(View(study, found, english))
-    (text,) = (item.text for item in items if item.term == english("setting.statistics"))
+    text = describe_setting(View(study, found, english))[english("setting.statistics")]
     assert text == "Confidence level 95 %, significance level 5 %, power 80 %."
 
 
@@ -341,8 +337,7 @@ def test_an_attack_on_the_first_images_says_on_how_many(complete, english):
     attack = Attack("fgsm", "fgsm", knobs_class("attacks", "fgsm")(), images=100)
     suite = Suite("bounded", 500, 64, ["best"], None, (attack,))
     few = replace(found, dataset=replace(found.dataset, suites={"bounded": suite}))
-    items = describe_setting(View(study, few, english))
-    (text,) = (i.text for i in items if i.term == english("setting.suite", name="bounded"))
+    text = describe_setting(View(study, few, english))[english("setting.suite", name="bounded")]
     assert text.endswith("FGSM (images = 100; step / ε = 1).")
 
 
@@ -372,6 +367,5 @@ def test_what_few_classes_leave_of_autoattack_is_a_limit(complete, english):
 def test_no_more_images_are_told_than_there_are(complete, english):
     study, found = complete
     few = replace(found, sizes=found.sizes.replace({"count": {360: 250}}))
-    items = describe_setting(View(study, few, english))
-    (text,) = (item.text for item in items if item.term == english("headings.transfer"))
+    text = describe_setting(View(study, few, english))[english("headings.transfer")]
     assert text.startswith("On 250 test images: steps = 20")

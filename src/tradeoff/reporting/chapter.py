@@ -12,11 +12,10 @@ from tradeoff.reporting.contents import contents
 from tradeoff.reporting.labels import LANGUAGES, Labels, load_labels
 from tradeoff.reporting.latex import TeX, escape, label, render_latex
 from tradeoff.reporting.pictures import Picture
-from tradeoff.reporting.pictures.picture import own_style
 from tradeoff.reporting.published import load_published
 from tradeoff.reporting.references import (
-    Cited,
     Reference,
+    Subject,
     cited,
     load_references,
     material,
@@ -25,7 +24,6 @@ from tradeoff.reporting.references import (
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses, grouped, radius
 from tradeoff.reporting.table import Block, Column, Number, Row, Table
-from tradeoff.reporting.vector import to_pdf
 from tradeoff.reporting.view import View
 
 
@@ -54,9 +52,7 @@ def build_chapter(
         part = contents(view, published)
         for group in part["pictures"].values():
             for picture in group:
-                figure = picture.drawn()
-                with own_style():
-                    files[str(figure_path(dataset, picture.key, language))] = to_pdf(figure)
+                files[str(figure_path(dataset, picture.key, language))] = picture.pdf
         parts.append(part)
     references = load_references(templates)
     everything = list(evaluated.values())
@@ -64,8 +60,8 @@ def build_chapter(
         "t": labels,
         "cite": partial(cite, references),
         "sources": {
-            "material": sources(cited(material(study, everything, labels), references), labels),
-            "measures": sources(cited(measures(everything, labels), references), labels),
+            "material": sources(material(study, everything, labels), references, labels),
+            "measures": sources(measures(everything, labels), references, labels),
         },
         "tex": TeX,
         "see": partial(see, labels),
@@ -108,11 +104,11 @@ def cite(references: Sequence[Reference], subject: str) -> TeX:
     return TeX(f"~\\cite{{{','.join(keys)}}}") if keys else TeX("")
 
 
-def sources(publications: Sequence[Cited], labels: Labels) -> TeX:
+def sources(named: Sequence[Subject], references: Sequence[Reference], labels: Labels) -> TeX:
     """A sentence that says where things were published; empty of none."""
     items = [
-        f"{escape(labels.enumerate(item.names))}~\\cite{{{item.reference.key}}}"
-        for item in publications
+        f"{escape(labels.enumerate(names))}~\\cite{{{reference.key}}}"
+        for reference, names in cited(named, references)
     ]
     return TeX(f"{escape(labels('chapter.sources'))} {'; '.join(items)}." if items else "")
 

@@ -31,20 +31,8 @@ class Reference:
     of: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Something that a report names, and under what references may know it."""
-
-    name: str
-    known_as: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Cited:
-    """A reference and what of a report it is about."""
-
-    reference: Reference
-    names: list[str]
+Subject = tuple[str, set[str]]
+"""The name of something in a report, and under what references may know it."""
 
 
 def load_references(folder: Path) -> list[Reference]:
@@ -86,40 +74,40 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield entry.key, {name: field.value for name, field in entry.fields_dict.items()}
 
 
+def subjects(labels: Labels, kind: str, names: Iterable[str]) -> list[Subject]:
+    """What label files and references know by the same key."""
+    return [(labels.name(kind, name), {f"{kind}.{name}"}) for name in names]
+
+
 def material(study: Study, evaluated: Iterable[Results], labels: Labels) -> list[Subject]:
     """Data sets and networks."""
-    names = [("datasets", results.dataset.name) for results in evaluated]
-    names += [("architectures", name) for name in study.axes.architectures]
-    return [Subject(labels.name(kind, name), frozenset({f"{kind}.{name}"}))
-            for kind, name in names]  # fmt: skip
-
-
-def defenses(study: Study, labels: Labels) -> list[Subject]:
-    return [Subject(labels.name("defenses", name), frozenset({f"defenses.{name}"}))
-            for name in study.axes.defenses]  # fmt: skip
+    datasets = [results.dataset.name for results in evaluated]
+    return [*subjects(labels, "datasets", datasets),
+            *subjects(labels, "architectures", study.axes.architectures)]  # fmt: skip
 
 
 def measures(evaluated: Iterable[Results], labels: Labels) -> list[Subject]:
     """Attacks, by their own names and those of their modules, parts of AutoAttack, and methods."""
-    keys_of = {}
+    keys_of: dict[str, set[str]] = {}
     for results in evaluated:
         for suite in results.dataset.suites.values():
             for attack in suite.attacks:
                 keys = {f"attacks.{attack.name}", f"attacks.{attack.module}"}
-                keys_of[labels.name("attacks", attack.name)] = frozenset(keys)
-        for part in results.autoattack_parts:
-            keys_of[labels.name("attacks", part)] = frozenset({f"attacks.{part}"})
+                keys_of[labels.name("attacks", attack.name)] = keys
+        keys_of.update(subjects(labels, "attacks", results.autoattack_parts))
         if not results.gradients.empty:
-            keys_of[labels.name("methods", "alignment")] = frozenset({"methods.alignment"})
-    for method in METHODS:
-        keys_of[labels.name("methods", method)] = frozenset({f"methods.{method}"})
-    return [Subject(name, keys) for name, keys in keys_of.items()]
+            keys_of.update(subjects(labels, "methods", ["alignment"]))
+    keys_of.update(subjects(labels, "methods", METHODS))
+    return list(keys_of.items())
 
 
-def cited(subjects: Sequence[Subject], references: Sequence[Reference]) -> list[Cited]:
-    """The references of these subjects, in the order of the references."""
-    entries = [
-        Cited(reference, [subject.name for subject in subjects if subject.known_as & reference.of])
+def cited(
+    named: Sequence[Subject], references: Sequence[Reference]
+) -> list[tuple[Reference, list[str]]]:
+    """The references that are about any of these subjects, with the names of those, in the order of
+    the references."""
+    names_of = [
+        (reference, [name for name, keys in named if keys & reference.of])
         for reference in references
     ]
-    return [entry for entry in entries if entry.names]
+    return [(reference, names) for reference, names in names_of if names]

@@ -10,7 +10,7 @@ from tradeoff.reporting.contents import contents
 from tradeoff.reporting.html import render_html
 from tradeoff.reporting.labels import LANGUAGES, load_labels
 from tradeoff.reporting.published import load_published
-from tradeoff.reporting.references import cited, defenses, load_references, material, measures
+from tradeoff.reporting.references import cited, load_references, material, measures, subjects
 from tradeoff.reporting.results import Results
 from tradeoff.reporting.setting import describe_defenses
 from tradeoff.reporting.view import View
@@ -45,8 +45,9 @@ def build_report(
     for language in languages:
         view = View(study, results, load_labels(language, templates))
         values: dict[str, Any] = contents(view, published)
-        subjects = [*material(study, [results], view.labels), *defenses(study, view.labels),
-                    *measures([results], view.labels)]  # fmt: skip
+        named = [*material(study, [results], view.labels),
+                 *subjects(view.labels, "defenses", view.defenses),
+                 *measures([results], view.labels)]  # fmt: skip
         values |= {
             "t": view.labels,
             "language": language,
@@ -56,7 +57,7 @@ def build_report(
             "sections": [name for name in SECTIONS if name not in OPTIONAL
                          or values.get(name) or values["tables"].get(name)
                          or values["pictures"].get(name)],
-            "references": cited(subjects, references),
+            "references": cited(named, references),
             "groups": cell_groups(view),
         }  # fmt: skip
         page = render_html("report.html.j2", templates, values)

@@ -1,7 +1,6 @@
 """What was run, in words, from params.yaml and the tables."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -35,31 +34,26 @@ COMPILATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Item:
-    """A term and what it is in this study."""
-
-    term: str
-    text: str
-
-
-def describe_setting(view: View) -> list[Item]:
-    """Data, threat, networks, training, attacks and seeds."""
-    items = [
-        Item(view("setting.images"), _images(view)),
-        Item(view("setting.threat"), _threat(view)),
-        Item(view("setting.networks"), _networks(view)),
-        Item(view("setting.training"), _training(view)),
-        Item(view("setting.seeds"), view.labels.enumerate([str(seed) for seed in view.seeds])),
-    ]  # fmt: skip
-    items += [_suite(view, suite) for suite in view.results.dataset.suites.values()]
+def describe_setting(view: View) -> dict[str, str]:
+    """Data, threat, networks, training, attacks and seeds: what each is in this study, by its
+    name."""
+    suites = view.results.dataset.suites.values()
     transfer = view.study.transfer.model_dump()
     del transfer["batch_size"]  # decides no result
     images = _of_the_test(view, transfer.pop("images"))
-    text = view("setting.transfer_images", images=images, knobs=knob_text(transfer, view.labels))
-    # In words: alpha may also be a knob.
-    levels = view("setting.statistics_text", **view.labels.levels(view.study.statistics))
-    return [*items, Item(view("headings.transfer"), text), Item(view("setting.statistics"), levels)]
+    return {
+        view("setting.images"): _images(view),
+        view("setting.threat"): _threat(view),
+        view("setting.networks"): _networks(view),
+        view("setting.training"): _training(view),
+        view("setting.seeds"): view.labels.enumerate([str(seed) for seed in view.seeds]),
+        **{view("setting.suite", name=suite.name): _suite(view, suite) for suite in suites},
+        view("headings.transfer"): view("setting.transfer_images", images=images,
+                                        knobs=knob_text(transfer, view.labels)),
+        # In words: alpha may also be a knob.
+        view("setting.statistics"): view("setting.statistics_text",
+                                         **view.labels.levels(view.study.statistics)),
+    }  # fmt: skip
 
 
 def describe_defenses(study: Study, labels: Labels) -> list[dict[str, object]]:
@@ -221,7 +215,7 @@ def _precision(view: View, asked: str) -> str:
     return view.labels.enumerate([words[kind] for kind in sorted(on_cpu)])
 
 
-def _suite(view: View, suite: Suite) -> Item:
+def _suite(view: View, suite: Suite) -> str:
     images = (
         view("setting.all_images") if suite.images is None
         else view("setting.some_images", images=_of_the_test(view, suite.images))
@@ -231,7 +225,7 @@ def _suite(view: View, suite: Suite) -> Item:
         knobs = knob_text(attack.budget, view.labels)
         name = view.labels.name("attacks", attack.name)
         attacks.append(f"{name} ({knobs})" if knobs else name)
-    return Item(view("setting.suite", name=suite.name), f"{images} {'; '.join(attacks)}.")
+    return f"{images} {'; '.join(attacks)}."
 
 
 def knob_text(values: dict[str, Any], labels: Labels, words: str = "") -> str:

@@ -6,7 +6,10 @@ markers say the same once more, for print without colour.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
+
+from matplotlib import style
 
 Dashes = Literal["-", "none"] | tuple[int, tuple[float, ...]]
 
@@ -70,6 +73,11 @@ RC: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
+
+def own_style() -> AbstractContextManager[None]:
+    """matplotlib with this package's style only, whatever the user's matplotlibrc says."""
+    return style.context(RC, after_reset=True)
 
 
 def looks(families: Mapping[str, str], control: str | None) -> dict[str, Look]:

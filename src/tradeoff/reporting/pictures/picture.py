@@ -1,20 +1,18 @@
 """A figure with what is said below it and in place of it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from tradeoff.reporting.coverage import Kind, seed_sentence
 from tradeoff.reporting.labels import Captioned
 from tradeoff.reporting.latex import label
-from tradeoff.reporting.style import RC
-from tradeoff.reporting.vector import lay_out, to_inline_svg
+from tradeoff.reporting.style import own_style
+from tradeoff.reporting.vector import lay_out, to_inline_svg, to_pdf
 from tradeoff.reporting.view import View
 
 
@@ -38,6 +36,12 @@ class Picture(Captioned):
         """The figure for a page."""
         with own_style():
             return to_inline_svg(self.drawn(), f"figure-{self.key}", self.title, self.description)
+
+    @property
+    def pdf(self) -> bytes:
+        """The figure for LaTeX."""
+        with own_style():
+            return to_pdf(self.drawn())
 
 
 def picture(
@@ -64,12 +68,3 @@ def in_parts(name: str, items: list[str], most: int) -> Iterator[tuple[str, list
     """Items by pictures of `most` at most; their names are NAME, NAME-2, NAME-3, ..."""
     for number, start in enumerate(range(0, len(items), most), 1):
         yield f"{name}-{number}" if start else name, items[start : start + most]
-
-
-@contextmanager
-def own_style() -> Iterator[None]:
-    """matplotlib with this package's style only, whatever the user's matplotlibrc says."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
-        yield
