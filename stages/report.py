@@ -20,7 +20,7 @@ def main(dataset: str) -> None:
     # Pages in a language that the study has dropped must not stay.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, content in build_report(study, dataset, results, TEMPLATES, languages).items():
+    for name, content in build_report(study, results, TEMPLATES, languages).items():
         (folder / name).write_bytes(content)
     evaluated, asked = len(results.cells), len(results.expected)
     page = folder / f"report.{languages[0]}.html"

@@ -36,7 +36,7 @@ def incomplete(tmp_path_factory):
 @pytest.fixture(scope="session")
 def complete_report(complete, templates):
     study, results = complete
-    return build_report(study, "digits", results, templates)
+    return build_report(study, results, templates)
 
 
 @pytest.fixture(scope="session")
@@ -52,5 +52,5 @@ def incomplete_report(tmp_path_factory, templates):
     study = made_up_study(["at", "trades", "mart"], limit=500)
     write_made_up(study, root, MISSING)
     results = read_results(study, "digits", root)
-    pages = build_report(study, "digits", results, templates, ["en"])
+    pages = build_report(study, results, templates, ["en"])
     return pages | build_chapter(study, {"digits": results}, "en", templates)

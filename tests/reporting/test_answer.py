@@ -83,7 +83,7 @@ def test_the_page_begins_with_question_and_answer_and_then_says_what_was_run(
     tmp_path: Path,
 ) -> None:
     view = compared(tmp_path, NEAR)
-    pages = build_report(view.study, "digits", view.results, Path("report_templates"), ["es"])
+    pages = build_report(view.study, view.results, Path("report_templates"), ["es"])
     page = pages["report.es.html"].decode()
     places = [page.index(text) for text in (
         "¿Ayuda a la robustez", "difiere de TRADES en precisión robusta (RA)", "<figure", "<table",

@@ -63,7 +63,7 @@ small = replace(small, knobs=study.knobs)
 made_up.write_made_up(small, Path("."))
 results = read_results(small, "digits")
 templates = Path("report_templates")
-files = build_report(small, "digits", results, templates, ["en"])
+files = build_report(small, results, templates, ["en"])
 files |= build_chapter(small, {"digits": results}, "en", templates)
 for name, content in files.items():
     path = Path("out", name)

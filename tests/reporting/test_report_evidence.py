@@ -123,7 +123,7 @@ def test_a_study_without_the_proposal_or_its_evidence(tmp_path, templates, conte
     assert all("0 of 1 evaluated cells" in gaps[name][0] for name in gaps)
     assert "neither an alarm nor an all-clear" in sentences.masking(View(study, found, english))[0]
     if content == "":
-        text = build_report(study, "digits", found, templates, ["en"])["report.en.html"].decode()
+        text = build_report(study, found, templates, ["en"])["report.en.html"].decode()
         assert "0 of 1 evaluated cells have minimum norms. Missing: at-vgg16-digits-0." in text
 
 

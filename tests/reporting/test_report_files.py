@@ -44,7 +44,7 @@ def hostile_report(tmp_path_factory, templates):
                           "\\write18{ls} {images}")  # fmt: skip
     write_made_up(study, root, without_history=frozenset(c.key for c in study.cells("digits")))
     results = read_results(study, "digits", root)
-    pages = build_report(study, "digits", results, templates, ["es"])
+    pages = build_report(study, results, templates, ["es"])
     return pages | build_chapter(study, {"digits": results}, "es", templates)
 
 
@@ -53,7 +53,7 @@ def small(root, templates):
     write_made_up(study, root)
     results = read_results(study, "digits", root)
     return {
-        **build_report(study, "digits", results, templates, ["es"]),
+        **build_report(study, results, templates, ["es"]),
         **build_chapter(study, {"digits": results}, "es", templates),
         "index.html": build_index(study, {"digits": results}, templates, ["es"]),
     }

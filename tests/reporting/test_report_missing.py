@@ -57,7 +57,7 @@ def partly(tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(partly, templates):
     study, results = partly
-    files = build_report(study, "digits", results, templates)
+    files = build_report(study, results, templates)
     files["index.html"] = build_index(study, {"digits": results}, templates, ["en", "es"])
     for language in ("en", "es"):
         files |= build_chapter(study, {"digits": results}, language, templates)
@@ -139,7 +139,7 @@ def test_a_complete_matrix_has_no_note(tmp_path, templates):
         ",".join(TABLES["missing"].names) + "\n"
     )
     after = read_results(study, "digits", tmp_path)
-    pages = [build_report(study, "digits", found, templates, ["es"]) for found in (before, after)]
+    pages = [build_report(study, found, templates, ["es"]) for found in (before, after)]
     assert pages[0] == pages[1]
     assert b"Faltan celdas" not in pages[0]["report.es.html"]
     assert coverage.missing(View(study, after, load_labels("en", templates))) is None
@@ -250,7 +250,7 @@ def test_a_study_of_which_a_defense_is_all_that_is_left(tmp_path, templates, gon
     tables.detectable = tables.detectable.iloc[:0]
     write_made_up(study, tmp_path, keys, tables=tables)
     results = read_results(study, "digits", tmp_path)
-    text = build_report(study, "digits", results, templates, ["en"])["report.en.html"].decode()
+    text = build_report(study, results, templates, ["en"])["report.en.html"].decode()
     assert "Cells missing: 3 of 6" in Page(text).text
     names = {"at": "AT", "dtrades": "D-TRADES"}
     row = next(row for row in Page(text).tables["table-main"] if row[0].startswith(names[gone]))

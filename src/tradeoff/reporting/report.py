@@ -27,7 +27,6 @@ OPTIONAL = ("adapting", "published", "examples", "gradients", "lambda")
 
 def build_report(
     study: Study,
-    dataset: str,
     results: Results,
     templates: Path,
     languages: Iterable[str] = tuple(LANGUAGES),
