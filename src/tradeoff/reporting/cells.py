@@ -55,11 +55,10 @@ def _rows(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def _flags(view: View, cell: Cell) -> str:
-    rows = _rows(view.results.masking, cell)
-    rows = rows[rows["raised"].notna()]
+    rows = _rows(view.results.judged, cell)
     if rows.empty:
         return view("cells.flags_unknown")
-    raised = [flag_name(view, str(flag)) for flag in rows[rows["raised"] == "True"]["flag"]]
+    raised = [flag_name(view, str(flag)) for flag in rows[rows["raised"]]["flag"]]
     return "; ".join(raised) or view("cells.no_flags")
 
 

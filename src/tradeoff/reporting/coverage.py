@@ -52,20 +52,15 @@ def gaps(view: View) -> dict[str, list[str]]:
     """By table: which evaluated cells it lacks, and of transfer also which models were no source;
     empty if none."""
     results = view.results
-    evaluated = len(results.expected) - len(results.missing_cells)
-    targets, sources = (set(results.transfer[column]) for column in ("target", "source"))
-    lacking = {
-        "norms": results.lacking(results.norms),
-        "curve": results.lacking(results.curve),
-        "masking": results.lacking(results.masking),
-        "transfer": [cell for cell in results.expected
-                     if cell.key not in targets and cell not in results.missing_cells],
-    }  # fmt: skip
-    text = {
-        table: [view(f"gaps.{table}", there=evaluated - len(cells), all=evaluated,
-                     missing=_keys(cells))] if cells else []
-        for table, cells in lacking.items()
-    }  # fmt: skip
+    evaluated, text = results.keys_in("cells"), dict[str, list[str]]()
+    for table in ("norms", "curve", "masking", "transfer"):
+        lacking = evaluated - results.keys_in(table)
+        absent = [cell for cell in results.expected if cell.key in lacking]
+        text[table] = [
+            view(f"gaps.{table}", there=len(evaluated) - len(absent), all=len(evaluated),
+                 missing=_keys(absent))
+        ] if absent else []  # fmt: skip
+    sources = set(results.transfer["source"])
     seeds = {cell.seed for cell in results.expected if cell.key in sources}
     asked = [cell for cell in results.expected if cell.seed in seeds]
     idle = [cell for cell in asked if cell.key not in sources]
@@ -82,14 +77,7 @@ def _keys(cells: list[Cell]) -> str:
 
 def known_seeds(view: View, kind: Kind, place: Place) -> list[int]:
     """The seeds that a mean rests on, in the study's order."""
-    results = view.results
-    if kind == "histories":
-        keys = set(results.histories)
-    elif kind == "transfer":
-        keys = set(results.transfer["target"])
-    else:
-        absent = [*results.missing_cells, *results.lacking(getattr(results, kind))]
-        keys = {cell.key for cell in results.expected} - {cell.key for cell in absent}
+    keys = view.results.keys_in(kind)
     return [cell.seed for cell in view.cells(place) if cell.key in keys]
 
 

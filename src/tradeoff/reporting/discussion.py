@@ -6,6 +6,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
+from tradeoff.core.tables import CELL
 from tradeoff.reporting.answer import unseen
 from tradeoff.reporting.coverage import seed_sentence
 from tradeoff.reporting.estimates import WEIGHT
@@ -198,6 +199,6 @@ def _widths(view: View) -> str:
 
 
 def _flags(view: View) -> str:
-    raised = view.results.masking[view.results.masking["raised"] == "True"]
-    cells = len(raised.drop_duplicates(["defense", "architecture", "seed"]))
+    judged = view.results.judged
+    cells = len(judged[judged["raised"]].drop_duplicates(list(CELL)))
     return view("limits.flags", cells=cells, all=len(view.results.cells)) if cells else ""

@@ -23,7 +23,7 @@ from tradeoff.reporting.table import (
     wide_or_tall,
 )
 from tradeoff.reporting.tellings import load_tellings
-from tradeoff.reporting.view import Place, View, means
+from tradeoff.reporting.view import View, means
 
 COUNTS = Scale(1, 0)
 # l0 counts components; the others are in units of the image range.
@@ -246,7 +246,9 @@ def masking_table(view: View) -> Table | None:
         return None
     blocks = []
     for architecture in view.architectures:
-        rows, by_defense = [], [_judged(view, (architecture, name)) for name in view.defenses]
+        by_defense = [select(view.results.judged, architecture=architecture, defense=defense)
+                      for defense in view.defenses]  # fmt: skip
+        rows = []
         for flag, threshold in _thresholds(view).items():
             numbers = [_flag_number(view, flag, select(judged, flag=flag)) for judged in by_defense]
             rows.append(Row(flag_name(view, flag, _threshold(view, flag, threshold)), numbers))
@@ -280,17 +282,11 @@ def _threshold(view: View, flag: str, threshold: float) -> str:
     return view("sentences.value", number=view.labels.number(float(f"{100 * threshold:.4g}")))
 
 
-def _judged(view: View, place: Place) -> pd.DataFrame:
-    """The flags of a place's seeds that could be measured."""
-    rows = select(view.results.masking, architecture=place[0], defense=place[1])
-    return rows[rows["raised"].notna()]
-
-
 def _flag_number(view: View, flag: str, rows: pd.DataFrame) -> Number:
     """ "2/3" of the seeds that could be measured, and the range of their numbers."""
     if rows.empty:
         return Number()
-    raised = int((rows["raised"] == "True").sum())
+    raised = int(rows["raised"].sum())
     scale, numbers = FLAG_SCALES.get(flag, PERCENT), rows["number"]
     ends = [view.labels.formatted(end, scale) for end in (numbers.min(), numbers.max())]
     extra = ends[0] if ends[0] == ends[1] else f"[{ends[0]}; {ends[1]}]"
@@ -308,11 +304,11 @@ def flag_remarks(view: View) -> Remarks:
     """For each place of which a seed raises a flag: which, and how many of those measured."""
     remarks = {}
     for architecture, defense in view.places():
-        rows = _judged(view, (architecture, defense)).groupby("flag", sort=False)["raised"]
+        rows = select(view.results.judged, architecture=architecture, defense=defense)
         raised = [
             view("notes.flag", name=flag_name(view, str(flag)), all=view.labels.seeds(len(values)),
-                 count=int((values == "True").sum()))
-            for flag, values in rows if (values == "True").any()
+                 count=int(values.sum()))
+            for flag, values in rows.groupby("flag", sort=False)["raised"] if values.any()
         ]  # fmt: skip
         if raised:
             text = view("notes.flags", defense=view.name(defense), flags="; ".join(raised),

@@ -66,24 +66,28 @@ class Results:
     provenance: pd.DataFrame
     missing: pd.DataFrame
 
-    @cached_property
-    def _evaluated(self) -> set[tuple[str, str, int]]:
-        return _cells_in(self.cells)
+    def keys_in(self, table: str) -> set[str]:
+        """The keys of the cells that have rows in a table: of transfer as targets, and of
+        "histories" one of their own."""
+        if table == "histories":
+            return set(self.histories)
+        if table == "transfer":
+            return set(self.transfer["target"])
+        rows: pd.DataFrame = getattr(self, table)
+        there = set(rows[list(CELL)].itertuples(index=False, name=None))
+        return {cell.key for cell in self.expected
+                if (cell.defense, cell.architecture, cell.seed) in there}  # fmt: skip
 
     @cached_property
     def missing_cells(self) -> list[Cell]:
-        return [cell for cell in self.expected if _identity(cell) not in self._evaluated]
+        evaluated = self.keys_in("cells")
+        return [cell for cell in self.expected if cell.key not in evaluated]
 
     @property
     def missing_histories(self) -> list[Cell]:
         """The cells that train and of which no history is there."""
         lacking = (cell for cell in self.expected if cell.key not in self.histories)
         return [cell for cell in lacking if foundations.trains(cell.defense)]
-
-    def lacking(self, table: pd.DataFrame) -> list[Cell]:
-        """The evaluated cells that have no row in a table of cells."""
-        absent = self._evaluated - _cells_in(table)
-        return [cell for cell in self.expected if _identity(cell) in absent]
 
     @property
     def bounded_attacks(self) -> list[str]:
@@ -116,6 +120,12 @@ class Results:
         return {
             a.name for suite in suites if (suite.name == "beyond") == beyond for a in suite.attacks
         }
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The rows of `masking` whose number could be measured; here "raised" is True or False."""
+        rows = self.masking.dropna(subset="raised")
+        return rows.assign(raised=rows["raised"] == "True")
 
     def metric(self, column: str) -> pd.Series:
         """A column of `cells`, one number per model."""
@@ -323,11 +333,3 @@ def select(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
     """The rows in which each column has the value given."""
     masks = [(table[column] == value).to_numpy() for column, value in values.items()]
     return table[np.logical_and.reduce(masks)]
-
-
-def _cells_in(table: pd.DataFrame) -> set[tuple[str, str, int]]:
-    return set(table[list(CELL)].itertuples(index=False, name=None))
-
-
-def _identity(cell: Cell) -> tuple[str, str, int]:
-    return cell.defense, cell.architecture, cell.seed

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tradeoff.core.tables import HEADLINE
+from tradeoff.core.tables import CELL, HEADLINE
 from tradeoff.reporting.accuracy import passes
 from tradeoff.reporting.coverage import seed_sentence
 from tradeoff.reporting.estimates import Estimate, Scale
@@ -117,19 +117,18 @@ def attack_images(view: View) -> str:
 
 def masking(view: View) -> list[str]:
     """Which flags are raised by how many cells and what each suggests; or that none is."""
-    table = view.results.masking
-    judged = table[table["raised"].notna()]
+    judged = view.results.judged
     if judged.empty:
         return [view("masking.unjudged")]
     text = []
-    for flag, rows in judged[judged["raised"] == "True"].groupby("flag", sort=False):
+    for flag, rows in judged[judged["raised"]].groupby("flag", sort=False):
         suggests = view.labels.texts.get(f"flags.{flag}.suggests", str(rows["suggests"].iloc[0]))
         count = int((judged["flag"] == flag).sum())
         text.append(view("masking.raised", name=flag_name(view, str(flag)), count=len(rows),
                          all=count, suggests=suggests))  # fmt: skip
-    cells = len(judged.drop_duplicates(["defense", "architecture", "seed"]))
+    cells = len(judged.drop_duplicates(list(CELL)))
     text = text or [view("masking.none", cells=cells)]
-    unknown = len(table) - len(judged)
+    unknown = len(view.results.masking) - len(judged)
     return [*text, view("masking.unknown", count=unknown)] if unknown else text
 
 
