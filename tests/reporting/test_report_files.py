@@ -182,7 +182,8 @@ def test_every_label_is_used(templates):
     used = [re.sub(r"\\{[^}]*\\}", "[^.]+", re.escape(name)) + ("[^.]+" if joined else "")
             for name, joined in re.findall(r'"([a-z]\w*(?:\.[^"]*)?)"(\s*~)?', code)]  # fmt: skip
     used += re.findall(r"\('([\w.]+)'\)", code)
-    used += [rf"{kind}\..+" for kind in re.findall(r'\.name\("(\w+)", ', code)]
+    kinds = re.findall(r'(?:\.name\(|subjects\([\w.]+, )"(\w+)", ', code)
+    used += [rf"{kind}\..+" for kind in kinds]
     pattern = re.compile(rf"(?:{'|'.join(used)})(?:_many|_but)?")
     tellings = r"(defenses|words_of)\..*"
     for key in load_labels("en", templates).texts:

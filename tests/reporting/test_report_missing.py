@@ -81,6 +81,43 @@ def test_a_page_begins_with_what_is_missing_and_why(built, language):
     assert text.count(f"attack@{LOST}-bounded: {ERROR}") == 2
 
 
+def test_what_the_study_has_not_begun_is_one_sentence_and_no_row(tmp_path, templates, english):
+    """A network and a seed without any cell: no dashes, no notes at rows; what failed there is
+    told all the same."""
+    study = made_up_study(["at", "dtrades"], ["resnet18", "vgg16"])
+    gone = {c.key for c in study.cells() if c.architecture == "vgg16" or c.seed == 1}
+    write_made_up(study, tmp_path, frozenset(gone))
+    failed = "at-vgg16-digits-0"
+    idle = [(key, f"train@{key}", "did not run") for key in sorted(gone - {failed})]
+    table = pd.DataFrame([(failed, f"train@{failed}", "OSError: full"), *idle],
+                         columns=TABLES["missing"].names)  # fmt: skip
+    table.to_csv(tmp_path / "plots" / "summary" / "digits" / "missing.csv", index=False)
+    results = read_results(study, "digits", tmp_path)
+    view = View(study, results, english)
+    note = coverage.missing(view)
+    assert "Cells missing: 8 of 12. Of VGG16 and seed 1 nothing is evaluated yet" in note["head"]
+    assert note["reasons"] == [f"train@{failed}: OSError: full"]
+    (block,) = accuracy.main_table(view).blocks
+    assert all(row.numbers[1].mean for row in block.rows if not row.minor)
+    assert len(pictures(view)["tradeoff"]) == 1
+    page = Page(build_report(study, results, templates, ["en"])["report.en.html"].decode())
+    assert "means over 2 seeds" in page.text and "of 3 seeds" not in page.text
+    assert page.text.count("did not run") == 0
+
+
+def test_a_study_under_way_in_which_nothing_failed_compiles(tmp_path, templates):
+    """No reasons: a list without items is an error of LaTeX."""
+    study = made_up_study(["at", "dtrades"], ["resnet18"])
+    gone = frozenset(cell.key for cell in study.cells() if cell.seed == 2)
+    write_made_up(study, tmp_path, gone)
+    results = {"digits": read_results(study, "digits", tmp_path)}
+    for language in ("en", "es"):
+        text = build_chapter(study, results, language, templates)[f"chapter.{language}.tex"]
+        assert rb"\begin{itemize}\raggedright" + b"\n\\end{itemize}" not in text
+    page = build_index(study, results, templates, ["en"]).decode()
+    assert "Of seed 2 nothing is evaluated yet" in Page(page).text
+
+
 def test_the_index_has_it_in_every_language(built):
     page = Page(built["index.html"].decode())
     assert page.text.count(ERROR) == 2
@@ -260,5 +297,6 @@ def test_a_study_of_which_a_defense_is_all_that_is_left(tmp_path, templates, gon
 def test_what_stands_for_no_error_has_words_in_every_language(templates):
     for language in ("en", "es"):
         texts = load_labels(language, templates).texts
+        assert coverage.DID_NOT_RUN == evaluation.DID_NOT_RUN
         for sentence in (evaluation.DID_NOT_RUN, evaluation.DID_NOT_END, "no word of why"):
             assert f"missing.errors.{sentence.replace(' ', '_')}" in texts

@@ -11,15 +11,33 @@ from tradeoff.reporting.view import Place, View
 Kind = Literal["cells", "norms", "curve", "transfer", "histories"]
 """Which table a mean is computed from; of transfer its seeds are those of the targets."""
 
+DID_NOT_RUN = "did not run"
+"""What the table `missing` says of a cell that never began."""
+
 
 def missing(view: View) -> dict[str, object] | None:
     """The note on the cells that are not evaluated: as `head` how many, then the `reasons`; None if
-    all are."""
-    absent = view.results.missing_cells
+    all are. Of what the study has not begun there is one sentence, in place of a reason a cell."""
+    results = view.results
+    absent = results.missing_cells
     if not absent:
         return None
-    head = view("missing.head", missing=len(absent), all=len(view.results.expected))
-    return {"head": head, "reasons": [text for cell in absent for text in reasons(view, cell)]}
+    failed = set(results.missing[results.missing["error"] != DID_NOT_RUN]["cell"])
+    told = [cell for cell in absent if cell in view.expected or cell.key in failed]
+    sentences = [view("missing.head", missing=len(absent), all=len(results.expected)),
+                 *not_begun(view), *([view("missing.why")] if told else [])]  # fmt: skip
+    return {
+        "head": " ".join(sentences),
+        "reasons": [text for cell in told for text in reasons(view, cell)],
+    }
+
+
+def not_begun(view: View) -> list[str]:
+    """A sentence on the networks and seeds of which nothing is evaluated, if there are any."""
+    axes = view.study.axes
+    names = [view.network(name) for name in axes.architectures if name not in view.architectures]
+    names += [view("missing.seed", seed=seed) for seed in axes.seeds if seed not in view.seeds]
+    return [view("missing.not_begun", names=view.labels.enumerate(names))] if names else []
 
 
 def reasons(view: View, cell: Cell) -> list[str]:
@@ -37,15 +55,15 @@ def reasons(view: View, cell: Cell) -> list[str]:
 def coverage(view: View) -> list[str]:
     """How many of the data set's cells are evaluated and have a training history; which are not."""
     results = view.results
-    count, dataset = len(results.expected), view.labels.name("datasets", results.dataset.name)
+    count, dataset = len(view.expected), view.labels.name("datasets", results.dataset.name)
     text = [
         view(f"coverage.{kind}", there=count - len(absent), all=count, dataset=dataset,
              missing=_keys(absent))
-        for kind, absent in (("cells", results.missing_cells),
-                             ("histories", results.missing_histories))
-        if absent
+        for kind, missing_there in (("cells", results.missing_cells),
+                                    ("histories", results.missing_histories))
+        if (absent := [cell for cell in missing_there if cell in view.expected])
     ]  # fmt: skip
-    return text or [view("coverage.complete", all=count, dataset=dataset)]
+    return [*(text or [view("coverage.complete", all=count, dataset=dataset)]), *not_begun(view)]
 
 
 def gaps(view: View) -> dict[str, list[str]]:
@@ -61,8 +79,8 @@ def gaps(view: View) -> dict[str, list[str]]:
                  missing=_keys(absent))
         ] if absent else []  # fmt: skip
     sources = set(results.transfer["source"])
-    seeds = {cell.seed for cell in results.expected if cell.key in sources}
-    asked = [cell for cell in results.expected if cell.seed in seeds]
+    seeds = {cell.seed for cell in view.expected if cell.key in sources}
+    asked = [cell for cell in view.expected if cell.seed in seeds]
     idle = [cell for cell in asked if cell.key not in sources]
     if idle:
         text["transfer"].append(

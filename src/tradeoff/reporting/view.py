@@ -33,13 +33,25 @@ class View:
     def defenses(self) -> list[str]:
         return self.study.axes.defenses
 
-    @property
+    @cached_property
     def architectures(self) -> list[str]:
-        return self.study.axes.architectures
+        """The networks of which a cell is evaluated; all where none is."""
+        return self._begun("architecture", self.study.axes.architectures)
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
-        return self.study.axes.seeds
+        """The seeds of which a cell is evaluated; all where none is."""
+        return self._begun("seed", self.study.axes.seeds)
+
+    def _begun(self, column: str, axis: list[Any]) -> list[Any]:
+        there = set(self.results.cells[column])
+        return [value for value in axis if value in there] or axis
+
+    @cached_property
+    def expected(self) -> list[Cell]:
+        """The study's cells of these networks and seeds, which all tables and figures are of."""
+        return [cell for cell in self.results.expected
+                if cell.architecture in self.architectures and cell.seed in self.seeds]  # fmt: skip
 
     @property
     def proposal(self) -> str | None:
@@ -98,8 +110,7 @@ class View:
 
     def cells(self, place: Place) -> list[Cell]:
         """The expected cells of a place, in the order of their seeds."""
-        return [cell for cell in self.results.expected
-                if (cell.architecture, cell.defense) == place]  # fmt: skip
+        return [cell for cell in self.expected if (cell.architecture, cell.defense) == place]
 
     def histories(self, place: Place) -> list[pd.DataFrame]:
         """The training histories of a place, one for each seed that has one."""
