@@ -8,9 +8,10 @@ maker's peak times a share of it, or a rate that was measured.
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import floor, prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from scipy.special import stdtrit
@@ -282,23 +283,17 @@ def step_passes(cell: Cell, size: Size, width: float = 1.0) -> float:
     """
     if not hasattr(importlib.import_module(f"tradeoff.defenses.{cell.defense}"), "training_loss"):
         return 0.0
-    form = _Form(NARROW, IMAGE)
+    counted_width, image = NARROW, IMAGE
     if _has_costs_of_its_own(cell):
-        form = _Form(width * cell.settings.width, size.image)
+        counted_width, image = width * cell.settings.width, size.image
     moved, steps = cell.train.weight_perturbation is not None, cell.train.attack.steps
     few = min(steps, FEW)
-    key = (cell.defense, cell.architecture, repr(cell.knobs), moved, few, form)
+    key = (cell.defense, cell.architecture, repr(cell.knobs), moved, few, counted_width, image)
     if key not in _STEPS:
-        _STEPS[key] = (_count_step(cell, form, few), _count_step(cell, form, few + 1))
+        count = partial(_count_step, cell, counted_width, image)
+        _STEPS[key] = count(few), count(few + 1)
     counted, more = _STEPS[key]
     return counted + (steps - few) * (more - counted)
-
-
-class _Form(NamedTuple):
-    """The network of a step that is counted: its width, and the shape of its images."""
-
-    width: float
-    image: tuple[int, int, int]
 
 
 _STEPS: dict[tuple[object, ...], tuple[float, float]] = {}
@@ -310,8 +305,8 @@ def _has_costs_of_its_own(cell: Cell) -> bool:
     return bool(bounds) or cell.classifier == "purified"
 
 
-def _count_step(cell: Cell, form: _Form, steps: int) -> float:
-    """Operations of a step, in those of a forward pass.
+def _count_step(cell: Cell, width: float, image: tuple[int, int, int], steps: int) -> float:
+    """Operations of a step of a network of this width on such images, in those of a forward pass.
 
     Labels are the network's own answers and, but for bounds, epsilon is next to nothing: no image
     is fooled, and no attack ends before its last step.
@@ -320,9 +315,9 @@ def _count_step(cell: Cell, form: _Form, steps: int) -> float:
     changes = {"precision": "float32", "micro_batch": None, "attack": attack}
     settings, threat = cell.train.model_copy(update=changes), cell.dataset.threat
     tiny = threat.epsilon if _has_costs_of_its_own(cell) else 1e-6
-    data = _random_images(form.image)
+    data = _random_images(image)
     assembly = Assembly.of(cell, data)
-    networks = tuple(replace(network, width=form.width) for network in assembly.networks)
+    networks = tuple(replace(network, width=width) for network in assembly.networks)
     assembly = replace(assembly, networks=networks)
     model = assembly.build(new_networks(assembly, data)).train()
     calm = build_network(networks[0], data.mean, data.std).eval().requires_grad_(False)
@@ -331,18 +326,21 @@ def _count_step(cell: Cell, form: _Form, steps: int) -> float:
     run = Run.begin(model, plan, data)
     twin, images = EvalTwin(run.model), data.train.images
     bases = dict.fromkeys(cell.bases, calm)
-    record = EpochRecord(len(data.classes), torch.device("cpu"))
     with Operations() as forward, torch.no_grad():
         calm(images)
     labels = twin.module(images).argmax(1).detach()
-    # Weights that are moved up the loss get their gradient from a second pass over the examples.
-    replay = None if settings.weight_perturbation is None else Replay()
+    called, replay = Networks(run.model, twin.module, twin, bases), Replay()
+    record = EpochRecord(len(data.classes), torch.device("cpu"))
+    one_pass = partial(
+        accumulate_gradient, run, called, images, labels, generator("plan"), record, replay
+    )
     with Operations() as step:
-        for repeats in (False,) if replay is None else (False, True):
-            if replay is not None:
-                replay.repeats = repeats
-            draws, called = generator("plan"), Networks(run.model, twin.module, twin, bases)
-            accumulate_gradient(run, called, images, labels, draws, record, replay)
+        one_pass()
+        if settings.weight_perturbation is not None:
+            # Weights that are moved up the loss get their gradient from a second pass over the
+            # examples.
+            replay.repeats = True
+            one_pass()
     return step.total / forward.total
 
 
