@@ -83,12 +83,6 @@ def _pins(root: Path) -> Iterator[Requirement]:
                 yield pin
 
 
-def _needed(root: Path) -> Iterator[Requirement]:
-    """What pyproject.toml asks for; the study may run without being installed."""
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    yield from map(Requirement, project["dependencies"])
-
-
 def torch(root: Path) -> Iterator[Finding]:
     command = [sys.executable, "-c", ASK_TORCH]
     try:
@@ -102,7 +96,10 @@ def torch(root: Path) -> Iterator[Finding]:
         yield Finding("torch", False, says, "pip install -r requirements.lock")
         return
     version, cuda = words
-    need = next(need for need in _needed(root) if need.name == "torch")
+    # Asked of the file: the study may run without being installed.
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = map(Requirement, project["dependencies"])
+    need = next(need for need in needed if need.name == "torch")
     good = need.specifier.contains(version, prereleases=True)
     says = version if good else f"{version}; the study needs {need.specifier}"
     yield Finding("torch", good, says, "" if good else "pip install -r requirements.lock")

@@ -84,7 +84,7 @@ def judge(root: Path, study: Study, cells: list[Cell], states: dict[str, State])
     """A word for each cell: that of its stage which is farthest from done."""
     names = {name for cell in cells for name in (*cell_stages(study, cell), *upstream(cell))}
     lock = _entries(root, names)
-    params = _params(root)
+    params = read_yaml(root / "params.yaml")
     outputs = {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
     for path, text in code.texts(root, study).items():  # those in the folder may be of before
         outputs[path.as_posix()] = hashlib.md5(text.encode()).hexdigest()
@@ -114,7 +114,7 @@ def up_to_date(root: Path, stage: str) -> bool:
         return False
     return (
         entry is not None
-        and _belongs(entry, _params(root), {}, root)
+        and _belongs(entry, read_yaml(root / "params.yaml"), {}, root)
         and all(digest(root / out["path"]) == out["md5"] for out in entry.get("outs", []))
     )
 
@@ -124,11 +124,6 @@ def _entries(root: Path, wanted: set[str]) -> dict[str, Any]:
     blocks = lockfile.read(root).items()
     text = lockfile.HEADER + "".join(block for name, block in blocks if name in wanted)
     return YAML(typ="safe").load(text)["stages"] or {}
-
-
-def _params(root: Path) -> dict[str, Any]:
-    params: dict[str, Any] = read_yaml(root / "params.yaml")
-    return params
 
 
 def _lost(entry: dict[str, Any], state: State | None, root: Path) -> bool:
