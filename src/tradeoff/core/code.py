@@ -107,7 +107,7 @@ def _uses(study: Study) -> dict[str, tuple[str, Named]]:
 
     for dataset in axes.datasets:
         use("prepare", dataset, datasets=[study.dataset(dataset).source.module])
-    for name in (name for names in axes.trained.values() for name in names):
+    for name in axes.listed:
         certified = constant("defenses", name, "SELECT_BY") == "certified"
         proofs = [str(foundations.certificate(name))] if certified else []
         classifiers = [foundations.classifier(name)]

@@ -9,8 +9,7 @@ from tradeoff.core.settings import Axes, ThreatSettings
 
 def roles(defense: str) -> tuple[str, ...]:
     """The roles of other cells' models that a defense needs, such as ("natural", "robust")."""
-    names: tuple[str, ...] = constant("defenses", defense, "BASES", ())
-    return names
+    return tuple(constant("defenses", defense, "BASES", ()))
 
 
 def list_of(defense: str) -> str:
@@ -29,16 +28,14 @@ def trains(defense: str) -> bool:
 
 def classifier(defense: str) -> str:
     """The classifier that a defense's networks make."""
-    name: str = constant("defenses", defense, "CLASSIFIER", "plain")
-    return name
+    return str(constant("defenses", defense, "CLASSIFIER", "plain"))
 
 
 def network_count(defense: str) -> int:
     """How many networks a defense's model is made of."""
     if not trains(defense):
         return len(roles(defense))
-    count: int = constant("defenses", defense, "NETWORKS", 1)
-    return count
+    return int(constant("defenses", defense, "NETWORKS", 1))
 
 
 def certificate(defense: str) -> str | None:
@@ -77,7 +74,7 @@ def check_shared(axes: Axes, knobs: Mapping[str, Section], file: str) -> None:
     Raises:
         BadParams: names the knob and what it should be.
     """
-    for defense in {name for names in axes.trained.values() for name in names}:
+    for defense in axes.listed:
         for knob in constant("defenses", defense, "SHARED", ()):
             for base in (axes.bases[role] for role in roles(defense)):
                 own, wanted = (getattr(knobs[name], knob, None) for name in (defense, base))
@@ -93,15 +90,13 @@ def _faults_of_lists(axes: Axes) -> Iterator[str]:
                     f"trained.{name}: has {defense}, which belongs in {list_of(defense)}: it "
                     f"stands on {' and '.join(roles(defense)) or 'no other model'}"
                 )
-    listed = {defense for defenses in axes.trained.values() for defense in defenses}
     for defense in axes.defenses:
-        if defense not in listed:
+        if defense not in axes.listed:
             yield f"trained.{list_of(defense)}: lacks {defense}, which study.defenses has"
 
 
 def _faults_of_bases(axes: Axes) -> Iterator[str]:
-    listed = [defense for defenses in axes.trained.values() for defense in defenses]
-    for defense in listed:
+    for defense in axes.listed:
         needs_networks = not trains(defense) or constant("defenses", defense, "START")
         if not trains(defense) and not roles(defense):
             yield f"trained.alone: has {defense}, which trains nothing and has no base's networks"
@@ -111,7 +106,7 @@ def _faults_of_bases(axes: Axes) -> Iterator[str]:
                 yield f"bases: lacks the role {role}, on which {defense} stands"
             elif role in _roles_below(base, axes):
                 yield f"bases.{role}: is {base}, which stands on {role} itself"
-            elif base not in listed:
+            elif base not in axes.listed:
                 yield f"trained.{list_of(base)}: lacks {base}, the {role} base of {defense}"
             elif needs_networks and classifier(base) != "plain":
                 yield (
@@ -153,7 +148,7 @@ def _faults_of_proofs(axes: Axes) -> Iterator[str]:
 def _faults_of_networks(axes: Axes) -> Iterator[str]:
     """Of defenses that train on bounds, which know no BatchNorm and no dropout in train mode."""
     able = [name for name in module_names("archs", "build") if _trains_on_bounds("archs", name)]
-    for defense in (name for names in axes.trained.values() for name in names):
+    for defense in axes.listed:
         for network in axes.architectures:
             if _trains_on_bounds("defenses", defense) and network not in able:
                 yield (

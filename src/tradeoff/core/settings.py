@@ -92,6 +92,11 @@ class Axes(Section):
         default_factory=lambda: [*NEEDED_SUITES]
     )
 
+    @property
+    def listed(self) -> list[str]:
+        """The defenses of all lists of `trained`."""
+        return [defense for defenses in self.trained.values() for defense in defenses]
+
 
 class Split(Section):
     """How a data set is divided; `test` is null where the authors publish a test split."""
@@ -278,11 +283,9 @@ class SuiteSettings(Section):
 
     images: PositiveInt | None
     batch_size: PositiveInt
-    versions: Annotated[
-        list[Literal["best", "last"]], Field(min_length=1), AfterValidator(_distinct)
-    ]
+    versions: Annotated[list[Literal["best", "last"]], _SOME, _DISTINCT]
     gradient_checks: AscentSettings | None
-    attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    attacks: Annotated[dict[str, dict[str, Any]], _SOME]
 
 
 class Suites(Section):
@@ -354,7 +357,7 @@ class ExamplesSettings(Section):
 class ReportSettings(Section):
     """Section `report`."""
 
-    languages: Annotated[list[Literal["en", "es"]], Field(min_length=1), AfterValidator(_distinct)]
+    languages: Annotated[list[Literal["en", "es"]], _SOME, _DISTINCT]
 
 
 class StatisticsSettings(Section):

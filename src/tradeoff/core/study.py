@@ -268,8 +268,7 @@ class Study:
             **sections,
         )
         params = validate(whole, raw, file=file.name)
-        listed = (name for names in params.study.trained.values() for name in names)
-        for name in (*params.study.defenses, *listed):
+        for name in (*params.study.defenses, *params.study.listed):
             if name not in raw:
                 raise BadParams(f"{file.name}: {name}: this section of study.defenses is missing")
         for name in params.study.datasets:
@@ -340,8 +339,7 @@ class Study:
     @property
     def _trained(self) -> list[str]:
         rows = self.axes.defenses
-        listed = (name for names in self.axes.trained.values() for name in names)
-        return [*rows, *(name for name in listed if name not in rows)]
+        return [*rows, *(name for name in self.axes.listed if name not in rows)]
 
     def _product(self, defenses: list[str], dataset: str | None) -> list[Cell]:
         axes = self.axes
