@@ -18,6 +18,7 @@ from tradeoff.running import training_checkpoints
 from tradeoff.running.interruption import interruptions
 from tradeoff.running.training_checkpoints import TrainingCheckpoint, checkpoint_path
 from tradeoff.training import loop
+from tradeoff.training.checkpoint import Checkpoint, NoCheckpoint
 from tradeoff.training.contract import Loss
 from tradeoff.training.loop import Interrupted, Trained, TrainingFailed, fit
 from tradeoff.training.plan import Plan
@@ -142,7 +143,7 @@ def test_a_state_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
     """As of a card of another generation; there Adam's averages must lie as the weights do."""
 
-    def trained(layout: torch.memory_format, checkpoint: TrainingCheckpoint) -> Trained:
+    def trained(layout: torch.memory_format, checkpoint: Checkpoint) -> Trained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = nn.Sequential(
@@ -154,7 +155,7 @@ def test_a_cell_goes_on_in_another_layout(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         trained(torch.contiguous_format, TrainingCheckpoint(path, After(6)))
     resumed = trained(torch.channels_last, TrainingCheckpoint(path))
-    whole = trained(torch.contiguous_format, TrainingCheckpoint())
+    whole = trained(torch.contiguous_format, NoCheckpoint())
     for name, tensor in whole.last.items():
         torch.testing.assert_close(resumed.last[name], tensor, rtol=1e-3, atol=1e-5)
 

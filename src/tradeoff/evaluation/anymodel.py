@@ -84,7 +84,7 @@ def evaluate(
     _check_options(chosen, threat, copies)
     preflight.check_data(images, labels)
     preflight.check_model(model, images)
-    kept = Checkpoints(None if checkpoints is None else usable_folder(checkpoints))
+    kept = None if checkpoints is None else Checkpoints(usable_folder(checkpoints))
     started = time.perf_counter()
     places = None
     if chosen.images is not None and chosen.images < len(labels):

@@ -22,9 +22,9 @@ CODE = ("networks/*.py", "attacks/*.py", "attacks/suites/*.py")
 
 
 class Checkpoints:
-    """Results by name in a folder; with `folder` None nothing is kept."""
+    """Results by name in a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def of(
@@ -36,15 +36,11 @@ class Checkpoints:
             logits: the model's, of the images: weights do not tell what is computed with them.
             about: what JSON can hold of all else.
         """
-        if self._folder is None:
-            return self
         tensors = [*model.state_dict().values(), images, labels, logits]
         return Checkpoints(self._folder / f"suite-{fingerprint(about, tensors, CODE)}")
 
     def get(self, name: str, compute: Callable[[], Parts]) -> Parts:
         """The result kept under `name`, else that of `compute`, which is kept."""
-        if self._folder is None:
-            return compute()
         path = self._folder / f"{name}.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -67,5 +63,4 @@ class Checkpoints:
 
     def done(self) -> None:
         """Forget everything: the suite is finished."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)

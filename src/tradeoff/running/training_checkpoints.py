@@ -33,14 +33,13 @@ class TrainingCheckpoint:
     """A file with the last state of one cell.
 
     Args:
-        path: None keeps nothing.
         interrupted: whether the process was asked to stop.
         interval: seconds between two states; None: INTERVAL within an epoch, and at its end.
     """
 
     def __init__(
         self,
-        path: Path | None = None,
+        path: Path,
         interrupted: Callable[[], bool] = lambda: False,
         interval: float | None = None,
     ) -> None:
@@ -63,13 +62,10 @@ class TrainingCheckpoint:
     def load(self) -> dict[str, Any] | None:
         """The last state, on the CPU; None if there is none that can be read."""
         state, self._read = self._read, None
-        return self._load() if state is None else state
-
-    def _load(self) -> dict[str, Any] | None:
-        if self._path is None:
-            return None
+        if state is not None:
+            return state
         try:
-            state: dict[str, Any] = torch.load(self._path, "cpu", weights_only=True)
+            state = torch.load(self._path, "cpu", weights_only=True)
             return state
         except Exception:  # whatever torch says of a file that is damaged or no state: begin anew
             return None
@@ -82,15 +78,13 @@ class TrainingCheckpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the last state, whole or not at all."""
         self._read = None
-        if self._path is not None:
-            with atomic_write(self._path) as partial:
-                torch.save(state, partial)
+        with atomic_write(self._path) as partial:
+            torch.save(state, partial)
         self._saved = time.monotonic()
 
     def done(self) -> None:
         """Forget it: the cell is trained."""
-        if self._path is not None:
-            shutil.rmtree(self._path.parent, ignore_errors=True)
+        shutil.rmtree(self._path.parent, ignore_errors=True)
 
 
 def checkpoint_path(cell: Cell, model: nn.Module, data: Prepared, plan: Plan) -> Path:
